@@ -1,0 +1,2 @@
+//! Kafka administration: topics, configurations, cluster.
+#![forbid(unsafe_code)]

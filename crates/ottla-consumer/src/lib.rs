@@ -1,0 +1,2 @@
+//! Kafka consumer: group membership, fetcher, offsets.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Connections to Kafka brokers, cluster metadata and coordinators.
+#![forbid(unsafe_code)]

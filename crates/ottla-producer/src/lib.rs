@@ -1,0 +1,2 @@
+//! Kafka producer: partitioner, accumulator, sender, idempotence.
+#![forbid(unsafe_code)]

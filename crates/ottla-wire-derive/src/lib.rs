@@ -1,0 +1,2 @@
+//! Derive macro for Kafka message definitions.
+#![forbid(unsafe_code)]

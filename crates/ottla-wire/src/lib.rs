@@ -1,0 +1,2 @@
+//! The Kafka wire format: messages, record batches, compression.
+#![forbid(unsafe_code)]

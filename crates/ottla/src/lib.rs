@@ -1,0 +1,2 @@
+//! Apache Kafka client in pure Rust.
+#![forbid(unsafe_code)]

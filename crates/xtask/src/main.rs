@@ -1,0 +1,3 @@
+//! Development tasks: message definitions, generated documents.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! Conformance tests against live Apache Kafka.
+#![forbid(unsafe_code)]
