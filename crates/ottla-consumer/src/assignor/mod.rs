@@ -1,0 +1,180 @@
+//! Who reads what: the leader of a classic group turns the members' subscriptions into an
+//! assignment with an [`Assignor`] that all of them speak.
+//!
+//! Pure functions. Results equal those of Java's assignors of the same name, because a group may be
+//! led by a Java member in one generation and by this one in the next.
+
+mod range;
+mod round_robin;
+
+use std::{cmp::Ordering, collections::BTreeMap, fmt::Debug, sync::Arc};
+
+use crate::{Bytes, Str};
+
+pub use self::{range::Range, round_robin::RoundRobin};
+use crate::TopicPartition;
+
+/// A strategy of assignment. Implement it to bring your own; give it a name of its own, and
+/// configure it in every member of the group.
+pub trait Assignor: Debug + Send + Sync {
+    /// The name the members agree on, such as `range`.
+    fn name(&self) -> &str;
+
+    /// Bytes to send along with this member's subscription. Default: none.
+    fn user_data(&self, _topics: &[Str]) -> Option<Bytes> {
+        None
+    }
+
+    /// Distributes the partitions of `topics` over `members`: entry *i* of the result is what
+    /// member *i* gets. Must be deterministic; a topic that no member subscribes to is left out.
+    fn assign(&self, topics: &GroupTopics, members: &[Member]) -> Vec<Vec<TopicPartition>>;
+}
+
+/// The assignor of one of the names of `partition.assignment.strategy`: `range` or `roundrobin`,
+/// or the name of the Java class that Java's clients would be given.
+pub fn by_name(name: &str) -> Option<Arc<dyn Assignor>> {
+    match name
+        .strip_prefix("org.apache.kafka.clients.consumer.")
+        .unwrap_or(name)
+    {
+        "range" | "RangeAssignor" => Some(Arc::new(Range)),
+        "roundrobin" | "RoundRobinAssignor" => Some(Arc::new(RoundRobin)),
+        _ => None,
+    }
+}
+
+/// How many partitions each topic has that anyone in the group subscribes to. A topic that does not
+/// exist (yet) is missing.
+pub type GroupTopics = BTreeMap<Str, i32>;
+
+/// A member of the group, as the assignor sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Member {
+    /// The id the coordinator gave it.
+    pub id: Str,
+    /// `group.instance.id`, for a static member.
+    pub instance_id: Option<Str>,
+    /// The topics it subscribes to.
+    pub topics: Vec<Str>,
+    /// The partitions it still owns from an earlier generation.
+    pub owned: Vec<TopicPartition>,
+    /// The generation it owns them from.
+    pub generation: Option<i32>,
+    /// `client.rack`.
+    pub rack: Option<Str>,
+    /// What its assignor sent along.
+    pub user_data: Option<Bytes>,
+}
+
+impl Member {
+    fn subscribes(&self, topic: &str) -> bool {
+        self.topics.iter().any(|t| **t == *topic)
+    }
+}
+
+/// Indices of `members` in the order in which Java's assignors serve them: static members first, by
+/// instance id, which survives restarts; then the others by member id.
+fn in_order(members: &[Member]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by(|&a, &b| {
+        let (a, b) = (&members[a], &members[b]);
+        match (&a.instance_id, &b.instance_id) {
+            (Some(a), Some(b)) => java_order(a, b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => java_order(&a.id, &b.id),
+        }
+    });
+    order
+}
+
+/// Java compares strings by UTF-16 unit, which differs from the order of bytes above U+FFFF.
+fn java_order(a: &str, b: &str) -> Ordering {
+    a.encode_utf16().cmp(b.encode_utf16())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(super) fn member(id: &str, topics: &[&str]) -> Member {
+        Member {
+            id: id.into(),
+            topics: topics.iter().map(|t| (*t).into()).collect(),
+            ..Default::default()
+        }
+    }
+
+    pub(super) fn topics(counts: &[(&str, i32)]) -> GroupTopics {
+        counts
+            .iter()
+            .map(|(name, count)| (Str::from(*name), *count))
+            .collect()
+    }
+
+    #[test]
+    fn java_class_names_are_understood() {
+        let name = "org.apache.kafka.clients.consumer.RoundRobinAssignor";
+        assert_eq!(
+            by_name(name).map(|a| a.name().to_owned()).as_deref(),
+            Some("roundrobin")
+        );
+        assert_eq!(
+            by_name("range").map(|a| a.name().to_owned()).as_deref(),
+            Some("range")
+        );
+        assert!(by_name("ranges").is_none());
+    }
+
+    #[test]
+    fn static_members_come_first() {
+        let mut members = vec![member("a", &[]), member("z", &[]), member("y", &[])];
+        members[1].instance_id = Some("2".into());
+        members[2].instance_id = Some("1".into());
+        assert_eq!(in_order(&members), [2, 1, 0]);
+    }
+
+    proptest! {
+        /// Every partition of a subscribed topic has one owner, who subscribes to it.
+        #[test]
+        fn each_partition_goes_to_one_subscriber(
+            counts in prop::collection::vec(0..7_i32, 1..5),
+            subscriptions in prop::collection::vec(prop::collection::vec(0..5_usize, 0..5), 1..6),
+        ) {
+            let topics: GroupTopics = counts
+                .iter()
+                .enumerate()
+                .map(|(i, count)| (format!("t{i}").into(), *count))
+                .collect();
+            let members: Vec<Member> = subscriptions
+                .iter()
+                .enumerate()
+                .map(|(i, subscribed)| Member {
+                    id: format!("m{i}").into(),
+                    topics: subscribed.iter().map(|t| format!("t{t}").into()).collect(),
+                    ..Default::default()
+                })
+                .collect();
+            for assignor in [&Range as &dyn Assignor, &RoundRobin] {
+                let assignment = assignor.assign(&topics, &members);
+                prop_assert_eq!(assignment.len(), members.len());
+                let mut given = Vec::new();
+                for (member, partitions) in members.iter().zip(&assignment) {
+                    for partition in partitions {
+                        prop_assert!(member.subscribes(&partition.topic));
+                        given.push(partition.clone());
+                    }
+                }
+                given.sort();
+                let due: Vec<TopicPartition> = topics
+                    .iter()
+                    .filter(|(topic, _)| members.iter().any(|m| m.subscribes(topic)))
+                    .flat_map(|(t, n)| (0..*n).map(|p| TopicPartition::new(t.clone(), p)))
+                    .collect();
+                prop_assert_eq!(given, due);
+            }
+        }
+    }
+}
