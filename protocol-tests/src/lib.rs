@@ -1,2 +1,35 @@
-//! Conformance tests against live Apache Kafka.
+//! Starts Apache Kafka for tests, runs its tools, and puts faults between it and a client.
+//!
+//! The conformance tests of `tests/` build on this. Nothing here speaks through Ottla's own
+//! clients: the harness is the judge, so it stays apart from what it judges.
+//!
+//! * [`Kafka::shared`]: one broker for all tests of a test binary, or the cluster that
+//!   `OTTLA_BOOTSTRAP` names.
+//! * [`KafkaCluster`]: a cluster of one's own, whose nodes can be killed, paused and restarted.
+//! * [`Tools`]: Kafka's own command-line tools, their output captured.
+//!
+//! What a machine lacks (Java, Maven) makes [`or_skip`] print why and what to install; with
+//! `OTTLA_REQUIRE_KAFKA=1` it fails the test instead.
+//!
+//! Unix only: nodes are controlled by signals and watched over by a shell.
 #![forbid(unsafe_code)]
+
+mod cache;
+mod cluster;
+mod distribution;
+mod error;
+mod node;
+mod process;
+mod ready;
+mod settings;
+mod shared;
+mod tools;
+mod watchdog;
+
+pub use cluster::{KafkaCluster, Options};
+pub use distribution::{Distribution, Version};
+pub use error::{Error, or_skip};
+pub use node::NodeId;
+pub use process::{Output, Process};
+pub use shared::{Kafka, Lease, unique};
+pub use tools::{Tool, Tools};

@@ -1,0 +1,271 @@
+//! A Kafka cluster of one's own: started, waited for, controlled, and removed on drop.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    Distribution, Error, NodeId, Tools, Version,
+    node::{self, Node, START_LIMIT},
+    ready, settings,
+    watchdog::Watchdog,
+};
+
+/// What cluster to start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The version of Kafka.
+    pub version: Version,
+    /// How many nodes, each broker and controller: 1, or 3 to survive the loss of one.
+    pub nodes: usize,
+    /// Heap of each node in MiB.
+    pub heap_mb: u32,
+    /// Broker settings that differ from the harness's own.
+    pub properties: Vec<(String, String)>,
+    /// The first node's port, the others' following; free ports when `None`.
+    pub first_port: Option<u16>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            version: Version::default(),
+            nodes: 1,
+            heap_mb: 256,
+            properties: Vec::new(),
+            first_port: None,
+        }
+    }
+}
+
+impl Options {
+    /// This, with the broker setting `key` at `value`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.properties.push((key.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// A running cluster.
+///
+/// Dropping it kills its nodes and removes its directories, but keeps the directories when the
+/// thread is panicking, and says where they are.
+#[derive(Debug)]
+pub struct KafkaCluster {
+    kafka: Distribution,
+    dir: PathBuf,
+    nodes: Vec<Mutex<Node>>,
+}
+
+impl KafkaCluster {
+    /// Starts a cluster and waits until every node serves and knows all the others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] when the machine lacks what Kafka needs, [`Error::Failed`] with the end
+    /// of a broker's log when a node did not come up.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        Self::start_on(&Distribution::get(options.version)?, options)
+    }
+
+    pub(crate) fn start_on(kafka: &Distribution, options: Options) -> Result<Self, Error> {
+        // A port that was free a moment ago may be taken by the time the broker binds it.
+        for _ in 0..4 {
+            let cluster = Self::launch(kafka, &options)?;
+            match cluster.wait_until_ready() {
+                Ok(()) => return Ok(cluster),
+                Err(error) => {
+                    let taken = cluster
+                        .nodes()
+                        .any(|id| cluster.node(id).found_its_port_taken());
+                    if !taken || options.first_port.is_some() {
+                        Watchdog::keep(&cluster.dir);
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Err(Error::failed("every port tried was taken by someone else"))
+    }
+
+    fn launch(kafka: &Distribution, options: &Options) -> Result<Self, Error> {
+        let dir = Watchdog::get()?.directory(&format!("kafka-{}", kafka.version().number()))?;
+        let ports = (0..options.nodes)
+            .map(|index| {
+                let mut ports = node::free_ports()?;
+                if let Some(first) = options.first_port {
+                    ports.broker = first + index as u16;
+                }
+                Ok(ports)
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let format_and_start = |index: usize| {
+            let dir = dir.join(format!("node-{}", index + 1));
+            let data = node::data(&dir);
+            let text = settings::server_properties(index, &ports, &data, &options.properties);
+            let heap = options.heap_mb;
+            let mut node = Node::format(kafka, dir, ports[index], heap, CLUSTER_ID, &text)?;
+            node.start(kafka)?;
+            Ok(Mutex::new(node))
+        };
+        let nodes = thread::scope(|scope| {
+            let starting: Vec<_> = (0..options.nodes)
+                .map(|index| scope.spawn(move || format_and_start(index)))
+                .collect();
+            starting
+                .into_iter()
+                .map(|thread| thread.join().expect("starting a node does not panic"))
+                .collect::<Result<Vec<_>, Error>>()
+        })?;
+        Ok(Self {
+            kafka: kafka.clone(),
+            dir,
+            nodes,
+        })
+    }
+
+    /// The addresses of all nodes, as `bootstrap.servers` takes them.
+    pub fn bootstrap(&self) -> String {
+        let addresses: Vec<_> = self
+            .nodes()
+            .map(|id| self.address(id).to_string())
+            .collect();
+        addresses.join(",")
+    }
+
+    /// The ids of the nodes, running or not.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        1..=self.nodes.len() as NodeId
+    }
+
+    /// Where node `id` listens, running or not.
+    pub fn address(&self, id: NodeId) -> SocketAddr {
+        self.node(id).address()
+    }
+
+    /// Where node `id` keeps its partitions, one directory `topic-partition` each.
+    pub fn log_dir(&self, id: NodeId) -> PathBuf {
+        self.node(id).data()
+    }
+
+    /// The operating system's id of node `id`'s process, while it runs.
+    pub fn process_id(&self, id: NodeId) -> Option<u32> {
+        self.node(id).process_id()
+    }
+
+    /// Kafka's own tools, of the cluster's version, pointed at this cluster.
+    pub fn tools(&self) -> Tools {
+        Tools::new(self.kafka.clone(), self.bootstrap())
+    }
+
+    /// Whether the process of node `id` is there; a paused one is.
+    pub fn is_running(&self, id: NodeId) -> bool {
+        self.node(id).is_running()
+    }
+
+    /// Kills node `id` with -9 and returns when it is gone.
+    pub fn kill(&self, id: NodeId) {
+        self.node(id).kill();
+    }
+
+    /// Asks node `id` to shut down, which moves its leaderships away first, and returns when it
+    /// has; kills it if it has not within a minute.
+    pub fn stop(&self, id: NodeId) {
+        self.node(id).stop();
+    }
+
+    /// Starts node `id` again on the port and data it had. Returns when it serves.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up; with the end of its log.
+    pub fn restart(&self, id: NodeId) -> Result<(), Error> {
+        self.node(id).start(&self.kafka)?;
+        self.wait_until_ready()
+    }
+
+    /// Stops node `id` in its tracks: its connections stay open and nothing answers on them.
+    pub fn pause(&self, id: NodeId) {
+        self.node(id).signal(Signal::STOP);
+    }
+
+    /// Lets a paused node go on.
+    pub fn resume(&self, id: NodeId) {
+        self.node(id).signal(Signal::CONT);
+    }
+
+    /// Waits until every node whose process runs answers and knows all running nodes.
+    ///
+    /// # Errors
+    ///
+    /// When that takes more than three minutes or a node dies; with the end of its log.
+    pub fn wait_until_ready(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + START_LIMIT;
+        let running: Vec<_> = self.nodes().filter(|&id| self.is_running(id)).collect();
+        for &id in &running {
+            let address = self.address(id);
+            loop {
+                let answer = ready::brokers(address);
+                match answer {
+                    Ok(known) if running.iter().all(|id| known.contains(id)) => break,
+                    _ if !self.is_running(id) => {
+                        let log = self.node(id).log_tail();
+                        return Err(Error::failed(format!("node {id} ended; {log}")));
+                    }
+                    _ if Instant::now() > deadline => {
+                        let log = self.node(id).log_tail();
+                        return Err(Error::failed(format!(
+                            "node {id} at {address} is not ready after {START_LIMIT:?}, it \
+                             answered {answer:?}; {log}"
+                        )));
+                    }
+                    _ => thread::sleep(Duration::from_millis(50)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the cluster's directories, and says on standard error where they are.
+    pub fn keep_logs(&self) {
+        Watchdog::keep(&self.dir);
+        eprintln!(
+            "the brokers' logs and data are kept in {}",
+            self.dir.display()
+        );
+    }
+
+    fn node(&self, id: NodeId) -> MutexGuard<'_, Node> {
+        let index = usize::try_from(id - 1).unwrap_or(usize::MAX);
+        match self.nodes.get(index) {
+            Some(node) => node.lock().unwrap_or_else(PoisonError::into_inner),
+            None => panic!(
+                "no node {id}: this cluster has nodes 1 to {}",
+                self.nodes.len()
+            ),
+        }
+    }
+}
+
+impl Drop for KafkaCluster {
+    fn drop(&mut self) {
+        for id in self.nodes() {
+            self.node(id).kill();
+        }
+        if thread::panicking() {
+            self.keep_logs();
+        }
+        if !self.dir.join("keep").exists() {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+const CLUSTER_ID: &str = "T3R0bGEtdW5kZXItdGVzdA";
