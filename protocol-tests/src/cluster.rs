@@ -11,7 +11,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    Distribution, Error, NodeId, Tools, Version,
+    Distribution, Error, NodeId, Proxy, Tools, Version,
     node::{self, Node, START_LIMIT},
     ready, settings,
     watchdog::Watchdog,
@@ -30,6 +30,8 @@ pub struct Options {
     pub properties: Vec<(String, String)>,
     /// The first node's port, the others' following; free ports when `None`.
     pub first_port: Option<u16>,
+    /// Whether each node has a [`Proxy`] that its clients can be sent through.
+    pub proxied: bool,
 }
 
 impl Default for Options {
@@ -40,6 +42,7 @@ impl Default for Options {
             heap_mb: 256,
             properties: Vec::new(),
             first_port: None,
+            proxied: false,
         }
     }
 }
@@ -62,6 +65,7 @@ pub struct KafkaCluster {
     kafka: Distribution,
     dir: PathBuf,
     nodes: Vec<Mutex<Node>>,
+    proxies: Vec<Proxy>,
 }
 
 impl KafkaCluster {
@@ -97,9 +101,14 @@ impl KafkaCluster {
 
     fn launch(kafka: &Distribution, options: &Options) -> Result<Self, Error> {
         let dir = Watchdog::get()?.directory(&format!("kafka-{}", kafka.version().number()))?;
+        let proxies = (0..options.nodes)
+            .filter(|_| options.proxied)
+            .map(|_| Proxy::unconnected())
+            .collect::<Result<Vec<_>, Error>>()?;
         let ports = (0..options.nodes)
             .map(|index| {
-                let mut ports = node::free_ports()?;
+                let proxy = proxies.get(index).map(|proxy| proxy.address().port());
+                let mut ports = node::free_ports(proxy)?;
                 if let Some(first) = options.first_port {
                     ports.broker = first + index as u16;
                 }
@@ -124,11 +133,18 @@ impl KafkaCluster {
                 .map(|thread| thread.join().expect("starting a node does not panic"))
                 .collect::<Result<Vec<_>, Error>>()
         })?;
-        Ok(Self {
+        let cluster = Self {
             kafka: kafka.clone(),
             dir,
             nodes,
-        })
+            proxies,
+        };
+        for (id, proxy) in cluster.nodes().zip(&cluster.proxies) {
+            if let Some(upstream) = cluster.node(id).proxied_address() {
+                proxy.connect(upstream);
+            }
+        }
+        Ok(cluster)
     }
 
     /// The addresses of all nodes, as `bootstrap.servers` takes them.
@@ -136,6 +152,28 @@ impl KafkaCluster {
         let addresses: Vec<_> = self
             .nodes()
             .map(|id| self.address(id).to_string())
+            .collect();
+        addresses.join(",")
+    }
+
+    /// The proxy before node `id`: clients that start from it stay on proxies throughout.
+    ///
+    /// # Panics
+    ///
+    /// Unless the cluster was started with [`Options::proxied`].
+    pub fn proxy(&self, id: NodeId) -> &Proxy {
+        let index = usize::try_from(id - 1).unwrap_or(usize::MAX);
+        self.proxies
+            .get(index)
+            .expect("the cluster was started with Options::proxied")
+    }
+
+    /// The addresses of all proxies, as `bootstrap.servers` takes them.
+    pub fn proxied_bootstrap(&self) -> String {
+        let addresses: Vec<_> = self
+            .proxies
+            .iter()
+            .map(|p| p.address().to_string())
             .collect();
         addresses.join(",")
     }

@@ -6,7 +6,10 @@
 //! * [`Kafka::shared`]: one broker for all tests of a test binary, or the cluster that
 //!   `OTTLA_BOOTSTRAP` names.
 //! * [`KafkaCluster`]: a cluster of one's own, whose nodes can be killed, paused and restarted.
-//! * [`Tools`]: Kafka's own command-line tools, their output captured.
+//! * [`Tools`]: Kafka's own command-line tools, their output captured; [`Kcat`] and [`Python`]:
+//!   other people's clients.
+//! * [`Proxy`]: loses, delays, changes and cuts requests and replies on their way.
+//! * [`Impostor`]: what may listen on a port that someone took for Kafka's.
 //!
 //! What a machine lacks (Java, Maven) makes [`or_skip`] print why and what to install; with
 //! `OTTLA_REQUIRE_KAFKA=1` it fails the test instead.
@@ -15,21 +18,27 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod clients;
 mod cluster;
 mod distribution;
 mod error;
+mod impostor;
 mod node;
 mod process;
+mod proxy;
 mod ready;
 mod settings;
 mod shared;
 mod tools;
 mod watchdog;
 
+pub use clients::{Kcat, Python};
 pub use cluster::{KafkaCluster, Options};
 pub use distribution::{Distribution, Version};
 pub use error::{Error, or_skip};
+pub use impostor::{Impostor, Manner};
 pub use node::NodeId;
 pub use process::{Output, Process};
+pub use proxy::{Direction, Fate, Passing, Proxy};
 pub use shared::{Kafka, Lease, unique};
 pub use tools::{Tool, Tools};

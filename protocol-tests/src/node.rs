@@ -20,6 +20,14 @@ pub type NodeId = i32;
 pub(crate) struct Ports {
     pub(crate) broker: u16,
     pub(crate) controller: u16,
+    pub(crate) proxied: Option<Proxied>,
+}
+
+/// The listener behind a proxy, and the port of the proxy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proxied {
+    pub(crate) port: u16,
+    pub(crate) proxy: u16,
 }
 
 #[derive(Debug)]
@@ -65,6 +73,13 @@ impl Node {
 
     pub(crate) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports.broker).into()
+    }
+
+    /// The listener that a proxy stands before.
+    pub(crate) fn proxied_address(&self) -> Option<SocketAddr> {
+        self.ports
+            .proxied
+            .map(|proxied| (Ipv4Addr::LOCALHOST, proxied.port).into())
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -137,25 +152,34 @@ impl Node {
     }
 }
 
-/// Two ports that nobody listens on.
+/// Ports that nobody listens on; one more, behind the port `proxy`, if that is given.
 ///
 /// They lie below the range from which the kernel takes the ports of outgoing connections, so that
 /// a restarted node finds its port free. Another process may still take one before the broker does.
-pub(crate) fn free_ports() -> Result<Ports, Error> {
-    let free = || {
-        (0..200)
+pub(crate) fn free_ports(proxy: Option<u16>) -> Result<Ports, Error> {
+    let mut taken = Vec::new();
+    let mut free = || {
+        let port = (0..200)
             .map(|_| fastrand::u16(15_000..32_000))
-            .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+            .find(|&port| {
+                !taken.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+            });
+        taken.extend(port);
+        port.ok_or_else(|| Error::failed("no free port between 15000 and 32000 on 127.0.0.1"))
     };
-    match (free(), free()) {
-        (Some(broker), Some(controller)) if broker != controller => {
-            Ok(Ports { broker, controller })
-        }
-        (Some(_), Some(_)) => free_ports(),
-        _ => Err(Error::failed(
-            "no free port between 15000 and 32000 on 127.0.0.1",
-        )),
-    }
+    let (broker, controller) = (free()?, free()?);
+    let proxied = match proxy {
+        Some(proxy) => Some(Proxied {
+            port: free()?,
+            proxy,
+        }),
+        None => None,
+    };
+    Ok(Ports {
+        broker,
+        controller,
+        proxied,
+    })
 }
 
 fn settings(dir: &Path) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use crate::node::Ports;
+use crate::node::{Ports, Proxied};
 
 /// The settings of node `index` of the nodes that listen on `all`.
 pub(crate) fn server_properties(
@@ -14,7 +14,9 @@ pub(crate) fn server_properties(
     let nodes = all.len();
     let replicas = nodes.min(3);
     let id = index + 1;
-    let Ports { broker, controller } = all[index];
+    let Ports {
+        broker, controller, ..
+    } = all[index];
     let voters: Vec<_> = all
         .iter()
         .enumerate()
@@ -55,6 +57,16 @@ controlled.shutdown.enable=true
 ",
         data = data.display(),
     );
+    if let Some(Proxied { port, proxy }) = all[index].proxied {
+        let _ = write!(
+            text,
+            "# Who comes by this listener is sent on through the proxy.
+listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},PROXIED://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker},PROXIED://127.0.0.1:{proxy}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+",
+        );
+    }
     for (key, value) in overrides {
         // Java's properties take the last of several values of a key.
         let _ = writeln!(text, "{key}={value}");

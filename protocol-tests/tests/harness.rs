@@ -3,7 +3,9 @@
 
 use std::{net::TcpStream, time::Duration};
 
-use ottla_protocol_tests::{Kafka, KafkaCluster, Options, Tool, Version, or_skip, unique};
+use ottla_protocol_tests::{
+    Direction, Fate, Kafka, KafkaCluster, Kcat, Options, Python, Tool, Version, or_skip, unique,
+};
 
 #[test]
 fn kafkas_own_producer_and_consumer_work() {
@@ -66,4 +68,68 @@ fn a_node_can_be_killed_restarted_paused_and_stopped() {
     cluster.stop(1);
     drop(cluster);
     assert!(!data.exists(), "nothing is left behind");
+}
+
+#[test]
+fn kcat_and_python_reach_the_shared_broker() {
+    let Some(kafka) = Kafka::shared() else { return };
+    if let Some(kcat) = or_skip(Kcat::find()) {
+        let metadata = kcat.run(&["-b", kafka.bootstrap(), "-L"], None);
+        assert!(metadata.text().contains("broker"), "{}", metadata.text());
+    }
+    if let Some(python) = or_skip(Python::get()) {
+        let script = "import sys; from confluent_kafka.admin import AdminClient\n\
+                      print(len(AdminClient({'bootstrap.servers': sys.argv[1]})\
+                      .list_topics(timeout=30).brokers))";
+        let brokers = python.run(script, &[kafka.bootstrap()], None);
+        assert!(brokers.text().trim().parse::<u32>().unwrap() >= 1);
+    }
+}
+
+#[test]
+fn clients_stay_on_the_proxy_and_rules_decide() {
+    let options = Options {
+        proxied: true,
+        ..Options::default()
+    };
+    let Some(cluster) = or_skip(KafkaCluster::start(options)) else {
+        return;
+    };
+    let Some(kcat) = or_skip(Kcat::find()) else {
+        return;
+    };
+    let topic = unique("proxied");
+    cluster
+        .tools()
+        .run(Tool::Topics, &["--create", "--topic", &topic]);
+
+    let bootstrap = cluster.proxied_bootstrap();
+    let (sender, produced) = std::sync::mpsc::channel();
+    cluster.proxy(1).rule(move |passing| {
+        if passing.api_key == 0 {
+            let _ = sender.send(passing.direction);
+        }
+        Fate::Pass
+    });
+    kcat.run(
+        &["-P", "-b", &bootstrap, "-t", &topic],
+        Some(b"through the proxy\n"),
+    );
+    let seen: Vec<_> = produced.try_iter().collect();
+    assert_eq!(
+        seen,
+        [Direction::Request, Direction::Reply],
+        "the producer came this way"
+    );
+
+    cluster.proxy(1).rule(|passing| match passing.direction {
+        Direction::Reply => Fate::Cut,
+        Direction::Request => Fate::Pass,
+    });
+    let read = ["-C", "-b", &bootstrap, "-t", &topic, "-e", "-q"];
+    let failed = std::panic::catch_unwind(|| kcat.run(&read, None));
+    assert!(failed.is_err(), "no reply arrives whole");
+
+    cluster.proxy(1).pass_all();
+    assert_eq!(kcat.run(&read, None).text(), "through the proxy\n");
 }

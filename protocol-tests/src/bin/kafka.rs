@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         heap_mb,
         properties: set,
         first_port: port,
+        proxied: false,
     };
     let cluster = match KafkaCluster::start(options) {
         Ok(cluster) => cluster,
