@@ -1,7 +1,14 @@
 //! The harness itself: the Kafka it starts serves, obeys, and leaves nothing behind.
 #![allow(clippy::unwrap_used)]
 
-use std::{net::TcpStream, time::Duration};
+use std::{
+    io::{BufRead as _, BufReader},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use ottla_protocol_tests::{
     Direction, Fate, Kafka, KafkaCluster, Kcat, Options, Python, Tool, Version, or_skip, unique,
@@ -132,4 +139,58 @@ fn clients_stay_on_the_proxy_and_rules_decide() {
 
     cluster.proxy(1).pass_all();
     assert_eq!(kcat.run(&read, None).text(), "through the proxy\n");
+}
+
+#[test]
+fn a_cluster_dies_with_the_process_that_started_it() {
+    // Skips as the other tests do, and fetches what the child would otherwise fetch.
+    let Some(_kafka) = Kafka::shared() else {
+        return;
+    };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kafka"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let bootstrap: SocketAddr = lines.next().unwrap().unwrap().parse().unwrap();
+    let node = lines.next().unwrap().unwrap();
+    let data = Path::new(node.split_once("data in ").unwrap().1);
+    assert!(data.exists());
+    TcpStream::connect(bootstrap).unwrap();
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while (data.exists() || TcpStream::connect(bootstrap).is_ok()) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
+    TcpStream::connect(bootstrap).expect_err("the broker is gone");
+    assert!(!data.exists(), "and so is its data");
+}
+
+#[test]
+fn without_java_a_test_skips_aloud_or_fails_as_required() {
+    let run = |required: &str| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kafkas_own_producer_and_consumer_work"])
+            .env("PATH", "/nonexistent")
+            .env_remove("JAVA_HOME")
+            .env_remove("OTTLA_BOOTSTRAP")
+            .env("OTTLA_REQUIRE_KAFKA", required)
+            .output()
+            .unwrap()
+    };
+    let skipped = run("0");
+    let said = String::from_utf8_lossy(&skipped.stderr);
+    assert!(skipped.status.success(), "{said}");
+    assert!(
+        said.contains("skipped kafkas_own_producer_and_consumer_work: no Java"),
+        "{said}"
+    );
+    assert!(said.contains("install Java 17"), "{said}");
+
+    let failed = run("1");
+    assert!(!failed.status.success());
+    let said = String::from_utf8_lossy(&failed.stdout);
+    assert!(said.contains("OTTLA_REQUIRE_KAFKA"), "{said}");
 }
