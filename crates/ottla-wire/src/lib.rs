@@ -37,6 +37,8 @@ mod error;
 mod error_code;
 mod frame;
 mod header;
+#[cfg(feature = "introspect")]
+pub mod introspect;
 mod message;
 pub mod messages;
 mod negotiate;
