@@ -97,6 +97,9 @@ impl<M: Message + Fields> AnyMessage for M {
     }
 }
 
+/// Reads a message of one type.
+pub type Decode = fn(i16, &mut Reader) -> Result<Box<dyn AnyMessage>, DecodeError>;
+
 /// A type of message.
 #[derive(Debug, Clone, Copy)]
 pub struct MessageInfo {
@@ -111,7 +114,7 @@ pub struct MessageInfo {
     /// A message with nothing but random values that the version can carry.
     pub random: fn(&mut Random) -> Box<dyn AnyMessage>,
     /// See [`Message::decode`].
-    pub decode: fn(i16, &mut Reader) -> Result<Box<dyn AnyMessage>, DecodeError>,
+    pub decode: Decode,
 }
 
 impl MessageInfo {
