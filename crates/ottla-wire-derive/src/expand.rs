@@ -14,7 +14,7 @@ pub(crate) fn expand(definition: &Definition<'_>) -> TokenStream {
     let message_impl = definition
         .message
         .as_ref()
-        .map(|message| message_impl(definition.ident, message));
+        .map(|message| message_impl(definition, message));
     quote! {
         const _: () = {
             use ::ottla_wire::wire;
@@ -27,8 +27,20 @@ pub(crate) fn expand(definition: &Definition<'_>) -> TokenStream {
     }
 }
 
-fn message_impl(ident: &Ident, message: &MessageAttributes) -> TokenStream {
+fn message_impl(definition: &Definition<'_>, message: &MessageAttributes) -> TokenStream {
+    let ident = definition.ident;
     let name = ident.to_string();
+    let throttle = definition
+        .fields
+        .iter()
+        .any(|field| field.ident == "throttle_time_ms")
+        .then(|| {
+            quote! {
+                fn throttle_time_ms(&self) -> i32 {
+                    self.throttle_time_ms
+                }
+            }
+        });
     let Versions { min, max } = message.versions;
     let flexible_from = message.flexible_from;
     let request = message.is_request.then(|| {
@@ -46,6 +58,7 @@ fn message_impl(ident: &Ident, message: &MessageAttributes) -> TokenStream {
             const NAME: &'static str = #name;
             const VERSIONS: ::ottla_wire::VersionRange = ::ottla_wire::VersionRange::new(#min, #max);
             const FLEXIBLE_FROM: i16 = #flexible_from;
+            #throttle
         }
         #request
     }
@@ -270,11 +283,7 @@ fn is_default(field: &Field<'_>) -> TokenStream {
         None if matches!(field.type_name().as_str(), "Vec" | "Str" | "Bytes") => {
             quote!(self.#ident.is_empty())
         }
-        None => {
-            let ty = field.ty;
-            quote!(self.#ident == <#ty as ::core::default::Default>::default())
-        }
-        Some(_) => {
+        _ => {
             let default = default_value(field);
             quote!(self.#ident == #default)
         }

@@ -59,6 +59,12 @@ pub trait Message:
         .map_err(|error| error.in_message(Self::NAME, version))?;
         Ok(message)
     }
+
+    /// For how long the broker asks the client to send nothing more on the connection that this response came on, in
+    /// milliseconds (KIP-219). 0 in messages without such a field.
+    fn throttle_time_ms(&self) -> i32 {
+        0
+    }
 }
 
 /// A message that a client sends and a broker answers.
