@@ -1,0 +1,194 @@
+//! One request, tried again until it is answered or its deadline passes.
+
+use ottla_wire::{ErrorCode, Request};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::cluster::coordinators::CoordinatorKind;
+use crate::cluster::{Cluster, Inner};
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::pool::Lane;
+
+/// Whom a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To<'a> {
+    /// Any broker; one that is connected, if there is one.
+    Any,
+    /// The broker with this id.
+    Node(i32),
+    /// The controller.
+    Controller,
+    /// The coordinator of a group or transaction.
+    Coordinator(CoordinatorKind, &'a str),
+}
+
+impl Cluster {
+    /// Makes a request, trying again after errors of the connection until `deadline`.
+    ///
+    /// `request` builds it for the version that both sides speak, at most `version_max`. Error codes in
+    /// the response are the caller's business: see [`Cluster::call_checked`] to have them tried again.
+    ///
+    /// A request whose reply was lost is sent again: use this for what may be carried out twice.
+    /// Cancel-safe in that nothing else suffers; the request may have been sent.
+    ///
+    /// # Errors
+    /// The first error that trying again cannot mend; [`Error::Deadline`] with the last one.
+    pub async fn call<R: Request>(
+        &self,
+        to: To<'_>,
+        lane: Lane,
+        version_max: i16,
+        request: impl Fn(i16) -> R,
+        deadline: Instant,
+    ) -> Result<R::Response, Error> {
+        let check = |_: &R::Response| ErrorCode::NONE;
+        self.call_checked(to, lane, version_max, request, check, deadline)
+            .await
+    }
+
+    /// [`Cluster::call`] that also tries again after retriable error codes. `check` finds in the
+    /// response the code that decides ([`ErrorCode::NONE`] if there is none).
+    ///
+    /// A code that says that metadata or coordinator are out of date has these found out anew. At
+    /// the deadline, and for a code that is not retriable, the response is returned as it is: `Ok`
+    /// means that a broker answered.
+    ///
+    /// # Errors
+    /// As [`Cluster::call`].
+    pub async fn call_checked<R: Request>(
+        &self,
+        to: To<'_>,
+        lane: Lane,
+        version_max: i16,
+        request: impl Fn(i16) -> R,
+        check: impl Fn(&R::Response) -> ErrorCode,
+        deadline: Instant,
+    ) -> Result<R::Response, Error> {
+        let inner = self.inner();
+        let policy = inner.config.retry_policy();
+        let mut failures = 0;
+        let mut last_response = None;
+        loop {
+            let attempt = inner.attempt(to, lane, version_max, &request, deadline);
+            let failure = match timeout_at(deadline, attempt).await {
+                Ok(Ok((response, node))) => {
+                    let code = check(&response);
+                    if code.is_ok() || !code.is_retriable() {
+                        return Ok(response);
+                    }
+                    tracing::debug!(api = %R::KEY, ?to, code = code.name(), "tried again");
+                    inner.heed(to, node, code);
+                    last_response = Some(response);
+                    None
+                }
+                Ok(Err(Error::Deadline { what, last })) => Some(Error::Deadline { what, last }),
+                Ok(Err(error)) if !error.is_retriable() => return Err(error),
+                Ok(Err(error)) => {
+                    tracing::debug!(api = %R::KEY, ?to, %error, "tried again");
+                    inner.heed_loss(to);
+                    Some(error)
+                }
+                Err(_) => None,
+            };
+            failures += 1;
+            let next_at = Instant::now() + policy.random_delay(failures);
+            if next_at >= deadline || matches!(failure, Some(Error::Deadline { .. })) {
+                return match (failure, last_response) {
+                    (Some(Error::Deadline { what, last }), _) => {
+                        Err(Error::Deadline { what, last })
+                    }
+                    (None, Some(response)) => Ok(response),
+                    (failure, _) => Err(Error::Deadline {
+                        what: format!("{} request", R::KEY),
+                        last: failure.map(Box::new),
+                    }),
+                };
+            }
+            last_response = None;
+            sleep_until(next_at).await;
+        }
+    }
+}
+
+impl Inner {
+    /// One attempt. Also says which broker answered, if its id is known.
+    async fn attempt<R: Request>(
+        &self,
+        to: To<'_>,
+        lane: Lane,
+        version_max: i16,
+        request: impl Fn(i16) -> R,
+        deadline: Instant,
+    ) -> Result<(R::Response, Option<i32>), Error> {
+        let connection = match to {
+            To::Any => self.any_connection(lane, deadline).await?,
+            To::Node(node) => {
+                self.ready(deadline).await?;
+                self.connection(node, lane, deadline).await?
+            }
+            To::Controller => {
+                let known = self.ready(deadline).await?;
+                let controller = known.controller().ok_or(Error::NotKnownYet {
+                    what: "the controller",
+                })?;
+                self.connection(controller, lane, deadline).await?
+            }
+            To::Coordinator(kind, key) => {
+                let node = self.coordinator(kind, key, deadline).await?;
+                let connected = self.connection(node, lane, deadline).await;
+                if matches!(&connected, Err(error) if error.is_retriable()) {
+                    self.coordinators.lock().forget(kind, key, node);
+                }
+                connected?
+            }
+        };
+        let version = connection.version::<R>(version_max)?;
+        let patience = connection.request_deadline().min(deadline);
+        let reply = connection.submit(&request(version), version, patience)?;
+        let node = connection.peer().node;
+        Ok((reply.await?, node))
+    }
+
+    /// A connection to some broker: one that is connected, if there is one.
+    pub(super) async fn any_connection(
+        &self,
+        lane: Lane,
+        deadline: Instant,
+    ) -> Result<Connection, Error> {
+        let known = self.ready(deadline).await?;
+        let mut peers: Vec<_> = known.brokers().map(|broker| broker.peer()).collect();
+        fastrand::shuffle(&mut peers);
+        let best = peers.into_iter().min_by_key(|peer| {
+            let connected = peer.node.is_some_and(|node| self.pool.is_connected(node));
+            (self.pool.is_backing_off(peer), !connected)
+        });
+        let peer = best.ok_or(Error::NotKnownYet {
+            what: "any broker of the cluster",
+        })?;
+        let outcome = self.pool.connection(&peer, lane, deadline).await;
+        if matches!(&outcome, Err(error) if error.is_retriable()) {
+            self.refresh_soon();
+        }
+        outcome
+    }
+
+    /// Does what an error code asks for.
+    fn heed(&self, to: To<'_>, node: Option<i32>, code: ErrorCode) {
+        if code.refreshes_metadata() {
+            self.refresh_soon();
+        }
+        if let (To::Coordinator(kind, key), Some(node)) = (to, node)
+            && code.rediscovers_coordinator()
+        {
+            self.coordinators.lock().forget(kind, key, node);
+        }
+    }
+
+    /// The connection failed: what was known of whom to ask may be out of date.
+    fn heed_loss(&self, to: To<'_>) {
+        match to {
+            To::Any => {}
+            To::Node(_) | To::Controller | To::Coordinator(..) => self.refresh_soon(),
+        }
+    }
+}
