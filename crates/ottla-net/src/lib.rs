@@ -24,6 +24,8 @@ mod connection;
 mod error;
 mod pool;
 mod race;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 
 pub use address::{Address, ParseAddressError};

@@ -74,7 +74,7 @@ impl Setup {
                 (a, b) => a.or(b),
             };
         }
-        let (stream, reader, versions) = handshake.into_parts();
+        let (stream, reader, versions, correlation_id) = handshake.into_parts();
 
         let now = Instant::now();
         let limits = Limits {
@@ -88,7 +88,7 @@ impl Setup {
             versions,
             client_id: self.client_id,
             request_timeout,
-            correlation_id: AtomicI32::new(0),
+            correlation_id: AtomicI32::new(correlation_id),
             counters: Counters::default(),
             state: Mutex::new(State {
                 core: Core::new(self.peer, limits, now),

@@ -159,8 +159,9 @@ impl Handshake {
         Ok(())
     }
 
-    pub(super) fn into_parts(self) -> (Box<dyn Stream>, FrameReader, BrokerVersions) {
-        (self.stream, self.reader, self.versions)
+    /// The stream, what was read of it ahead, the versions, and the next correlation id.
+    pub(super) fn into_parts(self) -> (Box<dyn Stream>, FrameReader, BrokerVersions, i32) {
+        (self.stream, self.reader, self.versions, self.correlation_id)
     }
 
     async fn write(&mut self, chunks: &[Bytes]) -> std::io::Result<()> {
