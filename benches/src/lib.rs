@@ -1,2 +1,25 @@
-//! Benchmarks.
+//! The end-to-end benchmark: what a Kafka client costs when nothing but the client limits.
+//!
+//! - [`workload`]: the records every contestant sends, generated once into a file.
+//! - [`contestant`]: the protocol between the runner and a contestant, and its Rust side.
+//! - `sink`: a broker that acknowledges at once, stores nothing and serves the same batches for ever.
+//! - `floor`: the two hand-made loops that no client can beat by much.
+//! - `runner`: races the contestants as child processes and reads what each one cost.
+//!
+//! `docs/benchmarks.md` says how to run it and what the figures mean. The record encoder, the
+//! codecs' framing and the handful of messages used here are written by hand and share nothing with
+//! `ottla-wire`: a yardstick made of the thing it measures would move with it.
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "contest")]
+pub mod batch;
+#[cfg(feature = "contest")]
+pub mod codec;
+pub mod contestant;
+#[cfg(feature = "contest")]
+pub mod floor;
+#[cfg(feature = "contest")]
+pub mod runner;
+#[cfg(feature = "contest")]
+pub mod sink;
+pub mod workload;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, Output, Process, cache};
+use crate::{Error, Output, Process, Sample, Seen, cache};
 
 /// The `kcat` that is installed on this machine.
 #[derive(Debug, Clone)]
@@ -69,6 +69,83 @@ impl Python {
         command.args(["-c", script]).args(args);
         run("python", &mut command, args, input)
     }
+}
+
+impl Python {
+    /// Reads the first `count` records of `topic` with `confluent-kafka`; fewer if there are fewer.
+    ///
+    /// # Panics
+    ///
+    /// When the client reports an error.
+    pub fn consume(&self, bootstrap: &str, topic: &str, count: usize) -> Vec<Seen> {
+        let script = include_str!("../python/consume.py");
+        let output = self.run(script, &[bootstrap, topic, &count.to_string()], None);
+        let parse =
+            |line| seen_from_json(line).unwrap_or_else(|| panic!("Python printed {line:?}"));
+        output.text().lines().map(parse).collect()
+    }
+
+    /// Writes `samples` to partition 0 of `topic` with `confluent-kafka`, compressed with `codec`.
+    ///
+    /// # Panics
+    ///
+    /// When the client could not deliver them all.
+    pub fn produce(&self, bootstrap: &str, topic: &str, codec: &str, samples: &[Sample]) {
+        let mut input = String::new();
+        for sample in samples {
+            input.push_str(&json_from_sample(sample).to_string());
+            input.push('\n');
+        }
+        let script = include_str!("../python/produce.py");
+        self.run(script, &[bootstrap, topic, codec], Some(input.as_bytes()));
+    }
+}
+
+fn json_from_sample(sample: &Sample) -> serde_json::Value {
+    let hex = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let hexed = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(hex);
+    let headers: Vec<_> = sample
+        .headers
+        .iter()
+        .map(|(key, value)| (key, hexed(value)))
+        .collect();
+    serde_json::json!({
+        "timestamp": sample.timestamp,
+        "key": hexed(&sample.key),
+        "value": hexed(&sample.value),
+        "headers": headers,
+    })
+}
+
+fn seen_from_json(line: &str) -> Option<Seen> {
+    let record: serde_json::Value = serde_json::from_str(line).ok()?;
+    let unhexed = |value: &serde_json::Value| {
+        let digits = value.as_str()?;
+        let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+        (0..digits.len())
+            .step_by(2)
+            .map(byte)
+            .collect::<Option<Vec<u8>>>()
+    };
+    let headers = record["headers"].as_array()?.iter();
+    Some(Seen {
+        partition: record["partition"].as_i64()? as i32,
+        offset: record["offset"].as_i64()?,
+        log_append_time: false,
+        sample: Sample {
+            timestamp: record["timestamp"].as_i64()?,
+            key: unhexed(&record["key"]),
+            value: unhexed(&record["value"]),
+            headers: headers
+                .map(|header| Some((header[0].as_str()?.to_owned(), unhexed(&header[1]))))
+                .collect::<Option<Vec<_>>>()?,
+        },
+    })
 }
 
 fn make_environment(dir: &Path) -> Result<(), Error> {

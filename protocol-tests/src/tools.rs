@@ -57,6 +57,11 @@ impl Tools {
         Self { kafka, bootstrap }
     }
 
+    /// The version of the tools.
+    pub fn version(&self) -> Version {
+        self.kafka.version()
+    }
+
     /// Runs `tool` to its end; `--bootstrap-server` is given by the harness.
     ///
     /// # Panics

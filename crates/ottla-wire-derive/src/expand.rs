@@ -283,7 +283,11 @@ fn is_default(field: &Field<'_>) -> TokenStream {
         None if matches!(field.type_name().as_str(), "Vec" | "Str" | "Bytes") => {
             quote!(self.#ident.is_empty())
         }
-        _ => {
+        None => {
+            let ty = field.ty;
+            quote!(self.#ident == <#ty as ::core::default::Default>::default())
+        }
+        Some(_) => {
             let default = default_value(field);
             quote!(self.#ident == #default)
         }

@@ -5,10 +5,11 @@
 
 use bytes::Bytes;
 
-use crate::header::{RequestHeader, ResponseHeader};
+use crate::header::{RequestHeader, ResponseHeader, write_request_header};
 use crate::messages::api_versions::ApiVersionsResponse;
 use crate::{
-    ApiKey, DecodeError, EncodeError, EncodeErrorKind, ErrorCode, Message, Reader, Request, Writer,
+    ApiKey, DecodeError, EncodeError, EncodeErrorKind, ErrorCode, Message, Reader, Request,
+    TaggedFields, Writer,
 };
 
 /// A message ready for the socket, length prefix included.
@@ -59,14 +60,17 @@ pub fn encode_request<R: Request>(
     correlation_id: i32,
     client_id: Option<&str>,
 ) -> Result<Frame, EncodeError> {
-    let header = RequestHeader {
-        api_key: R::KEY as i16,
-        api_version: version,
-        correlation_id,
-        client_id: client_id.map(Into::into),
-        ..Default::default()
-    };
-    encode_frame(request, version, |out| header.encode(out))
+    encode_frame(request, version, |out| {
+        let tags = TaggedFields::default();
+        write_request_header(
+            R::KEY as i16,
+            version,
+            correlation_id,
+            client_id,
+            &tags,
+            out,
+        )
+    })
 }
 
 /// Writes a response to a request of version `version`, with its header and length.
@@ -152,3 +156,77 @@ const LENGTH_PREFIX: usize = 4;
 
 /// Room for the small requests, so that they grow no buffer.
 const TYPICAL_FRAME: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DecodeErrorKind;
+    use crate::messages::api_versions::ApiVersionsRequest;
+    use crate::messages::produce::{
+        PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
+    };
+
+    #[test]
+    fn records_become_a_chunk_of_their_own() {
+        let records = Bytes::from(vec![7; 4096]);
+        let request = ProduceRequest {
+            topic_data: vec![TopicProduceData {
+                name: "t".into(),
+                partition_data: vec![PartitionProduceData {
+                    records: Some(records.clone()),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let frame = encode_request(&request, 9, 3, Some("c")).unwrap();
+        assert_eq!(frame.chunks().len(), 3);
+        assert_eq!(frame.chunks()[1].as_ptr(), records.as_ptr());
+        let bytes = frame.to_bytes();
+        assert_eq!(bytes.len(), frame.len());
+        assert_eq!(bytes[..4], (bytes.len() as u32 - 4).to_be_bytes());
+        let (header, decoded) = decode_request::<ProduceRequest>(bytes.slice(4..)).unwrap();
+        assert_eq!(
+            (header.api_key, header.api_version, header.correlation_id),
+            (0, 9, 3)
+        );
+        assert_eq!(decoded, request);
+    }
+
+    #[test]
+    fn a_broker_that_refuses_our_api_versions_is_understood() {
+        // Correlation id, error 35, one API: 18 from 0 to 2, as version 0 lays it out, to a question of version 4.
+        let body =
+            Bytes::from_static(b"\x00\x00\x00\x07\x00\x23\x00\x00\x00\x01\x00\x12\x00\x00\x00\x02");
+        let response = decode_response::<ApiVersionsRequest>(4, body).unwrap();
+        assert_eq!(response.error_code, ErrorCode::UNSUPPORTED_VERSION);
+        assert_eq!(
+            (
+                response.api_keys[0].api_key,
+                response.api_keys[0].max_version
+            ),
+            (18, 2)
+        );
+    }
+
+    #[test]
+    fn bytes_behind_a_response_are_an_error() {
+        let frame = encode_response::<ProduceRequest>(&ProduceResponse::default(), 9, 1).unwrap();
+        let mut body = frame.to_bytes()[4..].to_vec();
+        assert!(decode_response::<ProduceRequest>(9, body.clone().into()).is_ok());
+        body.push(0);
+        let error = decode_response::<ProduceRequest>(9, body.into()).unwrap_err();
+        assert_eq!(*error.kind(), DecodeErrorKind::TrailingBytes(1));
+        assert_eq!(error.message(), Some("ProduceResponse"));
+    }
+
+    #[test]
+    fn a_frame_of_a_few_bytes_is_an_error() {
+        for len in 0..4 {
+            let error =
+                decode_response::<ProduceRequest>(9, Bytes::from(vec![0; len])).unwrap_err();
+            assert_eq!(error.message(), Some("ResponseHeader"), "{error}");
+        }
+    }
+}

@@ -68,6 +68,25 @@ impl RequestHeader {
     }
 }
 
+/// [`RequestHeader::encode`] of borrowed parts.
+pub(crate) fn write_request_header(
+    api_key: i16,
+    api_version: i16,
+    correlation_id: i32,
+    client_id: Option<&str>,
+    tags: &TaggedFields,
+    out: &mut Writer,
+) -> Result<(), EncodeError> {
+    let version = header_version(api_key, api_version);
+    out.i16(api_key);
+    out.i16(api_version);
+    out.i32(correlation_id);
+    out.string(client_id, false)
+        .map_err(|error| error.in_field("client_id"))
+        .and_then(|()| tags.write(out, Version::new(version, version == 2)))
+        .map_err(|error| error.in_message("RequestHeader", version))
+}
+
 /// What a broker says in front of a response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ResponseHeader {

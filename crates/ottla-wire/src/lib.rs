@@ -7,6 +7,7 @@
 //! - [`messages`] holds every request and response of a client, one module per API, from the version ranges of Kafka 4.3.1.
 //! - [`encode_request`] and [`decode_response`] turn them into frames and back; brokers use [`decode_request`] and
 //!   [`encode_response`].
+//! - [`record`] writes and reads record batches, [`compress`] their codecs.
 //! - [`ApiKey`], [`PeerVersions`] and [`ErrorCode`] say what a peer speaks and what its answers ask for.
 //!
 //! ```
@@ -31,14 +32,18 @@
 extern crate self as ottla_wire;
 
 mod api_key;
+pub mod compress;
 mod error;
 mod error_code;
 mod frame;
 mod header;
+#[cfg(feature = "introspect")]
+pub mod introspect;
 mod message;
 pub mod messages;
 mod negotiate;
 mod reader;
+pub mod record;
 mod tagged;
 mod uuid;
 pub mod varint;

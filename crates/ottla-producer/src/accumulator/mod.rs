@@ -1,0 +1,12 @@
+//! Where records wait: per partition, one open batch and those closed after it.
+//!
+//! Owns memory and batches up to the moment the sender takes them. Records come from callers'
+//! threads under one short lock per partition; sealed batches leave to the broker's sender.
+
+mod queue;
+mod ratio;
+mod ready;
+
+pub(crate) use queue::{Appended, Event, PartitionQueue, Pulled, Supplies};
+pub(crate) use ratio::Ratio;
+pub(crate) use ready::{Line, Ready};

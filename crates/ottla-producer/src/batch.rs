@@ -1,0 +1,144 @@
+//! A batch's way from the first record to its outcome: open, then sealed.
+//!
+//! Owns the bytes, the memory they are charged to, and the right to settle the outcome. Never decides
+//! where a batch goes or when: the accumulator closes it, the sender core stamps and sends it.
+
+use std::sync::Arc;
+
+use ottla_wire::Bytes;
+use ottla_wire::record::{BatchWriter, SealedBatch, restamp};
+use tokio::time::Instant;
+
+use crate::budget::Reserved;
+use crate::buffers::Buffers;
+use crate::delivery::{Outcome, Resolver};
+use crate::identity::ProducerIdentity;
+
+/// A batch that still takes records, or waits to be sealed.
+#[derive(Debug)]
+pub(crate) struct OpenBatch {
+    pub(crate) writer: BatchWriter,
+    pub(crate) resolver: Resolver,
+    /// At least as many bytes as the writer's buffer holds.
+    pub(crate) memory: Reserved,
+    pub(crate) opened: Instant,
+}
+
+impl OpenBatch {
+    /// Gives up on the records.
+    pub(crate) fn settle(self, outcome: Outcome, buffers: &Buffers) {
+        buffers.give_back(self.writer.into_buffer());
+        drop(self.memory);
+        self.resolver.resolve(outcome);
+    }
+}
+
+/// A sealed batch, on its way or waiting for it.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) payload: Payload,
+    /// `None` once the caller was told that the outcome is unknown, while an attempt is still out.
+    pub(crate) resolver: Option<Resolver>,
+    pub(crate) memory: Reserved,
+    pub(crate) records: i32,
+    pub(crate) opened: Instant,
+    /// Its place among the batches of its partition; a piece of a split batch also has the index of its
+    /// first record.
+    pub(crate) place: (u64, u32),
+    /// The sequences its records have; none before it was first made ready to be sent.
+    pub(crate) stamp: Option<Stamp>,
+    /// Times it was sent.
+    pub(crate) attempts: u32,
+    /// An attempt has no definite answer: the records may be in the log.
+    pub(crate) maybe_written: bool,
+    /// Times it got new sequences because the broker had lost track of the old.
+    pub(crate) resets: u32,
+    /// What became of the last attempt.
+    pub(crate) last_error: Option<Arc<str>>,
+}
+
+impl Batch {
+    pub(crate) fn new(
+        sealed: SealedBatch,
+        resolver: Resolver,
+        memory: Reserved,
+        opened: Instant,
+    ) -> Self {
+        Self {
+            records: sealed.record_count(),
+            payload: Payload::Fresh(sealed),
+            resolver: Some(resolver),
+            memory,
+            opened,
+            place: (0, 0),
+            stamp: None,
+            attempts: 0,
+            maybe_written: false,
+            resets: 0,
+            last_error: None,
+        }
+    }
+
+    /// Bytes on the wire.
+    pub(crate) fn len(&self) -> usize {
+        match &self.payload {
+            Payload::Fresh(sealed) => sealed.len(),
+            Payload::Stamped { bytes, .. } => bytes.len(),
+        }
+    }
+
+    /// The bytes to send, carrying [`stamp`](Self::stamp): the same bytes as last time when the
+    /// stamp is the same.
+    pub(crate) fn wire_bytes(self) -> (Self, Bytes) {
+        let stamp = self.stamp;
+        let (id, epoch, sequence) = stamp.map_or((-1, -1, -1), |stamp| {
+            (stamp.identity.id, stamp.identity.epoch, stamp.sequence)
+        });
+        let bytes = match self.payload {
+            Payload::Fresh(mut sealed) => {
+                if stamp.is_some() {
+                    sealed.stamp(id, epoch, sequence, false);
+                }
+                sealed.freeze()
+            }
+            Payload::Stamped {
+                bytes,
+                stamp: on_it,
+            } if on_it == stamp => bytes,
+            Payload::Stamped { bytes, .. } => restamp(bytes, id, epoch, sequence)
+                // Our own sealed batch, unchanged since it was written.
+                .expect("a batch of ours has a sound header"),
+        };
+        let payload = Payload::Stamped {
+            bytes: bytes.clone(),
+            stamp,
+        };
+        (Self { payload, ..self }, bytes)
+    }
+
+    /// Tells the caller, if it has not been told already, and lets go of memory and buffer.
+    pub(crate) fn settle(mut self, outcome: Outcome, buffers: &Buffers) {
+        match self.payload {
+            Payload::Fresh(sealed) => buffers.give_back_frozen(sealed.freeze()),
+            Payload::Stamped { bytes, .. } => buffers.give_back_frozen(bytes),
+        }
+        drop(self.memory);
+        if let Some(resolver) = self.resolver.take() {
+            resolver.resolve(outcome);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Payload {
+    Fresh(SealedBatch),
+    Stamped { bytes: Bytes, stamp: Option<Stamp> },
+}
+
+/// Whose records a batch holds, as the broker counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) identity: ProducerIdentity,
+    /// The first record's sequence.
+    pub(crate) sequence: i32,
+}

@@ -1,0 +1,130 @@
+//! Counts batches whose outcome is open, so that `flush` knows when those it found are settled.
+//!
+//! Batches count in generations; a flush closes the current one and waits until it and all before
+//! are empty. Two short locks per batch, none per record, and no list of batches.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    generations: Mutex<Generations>,
+    settled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
+    /// The number of the oldest generation kept.
+    oldest: u64,
+    /// Open batches per generation from `oldest` on, the current one last. Empty only before the first batch.
+    open: VecDeque<u64>,
+}
+
+impl Outstanding {
+    /// Counts a new batch; gives its generation.
+    pub(crate) fn opened(&self) -> u64 {
+        let mut generations = self.generations.lock();
+        if generations.open.is_empty() {
+            generations.open.push_back(0);
+        }
+        let current = generations.open.len() - 1;
+        generations.open[current] += 1;
+        generations.oldest + current as u64
+    }
+
+    /// Counts another batch in `generation`, which has an open batch.
+    pub(crate) fn opened_in(&self, generation: u64) {
+        let mut generations = self.generations.lock();
+        let at = (generation - generations.oldest) as usize;
+        generations.open[at] += 1;
+    }
+
+    pub(crate) fn resolved(&self, generation: u64) {
+        let mut generations = self.generations.lock();
+        let at = (generation - generations.oldest) as usize;
+        generations.open[at] -= 1;
+        let before = generations.oldest;
+        while generations.open.len() > 1 && generations.open[0] == 0 {
+            generations.open.pop_front();
+            generations.oldest += 1;
+        }
+        if generations.oldest != before {
+            drop(generations);
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// Waits until every batch opened before this call is settled. Cancel safe.
+    pub(crate) async fn settled(&self) {
+        let target = {
+            let mut generations = self.generations.lock();
+            if generations.open.iter().all(|open| *open == 0) {
+                return;
+            }
+            generations.open.push_back(0);
+            generations.oldest + generations.open.len() as u64 - 1
+        };
+        loop {
+            let notified = self.settled.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.generations.lock().oldest >= target {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn waits_for_what_was_open_and_for_nothing_newer() {
+        let outstanding = Outstanding::default();
+        outstanding.settled().await; // Nothing open: at once.
+
+        let (a, b) = (outstanding.opened(), outstanding.opened());
+        let flush = outstanding.settled();
+        tokio::pin!(flush);
+        assert!(futures_poll(&mut flush).is_pending());
+        let newer = outstanding.opened();
+        assert_ne!(newer, a);
+        outstanding.resolved(b);
+        assert!(futures_poll(&mut flush).is_pending());
+        outstanding.resolved(a);
+        assert!(futures_poll(&mut flush).is_ready());
+        outstanding.resolved(newer);
+        outstanding.settled().await;
+    }
+
+    #[tokio::test]
+    async fn later_generations_may_settle_first() {
+        let outstanding = Outstanding::default();
+        let old = outstanding.opened();
+        let first = outstanding.settled();
+        tokio::pin!(first);
+        assert!(futures_poll(&mut first).is_pending());
+        let young = outstanding.opened();
+        let second = outstanding.settled();
+        tokio::pin!(second);
+        assert!(futures_poll(&mut second).is_pending());
+        outstanding.resolved(young);
+        assert!(
+            futures_poll(&mut second).is_pending(),
+            "the older batch is open"
+        );
+        outstanding.resolved(old);
+        assert!(futures_poll(&mut first).is_ready());
+        assert!(futures_poll(&mut second).is_ready());
+    }
+
+    fn futures_poll<F: Future>(future: &mut std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+        future
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+    }
+}

@@ -1,0 +1,372 @@
+//! An open batch: records are encoded where they will be sent from.
+
+use bytes::BytesMut;
+
+use crate::compress::{Codec, Compression, Compressor};
+
+use super::error::{AppendError, SealError};
+use super::header::{BatchHeader, CONTROL, HEADER_LEN};
+use super::reader::RecordRef;
+use super::sealed::{SealOptions, SealedBatch};
+use super::varint::{put_varint, put_varlong, varint_len, varlong_len};
+
+/// A record to append, borrowed from the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'a> {
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// The key; `None` is null, which is not empty.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is null, a tombstone on compacted topics.
+    pub value: Option<&'a [u8]>,
+    /// The headers, in order; names may repeat.
+    pub headers: &'a [Header<'a>],
+}
+
+/// A header of a record to append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// Its name, which may repeat within a record.
+    pub key: &'a str,
+    /// Its value; `None` is null.
+    pub value: Option<&'a [u8]>,
+}
+
+/// An open batch of magic 2.
+///
+/// It owns one buffer that starts with room for the header; [`Self::append`] encodes each record
+/// behind the last, so that an uncompressed batch is sent from where it was written. Appending
+/// allocates nothing but the growth of that buffer.
+#[derive(Debug)]
+pub struct BatchWriter {
+    /// The header's bytes, not yet meaningful, then whole records.
+    buf: BytesMut,
+    /// The first record's timestamp, once there is one.
+    base_timestamp: i64,
+    max_timestamp: i64,
+    count: i32,
+}
+
+impl BatchWriter {
+    /// Opens a batch in `buf`, whose content is dropped and whose memory is used. Pass an empty
+    /// one for a start, and the buffers of earlier batches to save allocations.
+    #[must_use]
+    pub fn new(mut buf: BytesMut) -> Self {
+        buf.clear();
+        buf.extend_from_slice(&[0; HEADER_LEN]);
+        Self {
+            buf,
+            base_timestamp: 0,
+            max_timestamp: i64::MIN,
+            count: 0,
+        }
+    }
+
+    /// Appends a record and returns its offset delta, which is its place in the batch.
+    ///
+    /// # Errors
+    /// [`AppendError`] when the record or the batch would pass the format's 2 GiB; the batch is
+    /// as it was.
+    #[inline]
+    pub fn append(&mut self, record: &NewRecord<'_>) -> Result<i32, AppendError> {
+        let tail = if record.headers.is_empty() {
+            Tail::NoHeaders
+        } else {
+            Tail::Headers(record.headers)
+        };
+        self.append_parts(self.count, record.timestamp, record.key, record.value, tail)
+    }
+
+    /// Appends a record that was read from another batch, its headers byte for byte.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_ref(&mut self, record: &RecordRef<'_>) -> Result<i32, AppendError> {
+        self.append_at(self.count, record)
+    }
+
+    /// Appends a record with an offset delta of its own, as compaction leaves them.
+    pub(super) fn append_at(
+        &mut self,
+        offset_delta: i32,
+        record: &RecordRef<'_>,
+    ) -> Result<i32, AppendError> {
+        self.append_parts(
+            offset_delta,
+            record.timestamp(),
+            record.key(),
+            record.value(),
+            Tail::Encoded(record.encoded_headers()),
+        )
+    }
+
+    /// Bytes that `record` takes when appended now.
+    #[must_use]
+    pub fn encoded_len(&self, record: &NewRecord<'_>) -> u64 {
+        let body = body_len(
+            self.timestamp_delta(record.timestamp),
+            self.count,
+            record.key,
+            record.value,
+            &Tail::Headers(record.headers),
+        );
+        body + varint_len(body.min(i32::MAX as u64) as i32) as u64
+    }
+
+    /// Bytes that `record` takes at most in any batch, to reserve memory before one is chosen.
+    #[must_use]
+    pub fn max_encoded_len(record: &NewRecord<'_>) -> u64 {
+        let body = body_len(
+            i64::MIN,
+            i32::MAX,
+            record.key,
+            record.value,
+            &Tail::Headers(record.headers),
+        );
+        body + MAX_LENGTH_LEN
+    }
+
+    /// Bytes of the batch so far, header included: what it takes on the wire uncompressed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Records so far.
+    #[must_use]
+    pub fn record_count(&self) -> i32 {
+        self.count
+    }
+
+    /// Whether no record was appended yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes the buffer can hold before it grows.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// Gives the buffer back, dropping what was appended.
+    #[must_use]
+    pub fn into_buffer(self) -> BytesMut {
+        self.buf
+    }
+
+    /// Closes the batch: compresses the records, unless that does not make them smaller, and
+    /// writes the header of a batch that belongs to no idempotent producer yet.
+    ///
+    /// # Errors
+    /// [`SealError`] when there are no records or the codec fails.
+    pub fn seal(
+        self,
+        options: &SealOptions,
+        compressor: &mut Compressor,
+    ) -> Result<SealedBatch, SealError> {
+        if self.count == 0 {
+            return Err(SealError::Empty);
+        }
+        let header = self.header(options.codec, 0);
+        let plain = &self.buf[HEADER_LEN..];
+        if options.codec.compression() == Compression::None {
+            return Ok(SealedBatch::new(header, self.buf, None));
+        }
+        let packed = compressor.compress(options.codec, plain)?;
+        if packed.len() >= plain.len() {
+            let header = self.header(Codec::default(), 0);
+            return Ok(SealedBatch::new(header, self.buf, None));
+        }
+        // Exactly as large as needed: a batch waits for its acknowledgement in this buffer, while
+        // the large one goes back to work.
+        let mut sealed = BytesMut::with_capacity(HEADER_LEN + packed.len());
+        sealed.extend_from_slice(&[0; HEADER_LEN]);
+        sealed.extend_from_slice(packed);
+        Ok(SealedBatch::new(header, sealed, Some(self.buf)))
+    }
+
+    /// Closes a batch that was never empty as a control batch, which is never compressed.
+    pub(super) fn seal_control(self) -> SealedBatch {
+        let header = self.header(Codec::default(), CONTROL);
+        SealedBatch::new(header, self.buf, None)
+    }
+
+    fn header(&self, codec: Codec, attributes: i16) -> BatchHeader {
+        BatchHeader {
+            base_offset: 0,
+            last_offset: i64::from(self.count - 1),
+            partition_leader_epoch: -1,
+            magic: 2,
+            crc: 0,
+            attributes: attributes | codec.compression() as i16,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            record_count: Some(self.count),
+        }
+    }
+
+    #[inline]
+    fn timestamp_delta(&self, timestamp: i64) -> i64 {
+        if self.count == 0 {
+            0
+        } else {
+            // Wrapping, as the reader adds: even absurd timestamps come back as they were.
+            timestamp.wrapping_sub(self.base_timestamp)
+        }
+    }
+
+    #[inline(always)]
+    fn append_parts(
+        &mut self,
+        offset_delta: i32,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        tail: Tail<'_>,
+    ) -> Result<i32, AppendError> {
+        let timestamp_delta = self.timestamp_delta(timestamp);
+        let body = body_len(timestamp_delta, offset_delta, key, value, &tail);
+        if body + MAX_LENGTH_LEN > MAX_BATCH_LEN - self.buf.len() as u64 || self.count == i32::MAX {
+            return Err(self.refuse(body));
+        }
+
+        // One growth at most, and room for the fixed-size copies below to overshoot.
+        self.buf.reserve(body as usize + PREFIX_LEN);
+
+        let mut prefix = [0; PREFIX_LEN];
+        // All fit in 31 bits, for they are parts of a body that does.
+        let mut at = put_varint(&mut prefix, 0, body as i32);
+        prefix[at] = 0; // Attributes: none are defined.
+        at = put_varlong(&mut prefix, at + 1, timestamp_delta);
+        at = put_varint(&mut prefix, at, offset_delta);
+        at = put_varint(&mut prefix, at, nullable_len(key));
+        put_short(&mut self.buf, &prefix, at);
+        if let Some(key) = key {
+            self.buf.extend_from_slice(key);
+        }
+        let mut prefix = [0; 8];
+        let at = put_varint(&mut prefix, 0, nullable_len(value));
+        put_short(&mut self.buf, &prefix, at);
+        if let Some(value) = value {
+            self.buf.extend_from_slice(value);
+        }
+        match tail {
+            Tail::NoHeaders => self.buf.extend_from_slice(&[0]),
+            Tail::Headers(headers) => put_headers(&mut self.buf, headers),
+            Tail::Encoded(bytes) => self.buf.extend_from_slice(bytes),
+        }
+
+        if self.count == 0 {
+            self.base_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.count += 1;
+        Ok(offset_delta)
+    }
+
+    #[cold]
+    fn refuse(&self, body: u64) -> AppendError {
+        if body + MAX_LENGTH_LEN > MAX_BATCH_LEN - HEADER_LEN as u64 {
+            AppendError::RecordTooLarge { len: body }
+        } else {
+            AppendError::BatchFull {
+                len: self.buf.len(),
+                count: self.count,
+            }
+        }
+    }
+}
+
+/// What follows a record's value.
+enum Tail<'a> {
+    NoHeaders,
+    Headers(&'a [Header<'a>]),
+    /// Header count and headers, as another batch has them.
+    Encoded(&'a [u8]),
+}
+
+/// Bytes of a record after its length field. Saturates nowhere: the sum of lengths of slices in
+/// memory fits 64 bits.
+#[inline(always)]
+fn body_len(
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    tail: &Tail<'_>,
+) -> u64 {
+    let tail = match tail {
+        Tail::NoHeaders => 1,
+        Tail::Headers(headers) => headers_len(headers),
+        Tail::Encoded(bytes) => bytes.len() as u64,
+    };
+    1 + varlong_len(timestamp_delta) as u64
+        + varint_len(offset_delta) as u64
+        + nullable_encoded_len(key)
+        + nullable_encoded_len(value)
+        + tail
+}
+
+#[inline(always)]
+fn nullable_len(bytes: Option<&[u8]>) -> i32 {
+    bytes.map_or(-1, |bytes| bytes.len() as i32)
+}
+
+/// Bytes of a nullable field with its length. A length past 31 bits counts as the longest varint;
+/// the sum is then too large to be appended anyway.
+#[inline(always)]
+fn nullable_encoded_len(bytes: Option<&[u8]>) -> u64 {
+    let len = bytes.map_or(0, <[u8]>::len);
+    let len_len = match bytes {
+        None => 1,
+        Some(_) => varint_len(i32::try_from(len).unwrap_or(i32::MAX)),
+    };
+    len_len as u64 + len as u64
+}
+
+fn headers_len(headers: &[Header<'_>]) -> u64 {
+    let mut len = varint_len(i32::try_from(headers.len()).unwrap_or(i32::MAX)) as u64;
+    for header in headers {
+        len +=
+            nullable_encoded_len(Some(header.key.as_bytes())) + nullable_encoded_len(header.value);
+    }
+    len
+}
+
+fn put_headers(buf: &mut BytesMut, headers: &[Header<'_>]) {
+    let mut prefix = [0; 8];
+    let at = put_varint(&mut prefix, 0, headers.len() as i32);
+    buf.extend_from_slice(&prefix[..at]);
+    for header in headers {
+        let at = put_varint(&mut prefix, 0, header.key.len() as i32);
+        buf.extend_from_slice(&prefix[..at]);
+        buf.extend_from_slice(header.key.as_bytes());
+        let at = put_varint(&mut prefix, 0, nullable_len(header.value));
+        buf.extend_from_slice(&prefix[..at]);
+        buf.extend_from_slice(header.value.unwrap_or_default());
+    }
+}
+
+/// Appends the first `len` bytes of `bytes`. Copying all of it and cutting is a couple of moves;
+/// copying a length known at run time only is a call.
+#[inline(always)]
+fn put_short<const N: usize>(buf: &mut BytesMut, bytes: &[u8; N], len: usize) {
+    let end = buf.len() + len;
+    buf.extend_from_slice(bytes);
+    buf.truncate(end);
+}
+
+/// Length, attributes, timestamp delta, offset delta and key length take at most 5 + 1 + 10 + 5 + 5
+/// bytes; 32 is a whole number of registers.
+const PREFIX_LEN: usize = 32;
+
+/// A record's length field at its longest.
+const MAX_LENGTH_LEN: u64 = 5;
+
+/// A batch's length field, which does not count its first 12 bytes, has 31 bits.
+const MAX_BATCH_LEN: u64 = i32::MAX as u64;
