@@ -265,6 +265,10 @@ impl<W> Core<W> {
         now: Instant,
         outcomes: &mut Vec<Outcome<W>>,
     ) -> Option<CloseCause> {
+        if self.closed.is_some() {
+            return None;
+        }
+        self.muted_until = self.muted_until.filter(|until| *until > now);
         if self.deadline_min.is_some_and(|deadline| deadline <= now) {
             self.expire(now, outcomes);
         }
@@ -285,6 +289,9 @@ impl<W> Core<W> {
     /// When [`Core::handle_timeout`] or [`Core::take_frames`] has something to do at the latest. May be
     /// too early, never too late.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        if self.closed.is_some() {
+            return None;
+        }
         let unmuted_at = self
             .muted_until
             .filter(|_| self.handed < self.requests.len());
@@ -424,3 +431,6 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 
 /// The longest that a broker can make a client wait. Quota windows are seconds.
 const MUTE_MAX: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests;

@@ -316,7 +316,8 @@ impl Driver {
 
     fn end_of_stream(&self) -> CloseCause {
         let state = self.shared.state.lock();
-        if state.core.replies() == 0 && state.core.len() > 0 && !self.reader.is_mid_frame() {
+        let answered = state.core.replies() > 0 || !self.frames.is_empty();
+        if !answered && state.core.len() > 0 && !self.reader.is_mid_frame() {
             CloseCause::ByPeerUnanswered
         } else {
             CloseCause::ByPeer

@@ -18,6 +18,9 @@ mod handshake;
 mod versions;
 mod write_queue;
 
+#[cfg(test)]
+mod tests;
+
 pub use handle::{Connection, ConnectionStats, Pending, Written};
 pub use handshake::{Authenticator, Handshake, Session};
 pub use versions::BrokerVersions;

@@ -105,3 +105,111 @@ impl WriteQueue {
 
 /// Chunks given to one system call. A frame is mostly one or two chunks.
 const SLICES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ottla_wire::encode_request;
+    use ottla_wire::messages::heartbeat::HeartbeatRequest;
+
+    /// Takes up to so many bytes at a time, of so many slices.
+    struct Sieve {
+        taken: Vec<u8>,
+        bytes_max: usize,
+        slices_seen: usize,
+    }
+
+    impl AsyncWrite for Sieve {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.slices_seen = slices.len();
+            let mut left = self.bytes_max;
+            for slice in slices {
+                let count = left.min(slice.len());
+                self.taken.extend_from_slice(&slice[..count]);
+                left -= count;
+            }
+            Poll::Ready(Ok(self.bytes_max - left))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn frame(id: i32) -> Frame {
+        encode_request(&HeartbeatRequest::default(), 4, id, None).unwrap()
+    }
+
+    #[test]
+    fn partial_writes_lose_nothing_and_count_frames() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let frames: Vec<_> = (0..200).map(frame).collect();
+        let expected: Vec<u8> = frames.iter().flat_map(|f| f.to_bytes()).collect();
+        for bytes_max in [1, 3, frame(0).len(), 100, 1 << 20] {
+            let mut sieve = Sieve {
+                taken: Vec::new(),
+                bytes_max,
+                slices_seen: 0,
+            };
+            let mut queue = WriteQueue::default();
+            frames.iter().cloned().for_each(|frame| queue.push(frame));
+            let mut completed = 0;
+            while !queue.is_empty() {
+                let Poll::Ready(Ok(count)) = queue.poll_write(&mut cx, &mut sieve) else {
+                    panic!("a sieve always takes something");
+                };
+                completed += queue.advance(count);
+                let whole = sieve.taken.len() / frame(0).len();
+                let in_part = sieve.taken.len() % frame(0).len() > 0;
+                assert_eq!((completed, queue.is_mid_frame()), (whole, in_part));
+            }
+            assert!(sieve.taken == expected, "{bytes_max} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn many_frames_go_out_in_one_call() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut sieve = Sieve {
+            taken: Vec::new(),
+            bytes_max: usize::MAX,
+            slices_seen: 0,
+        };
+        let mut queue = WriteQueue::default();
+        (0..10).for_each(|id| queue.push(frame(id)));
+        assert!(queue.poll_write(&mut cx, &mut sieve).is_ready());
+        assert_eq!(sieve.slices_seen, 10);
+    }
+
+    #[test]
+    fn a_stream_that_takes_nothing_is_an_error() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut sieve = Sieve {
+            taken: Vec::new(),
+            bytes_max: 0,
+            slices_seen: 0,
+        };
+        let mut queue = WriteQueue::default();
+        queue.push(frame(0));
+        assert!(matches!(
+            queue.poll_write(&mut cx, &mut sieve),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WriteZero
+        ));
+    }
+}
