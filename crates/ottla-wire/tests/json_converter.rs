@@ -160,10 +160,7 @@ impl Oracle {
         if !java.status.success() {
             return Err("java -version fails".into());
         }
-        let jars = JARS
-            .iter()
-            .map(|jar| fetch(jar))
-            .collect::<Result<Vec<_>, _>>()?;
+        let jars = JARS.iter().map(fetch).collect::<Result<Vec<_>, _>>()?;
         let class_path = std::env::join_paths(jars).map_err(|error| error.to_string())?;
         let mut child = Command::new("java")
             .args(["-Xmx256m", "-XX:+UseSerialGC", "-cp"])
@@ -212,7 +209,7 @@ impl Oracle {
             .map(|line| {
                 let parts: Vec<_> = line.split('\t').collect();
                 (
-                    parts[0].parse().unwrap(),
+                    parts[0].parse().expect("a code is a number"),
                     parts[1].to_string(),
                     parts[2] == "true",
                     parts[3] == "true",
