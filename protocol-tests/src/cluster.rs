@@ -12,8 +12,9 @@ use rustix::process::Signal;
 
 use crate::{
     Distribution, Error, NodeId, Proxy, Tools, Version,
+    by_hand::Broker,
     node::{self, Node, START_LIMIT},
-    ready, settings,
+    settings, topic,
     watchdog::Watchdog,
 };
 
@@ -203,6 +204,16 @@ impl KafkaCluster {
         Tools::new(self.kafka.clone(), self.bootstrap())
     }
 
+    /// Creates a topic on all the nodes there are, three at most, and waits until it has leaders.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
+    pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        let replicas = self.nodes.len().min(3) as i16;
+        topic::create(&self.bootstrap(), name, partitions, replicas, configs);
+    }
+
     /// Whether the process of node `id` is there; a paused one is.
     pub fn is_running(&self, id: NodeId) -> bool {
         self.node(id).is_running()
@@ -250,7 +261,7 @@ impl KafkaCluster {
         for &id in &running {
             let address = self.address(id);
             loop {
-                let answer = ready::brokers(address);
+                let answer = Broker::connect(address).and_then(|mut broker| broker.brokers());
                 match answer {
                     Ok(known) if running.iter().all(|id| known.contains(id)) => break,
                     _ if !self.is_running(id) => {

@@ -17,6 +17,7 @@
 //! Unix only: nodes are controlled by signals and watched over by a shell.
 #![forbid(unsafe_code)]
 
+mod by_hand;
 mod cache;
 mod clients;
 mod cluster;
@@ -27,12 +28,12 @@ mod impostor;
 mod node;
 mod process;
 mod proxy;
-mod ready;
 pub mod sample;
 mod segment;
 mod settings;
 mod shared;
 mod tools;
+mod topic;
 mod watchdog;
 
 pub use clients::{Kcat, Python};

@@ -10,7 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Distribution, Error, KafkaCluster, Options, Tools, Version, or_skip};
+use crate::{Distribution, Error, KafkaCluster, Options, Tools, Version, or_skip, topic};
 
 /// A Kafka to test against: a node started for this test binary, or someone else's cluster.
 #[derive(Debug)]
@@ -83,6 +83,15 @@ impl Kafka {
             )
         };
         or_skip(self.cluster.as_ref().ok_or_else(external))
+    }
+
+    /// Creates a topic of one replica and waits until it has leaders.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
+    pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        topic::create(&self.bootstrap, name, partitions, 1, configs);
     }
 
     /// Kafka's own tools, pointed at this Kafka.

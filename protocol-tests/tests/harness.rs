@@ -86,10 +86,7 @@ fn the_judges_agree_on_every_shape() {
     };
     let topic = unique("shapes");
     let tools = kafka.tools();
-    tools.run(
-        Tool::Topics,
-        &["--create", "--topic", &topic, "--config", "retention.ms=-1"],
-    );
+    kafka.create_topic(&topic, 1, &[("retention.ms", "-1")]);
     let mut samples = sample::every_shape();
     samples.push(sample::one_megabyte());
     for sample in &mut samples {
@@ -120,7 +117,7 @@ fn the_console_producer_writes_nulls_and_headers() {
     let Some(kafka) = Kafka::shared() else { return };
     let topic = unique("console");
     let tools = kafka.tools();
-    tools.run(Tool::Topics, &["--create", "--topic", &topic]);
+    kafka.create_topic(&topic, 1, &[]);
     let samples = [
         Sample::new(Some(b"k"), Some(b"v"))
             .header("h", Some(b"1"))
