@@ -1,0 +1,5 @@
+//! Messages and record batches on a live broker, without any client between.
+#![allow(clippy::unwrap_used)]
+
+mod connection;
+mod every_api;
