@@ -66,10 +66,27 @@ impl KafkaCluster {
     ///
     /// When it finds fault with anything, and shows it.
     pub fn dump(&self, id: NodeId, topic: &str, partition: i32) -> Dump {
-        let files: Vec<_> = self
-            .segments(id, topic, partition)
+        self.dump_files(&[self.segments(id, topic, partition)])
+            .remove(0)
+    }
+
+    /// Lets `DumpLogSegments` judge the partitions 0 to `partitions`, exclusive, in one run.
+    ///
+    /// # Panics
+    ///
+    /// When it finds fault with anything, and shows it.
+    pub fn dump_all(&self, id: NodeId, topic: &str, partitions: i32) -> Vec<Dump> {
+        let files: Vec<_> = (0..partitions)
+            .map(|index| self.segments(id, topic, index))
+            .collect();
+        self.dump_files(&files)
+    }
+
+    fn dump_files(&self, partitions: &[Vec<PathBuf>]) -> Vec<Dump> {
+        let files: Vec<_> = partitions
             .iter()
-            .map(|path| path.display().to_string())
+            .flatten()
+            .map(|p| p.display().to_string())
             .collect();
         let args = ["--print-data-log", "--files", &files.join(",")];
         let output = self.tools().run(Tool::DumpLogSegments, &args);
@@ -87,7 +104,8 @@ impl KafkaCluster {
                 .find(|line| !is_record(line) && line.contains(fault))
             {
                 panic!(
-                    "DumpLogSegments of {topic}-{partition}: {line}\n{}",
+                    "DumpLogSegments of {}: {line}\n{}",
+                    files.join(", "),
                     output.stderr
                 );
             }
@@ -97,17 +115,31 @@ impl KafkaCluster {
             "DumpLogSegments: {}",
             output.stderr
         );
-        let batches: Vec<_> = text
-            .lines()
-            .filter(|line| line.starts_with("baseOffset:"))
-            .collect();
-        for line in &batches {
-            assert!(line.contains("isvalid: true"), "DumpLogSegments: {line}");
+        let mut dumps = Vec::new();
+        for files in partitions {
+            let mut dump = Dump {
+                batches: Vec::new(),
+                records: 0,
+            };
+            for file in files {
+                let head = format!("Dumping {}\n", file.display());
+                let (_, of_file) = text
+                    .split_once(&head)
+                    .unwrap_or_else(|| panic!("DumpLogSegments is silent on {}", file.display()));
+                let of_file = of_file
+                    .split_once("\nDumping /")
+                    .map_or(of_file, |(this, _)| this);
+                for line in of_file.lines() {
+                    if line.starts_with("baseOffset:") {
+                        assert!(line.contains("isvalid: true"), "DumpLogSegments: {line}");
+                        dump.batches.push(fields(line));
+                    }
+                    dump.records += usize::from(is_record(line));
+                }
+            }
+            dumps.push(dump);
         }
-        Dump {
-            batches: batches.into_iter().map(fields).collect(),
-            records: text.lines().filter(|line| is_record(line)).count(),
-        }
+        dumps
     }
 }
 

@@ -3,3 +3,4 @@
 
 mod connection;
 mod every_api;
+mod records;
