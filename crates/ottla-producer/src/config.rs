@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use ottla_wire::compress::Compression;
+use ottla_wire::compress::{Codec, Compression};
 
 use crate::error::ConfigError;
 use crate::partitioner::Partitioning;
@@ -119,6 +119,16 @@ impl ProducerConfig {
         if self.enable_idempotence == Some(true)
             && let Some((setting, problem)) = self.idempotence_hindrance()
         {
+            return Err(ConfigError { setting, problem });
+        }
+        if Codec::new(
+            self.compression,
+            self.compression_level
+                .filter(|_| self.compression.levels().is_some()),
+        )
+        .is_err()
+        {
+            let (setting, problem) = ("compression.level", "lies outside the codec's levels");
             return Err(ConfigError { setting, problem });
         }
         let minute = Duration::from_secs(60);

@@ -7,6 +7,6 @@ mod queue;
 mod ratio;
 mod ready;
 
-pub(crate) use queue::{Appended, Event, PartitionQueue, Pulled, Supplies};
+pub(crate) use queue::{Appended, Event, HEADER_LEN, PartitionQueue, Pulled, Supplies};
 pub(crate) use ratio::Ratio;
-pub(crate) use ready::{Line, Ready};
+pub(crate) use ready::Line;

@@ -76,8 +76,8 @@ pub(crate) struct Event {
 #[derive(Debug)]
 pub(crate) enum Pulled {
     Nothing,
-    /// The open batch lingers until then.
-    Lingering(Instant),
+    /// The open batch lingers.
+    Lingering,
     /// The oldest batch is with a worker.
     Sealing,
     /// The oldest batch, to be sealed by whoever pulled it.
@@ -86,6 +86,29 @@ pub(crate) enum Pulled {
     /// [returned](PartitionQueue::put_sealed) under this number.
     PlainLarge(u64, OpenBatch),
     Sealed(Batch),
+}
+
+/// A batch that will not be sent. To be settled outside the partition's lock.
+#[derive(Debug)]
+pub(crate) enum GivenUp {
+    Open(OpenBatch),
+    Sealed(Batch),
+}
+
+impl GivenUp {
+    pub(crate) fn opened(&self) -> Instant {
+        match self {
+            Self::Open(batch) => batch.opened,
+            Self::Sealed(batch) => batch.opened,
+        }
+    }
+
+    pub(crate) fn settle(self, outcome: Outcome, buffers: &Buffers) {
+        match self {
+            Self::Open(batch) => batch.settle(outcome, buffers),
+            Self::Sealed(batch) => batch.settle(outcome, buffers),
+        }
+    }
 }
 
 impl PartitionQueue {
@@ -173,7 +196,7 @@ impl PartitionQueue {
             };
             let due = open.opened + linger;
             if due > now && !self.hurried {
-                return Pulled::Lingering(due);
+                return Pulled::Lingering;
             }
             self.close();
         }
@@ -260,35 +283,21 @@ impl PartitionQueue {
         closed.chain(open).map(|records| records as u64).sum()
     }
 
-    /// Gives up on batches opened at `latest` or before, but for those a worker has.
-    pub(crate) fn give_up(
-        &mut self,
-        latest: Instant,
-        outcome: impl Fn(Instant) -> Outcome,
-        buffers: &Buffers,
-    ) {
+    /// Takes out batches opened at `latest` or before, but for those a worker has.
+    pub(crate) fn give_up(&mut self, latest: Instant) -> Vec<GivenUp> {
+        let mut given_up = Vec::new();
         while self.oldest().is_some_and(|opened| opened <= latest) {
             match self.closed.pop_front() {
-                Some((_, Closed::Plain(batch))) => {
-                    let outcome = outcome(batch.opened);
-                    batch.settle(outcome, buffers);
-                }
-                Some((_, Closed::Sealed(batch))) => {
-                    let outcome = outcome(batch.opened);
-                    batch.settle(outcome, buffers);
-                }
+                Some((_, Closed::Plain(batch))) => given_up.push(GivenUp::Open(batch)),
+                Some((_, Closed::Sealed(batch))) => given_up.push(GivenUp::Sealed(batch)),
                 Some(held) => {
                     self.closed.push_front(held);
-                    return;
+                    break;
                 }
-                None => {
-                    if let Some(open) = self.open.take() {
-                        let outcome = outcome(open.opened);
-                        open.settle(outcome, buffers);
-                    }
-                }
+                None => given_up.extend(self.open.take().map(GivenUp::Open)),
             }
         }
+        given_up
     }
 
     fn close(&mut self) {
@@ -427,7 +436,7 @@ mod tests {
             Event::default()
         );
         let early = queue.pull(Instant::now(), supplies.linger, 1000);
-        assert!(matches!(early, Pulled::Lingering(until) if until == due));
+        assert!(matches!(early, Pulled::Lingering));
         let Pulled::Plain(batch) = queue.pull(due, supplies.linger, 1000) else {
             panic!("due")
         };
@@ -476,11 +485,9 @@ mod tests {
         };
         assert!((10..20).contains(&taken), "{taken}");
         assert!(bytes <= 150, "{bytes}");
-        queue.give_up(
-            Instant::now(),
-            |_| crate::SendError::Closed.into(),
-            &supplies.buffers,
-        );
+        for batch in queue.give_up(Instant::now()) {
+            batch.settle(crate::SendError::Closed.into(), &supplies.buffers);
+        }
         assert_eq!(supplies.budget.used(), 0);
         assert_eq!(queue.records(), 0);
     }

@@ -1,0 +1,397 @@
+//! What all parts of one producer share, and the ways between them.
+//!
+//! Owns topics, lines, the sender core and the tasks. Lock order, where two are held: a partition's
+//! front before the core; neither while a caller is woken.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use ottla_net::Cluster;
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::accumulator::{Event, Line, PartitionQueue, Pulled, Ratio, Supplies};
+use crate::batch::Batch;
+use crate::budget::Budget;
+use crate::buffers::Buffers;
+use crate::config::ProducerConfig;
+use crate::error::{FlushError, SendError, TopicPartition};
+use crate::partitioner::Sticky;
+use crate::sealer::Sealer;
+use crate::sender::{Effect, SenderCore, Settings, Slot, run_broker};
+use crate::topics::{Front, Partition, Topic, TopicShared, Topics};
+
+pub(crate) type PartitionLine = Line<Arc<Partition>>;
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) config: ProducerConfig,
+    pub(crate) cluster: Cluster,
+    pub(crate) supplies: Supplies,
+    pub(crate) sealer: Sealer,
+    pub(crate) topics: ArcSwap<Topics>,
+    /// Held while the table of topics is replaced.
+    topics_change: Mutex<()>,
+    /// By slot.
+    pub(crate) partitions: RwLock<Vec<Arc<Partition>>>,
+    pub(crate) core: Mutex<SenderCore>,
+    lines: Mutex<HashMap<i32, Arc<PartitionLine>>>,
+    /// For partitions that never had a leader; the keeper reads it.
+    pub(crate) nowhere: Arc<PartitionLine>,
+    /// Partitions with unsettled records, by the time at which the first may run out of time.
+    pub(crate) deadlines: Mutex<BinaryHeap<Reverse<(Instant, Slot)>>>,
+    pub(crate) deadlines_changed: Notify,
+    pub(crate) identity_wanted: Notify,
+    pub(crate) tasks: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) runtime: Handle,
+    pub(crate) closed: AtomicBool,
+}
+
+impl Client {
+    /// Must be called inside a tokio runtime.
+    pub(crate) fn new(cluster: Cluster, config: ProducerConfig) -> Arc<Self> {
+        let idempotent = config.idempotent();
+        let settings = Settings {
+            idempotent,
+            in_flight_max: config.max_in_flight,
+            request_bytes_max: config.max_request_size,
+            retries: config.retries,
+            backoff: ottla_net::Backoff::new(config.retry_backoff, config.retry_backoff_max),
+            delivery_timeout: config.delivery_timeout,
+        };
+        let supplies = Supplies {
+            budget: Budget::new(config.buffer_memory),
+            buffers: Buffers::new(config.buffer_memory / 4),
+            outstanding: Arc::default(),
+            linger: config.linger,
+            batch_records_max: config.batch_records_max,
+        };
+        Arc::new(Self {
+            sealer: Sealer::new(&config),
+            cluster,
+            supplies,
+            topics: ArcSwap::default(),
+            topics_change: Mutex::new(()),
+            partitions: RwLock::default(),
+            core: Mutex::new(SenderCore::new(settings)),
+            lines: Mutex::default(),
+            nowhere: Arc::new(Line::new()),
+            deadlines: Mutex::default(),
+            deadlines_changed: Notify::new(),
+            identity_wanted: Notify::new(),
+            tasks: Mutex::default(),
+            runtime: Handle::current(),
+            closed: AtomicBool::new(false),
+            config,
+        })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Takes in what the cluster says of a topic, if it is news.
+    pub(crate) fn learn_topic(self: &Arc<Self>, seen: &Arc<ottla_net::Topic>) {
+        if seen.partitions.is_empty() {
+            return; // In the middle of being created or deleted: what was known is the better guess.
+        }
+        let _change = self.topics_change.lock();
+        let mut topics = Topics::clone(&self.topics.load());
+        let name: &str = &seen.name;
+        let old = topics.by_name.get(name).cloned();
+        if old.as_ref().is_some_and(|old| Arc::ptr_eq(&old.seen, seen)) {
+            return;
+        }
+        let is_new = old.is_none();
+        let shared = match &old {
+            Some(old) => old.shared.clone(),
+            None => Arc::new(TopicShared {
+                name: name.into(),
+                wire_name: seen.name.clone(),
+                id: Mutex::new(seen.id),
+                ratio: Ratio::new(),
+                sticky: Sticky::new(fastrand::u32(..seen.partitions.len() as u32)),
+            }),
+        };
+        let made_anew = std::mem::replace(&mut *shared.id.lock(), seen.id) != seen.id;
+        let mut partitions = old.map(|old| old.partitions.clone()).unwrap_or_default();
+        // A topic made anew may have fewer partitions than it had; its sealed batches stay where they are.
+        let count = seen
+            .partitions
+            .last()
+            .map_or(0, |last| last.index as usize + 1);
+        for index in partitions.len()..count {
+            partitions.push(self.add_partition(&shared, index as i32));
+        }
+        for known in &seen.partitions {
+            let Some(partition) = partitions.get(known.index as usize) else {
+                continue;
+            };
+            let mut core = self.core.lock();
+            if made_anew && !is_new {
+                core.forget_log(partition.slot);
+            }
+            core.set_leader(partition.slot, known.leader, known.leader_epoch);
+            let effects = core.take_effects();
+            drop(core);
+            if let Some(leader) = known.leader {
+                let line = self.line(leader);
+                partition.front.lock().line = line;
+            }
+            self.carry_out(effects, None);
+        }
+        let with_leader = seen
+            .partitions
+            .iter()
+            .filter(|known| known.leader.is_some());
+        let mut available: Vec<u32> = with_leader.map(|known| known.index as u32).collect();
+        if available.is_empty() {
+            available = seen
+                .partitions
+                .iter()
+                .map(|known| known.index as u32)
+                .collect();
+        }
+        partitions.truncate(count);
+        let topic = Topic {
+            shared: shared.clone(),
+            seen: seen.clone(),
+            partitions,
+            available,
+        };
+        topics.by_name.insert(shared.name.clone(), Arc::new(topic));
+        self.topics.store(Arc::new(topics));
+        if is_new {
+            self.cluster.track([name]);
+        }
+    }
+
+    fn add_partition(&self, topic: &Arc<TopicShared>, index: i32) -> Arc<Partition> {
+        let at = TopicPartition {
+            topic: topic.name.clone(),
+            partition: index,
+        };
+        let mut partitions = self.partitions.write();
+        let slot = self.core.lock().add_partition(at.clone());
+        let front = Front {
+            queue: PartitionQueue::default(),
+            line: self.nowhere.clone(),
+            told: false,
+            watched: false,
+            ended: false,
+        };
+        let topic = topic.clone();
+        let partition = Arc::new(Partition {
+            topic,
+            at,
+            slot,
+            front: Mutex::new(front),
+        });
+        debug_assert_eq!(partitions.len(), slot);
+        partitions.push(partition.clone());
+        partition
+    }
+
+    pub(crate) fn partition(&self, slot: Slot) -> Arc<Partition> {
+        self.partitions.read()[slot].clone()
+    }
+
+    /// The line to a broker's sender, which is started when it is first needed.
+    pub(crate) fn line(self: &Arc<Self>, broker: i32) -> Arc<PartitionLine> {
+        let mut lines = self.lines.lock();
+        if let Some(line) = lines.get(&broker) {
+            return line.clone();
+        }
+        let line = Arc::new(Line::new());
+        lines.insert(broker, line.clone());
+        if !self.is_closed() {
+            let task = run_broker(self.clone(), broker, line.clone());
+            self.tasks.lock().push(self.runtime.spawn(task));
+        }
+        line
+    }
+
+    /// Sends what lingers, everywhere.
+    pub(crate) fn hurry(&self) {
+        for line in self.lines.lock().values() {
+            line.hurry();
+        }
+        self.nowhere.hurry();
+    }
+
+    /// Tells the sender what appending a record to `partition` changed. `front` is the partition's, locked.
+    pub(crate) fn tell(
+        self: &Arc<Self>,
+        partition: &Arc<Partition>,
+        front: &mut Front,
+        event: Event,
+    ) {
+        if let Some(linger_end) = event.opened {
+            if !front.watched {
+                front.watched = true;
+                self.watch(
+                    partition.slot,
+                    Instant::now() + self.config.delivery_timeout,
+                );
+            }
+            if self.config.linger.is_zero() || self.supplies.budget.is_short() {
+                front.queue.hurry();
+                self.tell_due(partition, front);
+            } else {
+                front.line.lingers(linger_end, partition.clone());
+            }
+        }
+        if event.filled {
+            if self.sealer.is_plain() {
+                self.tell_due(partition, front);
+            } else {
+                self.sealer.submit(self, partition.clone());
+            }
+        }
+    }
+
+    pub(crate) fn tell_due(&self, partition: &Arc<Partition>, front: &mut Front) {
+        if !std::mem::replace(&mut front.told, true) {
+            front.line.due(partition.clone());
+        }
+    }
+
+    /// Takes the partition's oldest batch if it is due, and seals it unless that is a worker's job.
+    /// Also says whether there is more.
+    pub(crate) fn pull(
+        self: &Arc<Self>,
+        partition: &Arc<Partition>,
+        now: Instant,
+    ) -> (Option<Batch>, bool) {
+        let linger = self.config.linger;
+        let mut front = partition.front.lock();
+        let pulled = front.queue.pull(now, linger, self.sealer.in_passing());
+        let more = front.queue.is_due(now, linger);
+        front.told = false;
+        drop(front);
+        let batch = match pulled {
+            Pulled::Nothing | Pulled::Lingering | Pulled::Sealing => None,
+            Pulled::Sealed(batch) => Some(batch),
+            Pulled::Plain(open) => self.sealer.seal(self, &partition.topic, open),
+            Pulled::PlainLarge(number, open) => {
+                self.sealer
+                    .submit_batch(self, partition.clone(), number, open);
+                None
+            }
+        };
+        (batch, more)
+    }
+
+    /// Watches over the partition's deadlines from `at` on.
+    pub(crate) fn watch(&self, slot: Slot, at: Instant) {
+        let mut deadlines = self.deadlines.lock();
+        let sooner = deadlines
+            .peek()
+            .is_none_or(|Reverse((first, _))| at < *first);
+        deadlines.push(Reverse((at, slot)));
+        drop(deadlines);
+        if sooner {
+            self.deadlines_changed.notify_one();
+        }
+    }
+
+    /// Does what the core asks for. `own` is the broker whose sender calls, which need not be woken.
+    pub(crate) fn carry_out(self: &Arc<Self>, effects: Vec<Effect>, own: Option<i32>) {
+        for effect in effects {
+            match effect {
+                Effect::Settle(batch, outcome) => batch.settle(outcome, &self.supplies.buffers),
+                Effect::Tell(resolver, outcome) => resolver.resolve(outcome),
+                Effect::Wake(broker) if Some(broker) == own => {}
+                Effect::Wake(broker) => self.line(broker).wake(),
+                Effect::NeedIdentity => self.identity_wanted.notify_one(),
+                Effect::Split(slot, batch) => {
+                    let partition = self.partition(slot);
+                    let pieces = self.sealer.split(self, &partition.topic, batch);
+                    let mut core = self.core.lock();
+                    core.split_done(slot, pieces);
+                    let effects = core.take_effects();
+                    drop(core);
+                    self.carry_out(effects, own);
+                }
+            }
+        }
+    }
+
+    /// Records whose outcome is open, per partition.
+    pub(crate) fn undelivered(&self) -> Vec<(TopicPartition, u64)> {
+        let partitions = self.partitions.read().clone();
+        let counts = partitions.iter().map(|partition| {
+            let waiting = partition.front.lock().queue.records();
+            (
+                partition.at.clone(),
+                waiting + self.core.lock().records(partition.slot),
+            )
+        });
+        counts
+            .filter(|(_, count)| *count > 0)
+            .take(PARTITIONS_TOLD)
+            .collect()
+    }
+
+    /// Waits until everything sent before is settled, or `timeout` is over.
+    pub(crate) async fn flush(&self, timeout: std::time::Duration) -> Result<(), FlushError> {
+        let settled = self.supplies.outstanding.settled();
+        tokio::pin!(settled);
+        // First the list of what to wait for, then the hurry: what opens in between is not waited for.
+        let first =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(settled.as_mut().poll(cx))).await;
+        if first.is_ready() {
+            return Ok(());
+        }
+        self.hurry();
+        match tokio::time::timeout(timeout, settled).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(FlushError {
+                waited: timeout,
+                undelivered: self.undelivered(),
+            }),
+        }
+    }
+
+    /// Ends the producer: refuses new records, settles all others as what they are, stops the tasks.
+    pub(crate) fn abandon(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+        self.closed.store(true, Ordering::Release);
+        self.supplies.budget.close();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.iter().for_each(JoinHandle::abort);
+        self.fail(&SendError::Closed);
+        let names: Vec<_> = self.topics.load().by_name.keys().cloned().collect();
+        self.cluster.untrack(names.iter().map(|name| &**name));
+        tasks
+    }
+
+    /// Settles everything that waits with `error`, and what is in flight as possibly written.
+    pub(crate) fn fail(self: &Arc<Self>, error: &SendError) {
+        let now = Instant::now();
+        let partitions = self.partitions.read().clone();
+        for partition in &partitions {
+            let mut front = partition.front.lock();
+            front.ended = true;
+            let given_up = front.queue.give_up(now);
+            drop(front);
+            for batch in given_up {
+                batch.settle(error.clone().into(), &self.supplies.buffers);
+            }
+        }
+        let mut core = self.core.lock();
+        core.fail(error.clone(), now);
+        let effects = core.take_effects();
+        drop(core);
+        self.carry_out(effects, None);
+    }
+}
+
+/// How many partitions a [`FlushError`] lists.
+const PARTITIONS_TOLD: usize = 100;

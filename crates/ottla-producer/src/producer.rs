@@ -1,0 +1,399 @@
+//! The producer as programs see it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ottla_net::Cluster;
+use ottla_wire::record::{BatchWriter, NewRecord};
+use tokio::time::Instant;
+
+use crate::accumulator::{Appended, HEADER_LEN};
+use crate::budget::Reserved;
+use crate::client::Client;
+use crate::config::ProducerConfig;
+use crate::delivery::Delivery;
+use crate::error::{ConfigError, FlushError, SendError};
+use crate::keeper::{run_identity, run_keeper};
+use crate::record::ProducerRecord;
+use crate::topics::Topic;
+
+/// Sends records to Kafka. Cheap to clone; clones are the same producer, to be used from any number of tasks and
+/// threads.
+///
+/// [`send`](Self::send) copies the record into its partition's open batch and returns a [`Delivery`], a
+/// future of the outcome. Background tasks send batches, several per request and several requests at a
+/// time per broker, and repeat them until the outcome is definite.
+///
+/// Records of one partition are written in the order in which their `send` calls returned. With
+/// [idempotence](ProducerConfig::enable_idempotence), on by default, each is written exactly once as far as
+/// one producer can tell: after a failure that leaves a doubt, its delivery says so.
+///
+/// End it with [`close`](Self::close). Dropping the last clone sends nothing more: records not yet sent fail with
+/// [`SendError::Closed`], those in flight with [`SendError::PossiblyWritten`], and the log has a
+/// warning with their number.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use ottla_producer::{Producer, ProducerConfig, ProducerRecord};
+///
+/// # async fn example(cluster: ottla_net::Cluster) -> Result<(), Box<dyn std::error::Error>> {
+/// let producer = Producer::new(cluster, ProducerConfig::default())?;
+/// let delivery = producer.send(ProducerRecord::to("clicks").key("user-7").value("{}")).await?;
+/// let written = delivery.await?;
+/// println!("{}[{}]@{:?}", written.topic(), written.partition(), written.offset());
+/// producer.close(Duration::from_secs(30)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Producer {
+    owner: Arc<Owner>,
+}
+
+/// Ends the producer with its last handle.
+#[derive(Debug)]
+struct Owner {
+    client: Arc<Client>,
+}
+
+impl Producer {
+    /// A producer for `cluster`. Does no I/O; must be called inside a tokio runtime, which must have its time
+    /// and, for the cluster, I/O drivers enabled, and runs the producer's tasks.
+    ///
+    /// # Errors
+    /// The first setting that cannot work.
+    pub fn new(cluster: Cluster, config: ProducerConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let client = Client::new(cluster, config);
+        let tasks = [
+            client.runtime.spawn(run_keeper(client.clone())),
+            client.runtime.spawn(run_identity(client.clone())),
+        ];
+        client.tasks.lock().extend(tasks);
+        Ok(Self {
+            owner: Arc::new(Owner { client }),
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ProducerConfig {
+        &self.client().config
+    }
+
+    /// Copies `record` into a batch, and returns the future of its outcome.
+    ///
+    /// Waits only for the metadata of a topic that is new to this producer, and for buffer space, in the
+    /// order of calls; together at most `max.block.ms`.
+    ///
+    /// Cancel safe: dropped before it is ready, the record was not accepted.
+    ///
+    /// # Errors
+    /// [`TopicUnavailable`](SendError::TopicUnavailable), [`UnknownPartition`](SendError::UnknownPartition),
+    /// [`RecordTooLarge`](SendError::RecordTooLarge), [`InvalidRecord`](SendError::InvalidRecord),
+    /// [`BufferFull`](SendError::BufferFull), [`Fatal`](SendError::Fatal) and
+    /// [`Closed`](SendError::Closed); the record was not accepted.
+    pub async fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery, SendError> {
+        match self.attempt(&record, &mut None) {
+            Attempt::Accepted(delivery) => Ok(delivery),
+            Attempt::Refused(error) => Err(error),
+            waits => self.send_slowly(record, waits).await,
+        }
+    }
+
+    /// As [`send`](Self::send), without waiting.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); [`BufferFull`](SendError::BufferFull) and
+    /// [`TopicNotLoaded`](SendError::TopicNotLoaded) at once. Metadata of an unknown topic is then asked
+    /// for, so that a later call finds it.
+    pub fn try_send(&self, record: ProducerRecord<'_>) -> Result<Delivery, SendError> {
+        match self.attempt(&record, &mut None) {
+            Attempt::Accepted(delivery) => Ok(delivery),
+            Attempt::Refused(error) => Err(error),
+            Attempt::NeedsMemory(_) => {
+                self.client().hurry();
+                Err(self.buffer_full(Duration::ZERO))
+            }
+            Attempt::NeedsTopic => {
+                let client = self.client();
+                let metadata = client.cluster.metadata();
+                let known = metadata
+                    .topic(record.topic)
+                    .filter(|topic| topic.is_usable());
+                if let Some(topic) = known {
+                    client.learn_topic(topic);
+                    if client.topics.load().by_name.contains_key(record.topic) {
+                        return self.try_send(record);
+                    }
+                }
+                client.cluster.track([record.topic]);
+                client.cluster.untrack([record.topic]);
+                Err(SendError::TopicNotLoaded {
+                    topic: record.topic.into(),
+                })
+            }
+        }
+    }
+
+    /// Sends what lingers, and waits until every record accepted before the call is settled, or `timeout`
+    /// is over. Outcomes are told by the deliveries, not here.
+    ///
+    /// Cancel safe: cancelling takes back nothing but the waiting.
+    ///
+    /// # Errors
+    /// [`FlushError`] at the timeout, with what is still open; it stays on its way.
+    pub async fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        self.client().flush(timeout).await
+    }
+
+    /// Ends the producer: accepts no more records, flushes for at most `timeout`, settles what is left
+    /// as in a drop of the last handle, and stops the tasks. Later calls on clones fail with [`SendError::Closed`].
+    ///
+    /// If cancelled, the producer is closed to new records, and ends with its last handle.
+    ///
+    /// # Errors
+    /// [`FlushError`] if records were left at the timeout: how many, and of which partitions.
+    pub async fn close(&self, timeout: Duration) -> Result<(), FlushError> {
+        let client = self.client();
+        client
+            .closed
+            .store(true, std::sync::atomic::Ordering::Release);
+        client.supplies.budget.close();
+        let flushed = client.flush(timeout).await;
+        for task in client.abandon() {
+            // Aborted just now: an error is what is expected.
+            let _ = task.await;
+        }
+        flushed
+    }
+
+    /// Bytes of `buffer.memory` in use.
+    pub fn buffered_bytes(&self) -> usize {
+        self.client().supplies.budget.used()
+    }
+
+    fn client(&self) -> &Arc<Client> {
+        &self.owner.client
+    }
+
+    /// The part of sending a record that never waits. `extra` is memory that was waited for.
+    fn attempt(&self, record: &ProducerRecord<'_>, extra: &mut Option<Reserved>) -> Attempt {
+        let client = self.client();
+        let topics = client.topics.load();
+        let Some(topic) = topics.by_name.get(record.topic) else {
+            if client.is_closed() {
+                return Attempt::Refused(SendError::Closed);
+            }
+            return Attempt::NeedsTopic;
+        };
+        let timestamp = record.timestamp.unwrap_or_else(now_ms);
+        let new = NewRecord {
+            timestamp,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+        };
+        let config = &client.config;
+        let size = BatchWriter::max_encoded_len(&new);
+        if size > (config.max_request_size - HEADER_LEN) as u64 {
+            return Attempt::Refused(too_large(topic, size, config));
+        }
+        let size = size as usize;
+        let limit = if client.sealer.is_plain() {
+            config.batch_size
+        } else {
+            topic.shared.ratio.plain_limit(config.batch_size)
+        };
+        let (index, sticks) = match self.choose(record, topic) {
+            Ok(choice) => choice,
+            Err(error) => return Attempt::Refused(error),
+        };
+        if timestamp < 0 {
+            return Attempt::Refused(SendError::InvalidRecord {
+                topic: topic.shared.name.clone(),
+                problem: format!("its timestamp {timestamp} is negative").into(),
+            });
+        }
+        let partition = &topic.partitions[index as usize];
+        let mut front = partition.front.lock();
+        if front.ended || client.is_closed() {
+            drop(front);
+            let fatal = client.core.lock().fatal().cloned();
+            return Attempt::Refused(fatal.unwrap_or(SendError::Closed));
+        }
+        let supplies = &client.supplies;
+        let appended = front
+            .queue
+            .append(&partition.at, &new, size, limit, supplies, extra);
+        let (outcome, event) = match appended {
+            Ok(Appended::Record {
+                ticket,
+                index,
+                event,
+            }) => (
+                Attempt::Accepted(Delivery::new(ticket, index, timestamp)),
+                event,
+            ),
+            Ok(Appended::NoMemory { bytes, event }) => (Attempt::NeedsMemory(bytes), event),
+            Err(error) => {
+                drop(front);
+                let (topic, problem) = (topic.shared.name.clone(), error.to_string().into());
+                return Attempt::Refused(SendError::InvalidRecord { topic, problem });
+            }
+        };
+        if event != Default::default() {
+            client.tell(partition, &mut front, event);
+        }
+        drop(front);
+        if sticks && matches!(outcome, Attempt::Accepted(_)) {
+            topic
+                .shared
+                .sticky
+                .sent(index, size, limit, |from| topic.another(from));
+        }
+        outcome
+    }
+
+    /// The record's partition, and whether it goes there only because records stick to it for now.
+    fn choose(&self, record: &ProducerRecord<'_>, topic: &Topic) -> Result<(u32, bool), SendError> {
+        let count = topic.partitions.len() as u32;
+        let config = &self.client().config;
+        let key = record.key.filter(|_| !config.partitioner_ignore_keys);
+        let chosen = match record.partition {
+            Some(partition) => Some(partition as u32),
+            None => config
+                .partitioner
+                .choose(record.topic, key, record.value, count),
+        };
+        match chosen {
+            Some(index) if index < count => Ok((index, false)),
+            None => Ok((topic.sticky().min(count - 1), true)),
+            Some(index) => {
+                self.client().cluster.refresh_soon();
+                Err(SendError::UnknownPartition {
+                    topic: topic.shared.name.clone(),
+                    partition: index as i32,
+                    count: count as i32,
+                })
+            }
+        }
+    }
+
+    /// Waits for whatever is missing until the record is accepted.
+    #[cold]
+    async fn send_slowly(
+        &self,
+        record: ProducerRecord<'_>,
+        mut attempt: Attempt,
+    ) -> Result<Delivery, SendError> {
+        let client = self.client();
+        let start = Instant::now();
+        let deadline = start + client.config.max_block;
+        let mut extra = None;
+        loop {
+            match attempt {
+                Attempt::Accepted(delivery) => return Ok(delivery),
+                Attempt::Refused(error) => return Err(error),
+                Attempt::NeedsTopic => self.load_topic(record.topic, start, deadline).await?,
+                Attempt::NeedsMemory(bytes) => {
+                    // What was reserved for a batch that filled meanwhile must not keep this waiting.
+                    drop(extra.take());
+                    let reserving = client.supplies.budget.reserve(bytes);
+                    tokio::pin!(reserving);
+                    // Enter the queue first: a batch that is opened from now on does not linger.
+                    let reserved = match poll_once(reserving.as_mut()).await {
+                        Some(reserved) => reserved,
+                        None => {
+                            client.hurry();
+                            let waited = tokio::time::timeout_at(deadline, reserving).await;
+                            waited.map_err(|_| self.buffer_full(start.elapsed()))?
+                        }
+                    };
+                    extra = Some(reserved.ok_or(SendError::Closed)?);
+                }
+            }
+            attempt = self.attempt(&record, &mut extra);
+        }
+    }
+
+    async fn load_topic(
+        &self,
+        name: &str,
+        start: Instant,
+        deadline: Instant,
+    ) -> Result<(), SendError> {
+        let client = self.client();
+        let unavailable = |detail: String| SendError::TopicUnavailable {
+            topic: name.into(),
+            waited: start.elapsed(),
+            detail: detail.into(),
+        };
+        let found = client.cluster.topic(name, deadline).await;
+        let topic = found.map_err(|error| unavailable(error.to_string()))?;
+        client.learn_topic(&topic);
+        Ok(())
+    }
+
+    fn buffer_full(&self, waited: Duration) -> SendError {
+        SendError::BufferFull {
+            capacity: self.client().supplies.budget.capacity(),
+            waited,
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let left: u64 = self
+            .client
+            .undelivered()
+            .iter()
+            .map(|(_, count)| count)
+            .sum();
+        if left > 0 {
+            tracing::warn!(
+                records = left,
+                "producer dropped with undelivered records; close it to wait for them"
+            );
+        }
+        self.client.abandon();
+    }
+}
+
+/// How far a record got.
+enum Attempt {
+    Accepted(Delivery),
+    Refused(SendError),
+    NeedsTopic,
+    /// So many bytes of it.
+    NeedsMemory(usize),
+}
+
+#[cold]
+fn too_large(topic: &Topic, size: u64, config: &ProducerConfig) -> SendError {
+    SendError::RecordTooLarge {
+        topic: topic.shared.name.clone(),
+        size: usize::try_from(size)
+            .unwrap_or(usize::MAX)
+            .saturating_add(HEADER_LEN),
+        limit: format!("max.request.size = {}", config.max_request_size).into(),
+    }
+}
+
+fn now_ms() -> i64 {
+    // A clock before 1970 counts as 1970; one after the year 292,000,000 cannot be told.
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as i64
+}
+
+async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(match future.as_mut().poll(cx) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
