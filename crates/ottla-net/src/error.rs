@@ -206,6 +206,15 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// Connections may have been made, and no broker has answered on any of them.
+    #[error(
+        "no broker has answered yet, of bootstrap.servers = {servers}; is it a Kafka broker, and is it alive?"
+    )]
+    NoAnswerYet {
+        /// The addresses asked, as the setting has them.
+        servers: String,
+    },
+
     /// The deadline passed.
     #[error("{what} took longer than allowed{}", last_error(last.as_deref()))]
     Deadline {
@@ -232,7 +241,8 @@ impl Error {
             | Self::ConnectionFull { .. }
             | Self::NoPartitions { .. }
             | Self::UnknownBroker { .. }
-            | Self::NotKnownYet { .. } => true,
+            | Self::NotKnownYet { .. }
+            | Self::NoAnswerYet { .. } => true,
             Self::Handshake { retriable, .. } => *retriable,
             Self::Broker { code, .. }
             | Self::Topic { code, .. }

@@ -359,7 +359,7 @@ impl Inner {
             Some(result) => result,
             None => Err(Error::Deadline {
                 what: "reaching the cluster".into(),
-                last: self.progress.borrow().failure.clone().map(Box::new),
+                last: self.why_not_reached().map(Box::new),
             }),
         }
     }
@@ -433,8 +433,22 @@ impl Inner {
         timeout_at(deadline, looking).await.ok()
     }
 
-    fn why_no_topic(&self, name: &str) -> Option<Error> {
+    fn why_not_reached(&self) -> Option<Error> {
         if let Some(failure) = self.progress.borrow().failure.clone() {
+            return Some(failure);
+        }
+        let reached = self.snapshot.load().brokers().len() > 0;
+        (!reached).then(|| {
+            let servers = self.config.bootstrap_servers.iter();
+            let servers: Vec<_> = servers.map(ToString::to_string).collect();
+            Error::NoAnswerYet {
+                servers: servers.join(","),
+            }
+        })
+    }
+
+    fn why_no_topic(&self, name: &str) -> Option<Error> {
+        if let Some(failure) = self.why_not_reached() {
             return Some(failure);
         }
         let snapshot = self.snapshot.load();
