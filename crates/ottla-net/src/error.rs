@@ -220,6 +220,8 @@ pub enum Error {
     Deadline {
         /// What was not finished.
         what: String,
+        /// Whether a broker may have received the request, in any of the attempts.
+        sent: Sent,
         /// What went wrong in the last attempt.
         last: Option<Box<Error>>,
     },
@@ -262,11 +264,12 @@ impl Error {
     /// Whether a broker may have received, and so carried out, the request that failed.
     pub fn sent(&self) -> Sent {
         match self {
-            Self::Disconnected { sent, .. } | Self::TimedOut { sent, .. } => *sent,
+            Self::Disconnected { sent, .. }
+            | Self::TimedOut { sent, .. }
+            | Self::Deadline { sent, .. } => *sent,
             Self::Decode { .. } | Self::ResponseTooLarge { .. } | Self::Broker { .. } => {
                 Sent::Maybe
             }
-            Self::Deadline { last, .. } => last.as_ref().map_or(Sent::No, |last| last.sent()),
             _ => Sent::No,
         }
     }
@@ -505,6 +508,7 @@ mod tests {
     fn a_passed_deadline_is_as_retriable_and_as_sent_as_its_last_error() {
         let over = |last: Error| Error::Deadline {
             what: "looking up the coordinator".into(),
+            sent: last.sent(),
             last: Some(Box::new(last)),
         };
         assert!(!over(Error::Closed).is_retriable());

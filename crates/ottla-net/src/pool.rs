@@ -18,7 +18,7 @@ use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::config::ClusterConfig;
 use crate::connection::{Connection, Driver, Limits, Setup};
-use crate::error::{CloseCause, Error, Peer};
+use crate::error::{CloseCause, Error, Peer, Sent};
 use crate::transport::Connector;
 
 /// What a connection is for. Each broker has one connection for each, so that no bulk transfer and no
@@ -150,6 +150,7 @@ impl Pool {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Deadline {
                 what: format!("connecting to {peer}"),
+                sent: Sent::No,
                 last: self.last_failure(peer).map(Box::new),
             }),
         }

@@ -583,3 +583,6 @@ fn take_hint(next: &mut Metadata, hint: &LeaderHint<'_>) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

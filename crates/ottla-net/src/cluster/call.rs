@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::cluster::coordinators::CoordinatorKind;
 use crate::cluster::{Cluster, Inner};
 use crate::connection::Connection;
-use crate::error::Error;
+use crate::error::{Error, Sent};
 use crate::pool::Lane;
 
 /// Whom a call is for.
@@ -67,45 +67,45 @@ impl Cluster {
         let inner = self.inner();
         let policy = inner.config.retry_policy();
         let mut failures = 0;
-        let mut last_response = None;
+        let mut sent = Sent::No;
         loop {
             let attempt = inner.attempt(to, lane, version_max, &request, deadline);
-            let failure = match timeout_at(deadline, attempt).await {
-                Ok(Ok((response, node))) => {
+            let outcome = match attempt.await {
+                Ok((response, node)) => {
                     let code = check(&response);
-                    if code.is_ok() || !code.is_retriable() {
+                    if !code.is_retriable() {
                         return Ok(response);
                     }
-                    tracing::debug!(api = %R::KEY, ?to, code = code.name(), "tried again");
+                    tracing::debug!(api = %R::KEY, ?to, code = code.name(), "to be tried again");
                     inner.heed(to, node, code);
-                    last_response = Some(response);
-                    None
+                    Ok(response)
                 }
-                Ok(Err(Error::Deadline { what, last })) => Some(Error::Deadline { what, last }),
-                Ok(Err(error)) if !error.is_retriable() => return Err(error),
-                Ok(Err(error)) => {
-                    tracing::debug!(api = %R::KEY, ?to, %error, "tried again");
+                Err(error) => {
+                    if error.sent() == Sent::Maybe {
+                        sent = Sent::Maybe;
+                    }
+                    if !error.is_retriable() && !error.is_timeout() {
+                        return Err(error);
+                    }
+                    tracing::debug!(api = %R::KEY, ?to, %error, "to be tried again");
                     inner.heed_loss(to);
-                    Some(error)
+                    Err(error)
                 }
-                Err(_) => None,
             };
             failures += 1;
             let next_at = Instant::now() + policy.random_delay(failures);
-            if next_at >= deadline || matches!(failure, Some(Error::Deadline { .. })) {
-                return match (failure, last_response) {
-                    (Some(Error::Deadline { what, last }), _) => {
-                        Err(Error::Deadline { what, last })
-                    }
-                    (None, Some(response)) => Ok(response),
-                    (failure, _) => Err(Error::Deadline {
-                        what: format!("{} request", R::KEY),
-                        last: failure.map(Box::new),
-                    }),
-                };
+            if next_at < deadline && !matches!(outcome, Err(Error::Deadline { .. })) {
+                sleep_until(next_at).await;
+                continue;
             }
-            last_response = None;
-            sleep_until(next_at).await;
+            return outcome.map_err(|error| match error {
+                Error::Deadline { what, last, .. } => Error::Deadline { what, sent, last },
+                error => Error::Deadline {
+                    what: format!("the {} request", R::KEY),
+                    sent,
+                    last: Some(Box::new(error)),
+                },
+            });
         }
     }
 }
@@ -143,10 +143,19 @@ impl Inner {
             }
         };
         let version = connection.version::<R>(version_max)?;
+        let submitted_at = Instant::now();
         let patience = connection.request_deadline().min(deadline);
         let reply = connection.submit(&request(version), version, patience)?;
-        let node = connection.peer().node;
-        Ok((reply.await?, node))
+        // A throttle moves the request's own deadline back, but not the caller's.
+        match timeout_at(deadline, reply).await {
+            Ok(outcome) => Ok((outcome?, connection.peer().node)),
+            Err(_) => Err(Error::TimedOut {
+                peer: connection.peer().clone(),
+                api: R::KEY,
+                sent: Sent::Maybe,
+                waited: submitted_at.elapsed(),
+            }),
+        }
     }
 
     /// A connection to some broker: one that is connected, if there is one.

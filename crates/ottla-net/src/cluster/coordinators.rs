@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
+use crate::error::Error;
 
 /// What a coordinator is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,21 +52,14 @@ struct Search {
 }
 
 /// What a look-up has found so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Sighting {
-    /// Nothing yet; with the last answer, if it was an error that may pass.
-    Looking(Option<Refusal>),
+    /// Nothing yet; with what was last wrong.
+    Looking(Option<Error>),
     /// The coordinator.
     Found(i32),
     /// An error that trying again will not mend.
-    Refused(Refusal),
-}
-
-/// A broker's answer that names no coordinator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) code: ErrorCode,
-    pub(super) message: Option<String>,
+    Refused(Error),
 }
 
 /// One FindCoordinator request to make.
@@ -185,7 +179,8 @@ impl Coordinators {
             self.entries.insert(id, Entry::Known(answer.node));
             return;
         }
-        let refusal = Refusal {
+        let error = Error::Coordinator {
+            key: answer.key.to_owned(),
             code: if answer.code.is_ok() {
                 ErrorCode::COORDINATOR_NOT_AVAILABLE
             } else {
@@ -193,32 +188,46 @@ impl Coordinators {
             },
             message: answer.message.map(str::to_owned),
         };
-        if refusal.code.is_retriable() {
-            search.found.send_replace(Sighting::Looking(Some(refusal)));
-            search.retry(now, &self.retry, random);
-        } else {
-            search.found.send_replace(Sighting::Refused(refusal));
-            self.entries.remove(&id);
-        }
+        self.fail(now, id, error, random);
     }
 
-    /// No broker answered about these keys, or the answer left some out.
-    pub(super) fn handle_failure(&mut self, now: Instant, lookup: &Lookup, random: f64) {
+    /// No broker answered about these keys, for this reason; or the answer left some out, for none.
+    pub(super) fn handle_failure(
+        &mut self,
+        now: Instant,
+        lookup: &Lookup,
+        error: Option<&Error>,
+        random: f64,
+    ) {
         for key in &lookup.keys {
-            if let Some(Entry::Wanted(search)) = self.entries.get_mut(&(lookup.kind, key.clone()))
+            let id = (lookup.kind, key.clone());
+            if let Some(Entry::Wanted(search)) = self.entries.get(&id)
                 && search.in_flight
             {
-                search.retry(now, &self.retry, random);
+                let error = error.cloned().unwrap_or_else(|| Error::Coordinator {
+                    key: key.to_string(),
+                    code: ErrorCode::COORDINATOR_NOT_AVAILABLE,
+                    message: None,
+                });
+                self.fail(now, id, error, random);
             }
         }
     }
-}
 
-impl Search {
-    fn retry(&mut self, now: Instant, policy: &Backoff, random: f64) {
-        self.in_flight = false;
-        self.failures = self.failures.saturating_add(1);
-        self.next_at = now + policy.delay(self.failures, random);
+    /// One attempt failed: another one later, or the end of the search.
+    fn fail(&mut self, now: Instant, id: (CoordinatorKind, Str), error: Error, random: f64) {
+        let Some(Entry::Wanted(search)) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if error.is_retriable() {
+            search.found.send_replace(Sighting::Looking(Some(error)));
+            search.in_flight = false;
+            search.failures = search.failures.saturating_add(1);
+            search.next_at = now + self.retry.delay(search.failures, random);
+        } else {
+            search.found.send_replace(Sighting::Refused(error));
+            self.entries.remove(&id);
+        }
     }
 }
 
@@ -255,3 +264,6 @@ impl<'a> Answer<'a> {
         self.code.is_ok() && self.node >= 0
     }
 }
+
+#[cfg(test)]
+mod tests;

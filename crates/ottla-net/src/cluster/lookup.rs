@@ -6,9 +6,9 @@ use ottla_wire::messages::find_coordinator::{FindCoordinatorRequest, FindCoordin
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::cluster::cache::Endpoint;
-use crate::cluster::coordinators::{Answer, CoordinatorKind, Lookup, Refusal, Sighting};
+use crate::cluster::coordinators::{Answer, CoordinatorKind, Lookup, Sighting};
 use crate::cluster::{Cluster, Inner};
-use crate::error::Error;
+use crate::error::{Error, Sent};
 use crate::pool::Lane;
 
 impl Cluster {
@@ -49,18 +49,13 @@ impl Inner {
             Err(found) => found,
         };
         self.lookup.notify_one();
-        let refused = |Refusal { code, message }| Error::Coordinator {
-            key: key.to_owned(),
-            code,
-            message,
-        };
         let waiting = async {
             let sighting = found
                 .wait_for(|sighting| !matches!(sighting, Sighting::Looking(_)))
                 .await;
             match sighting.as_deref() {
                 Ok(Sighting::Found(node)) => Ok(*node),
-                Ok(Sighting::Refused(refusal)) => Err(refused(refusal.clone())),
+                Ok(Sighting::Refused(error)) => Err(error.clone()),
                 Ok(Sighting::Looking(_)) | Err(_) => Err(Error::Closed),
             }
         };
@@ -71,11 +66,12 @@ impl Inner {
         };
         outcome.unwrap_or_else(|_| {
             let last = match &*found.borrow() {
-                Sighting::Looking(Some(refusal)) => Some(refused(refusal.clone())),
-                _ => self.progress.borrow().failure.clone(),
+                Sighting::Looking(Some(error)) => Some(error.clone()),
+                _ => self.why_not_reached(),
             };
             Err(Error::Deadline {
                 what: format!("finding the coordinator of {key:?}"),
+                sent: Sent::No,
                 last: last.map(Box::new),
             })
         })
@@ -122,12 +118,14 @@ async fn look_up(inner: &Inner, lookup: Lookup) {
         biased;
         () = inner.closing.cancelled() => {}
         outcome = ask(inner, &lookup) => {
-            if let Err(error) = outcome {
+            let failure = outcome.err();
+            if let Some(error) = &failure {
                 tracing::debug!(?lookup, %error, "no answer about coordinators");
             }
-            // Keys that were answered are not in flight any more; the others are tried again.
+            // Keys that were answered are not in flight any more; this is about the others.
             let mut coordinators = inner.coordinators.lock();
-            coordinators.handle_failure(Instant::now(), &lookup, fastrand::f64());
+            let random = fastrand::f64();
+            coordinators.handle_failure(Instant::now(), &lookup, failure.as_ref(), random);
         }
     }
     inner.lookup.notify_one();

@@ -14,6 +14,8 @@ mod coordinators;
 mod lookup;
 mod metadata;
 mod refresh;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use crate::cluster::cache::{Endpoint, MetadataCache, Policy};
 use crate::cluster::coordinators::Coordinators;
 use crate::config::{ClusterConfig, MetadataRecovery};
 use crate::connection::Connection;
-use crate::error::Error;
+use crate::error::{Error, Sent};
 use crate::pool::{Lane, Pool};
 use crate::transport::{Connector, TcpConnector, TcpOptions};
 
@@ -246,6 +248,7 @@ impl Cluster {
             Some(result) => result,
             None => Err(Error::Deadline {
                 what: format!("finding topic {name:?}"),
+                sent: Sent::No,
                 last: inner.why_no_topic(name).map(Box::new),
             }),
         }
@@ -359,6 +362,7 @@ impl Inner {
             Some(result) => result,
             None => Err(Error::Deadline {
                 what: "reaching the cluster".into(),
+                sent: Sent::No,
                 last: self.why_not_reached().map(Box::new),
             }),
         }
@@ -433,7 +437,7 @@ impl Inner {
         timeout_at(deadline, looking).await.ok()
     }
 
-    fn why_not_reached(&self) -> Option<Error> {
+    pub(crate) fn why_not_reached(&self) -> Option<Error> {
         if let Some(failure) = self.progress.borrow().failure.clone() {
             return Some(failure);
         }

@@ -160,7 +160,7 @@ mod tests {
     fn partial_writes_lose_nothing_and_count_frames() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let frames: Vec<_> = (0..200).map(frame).collect();
-        let expected: Vec<u8> = frames.iter().flat_map(|f| f.to_bytes()).collect();
+        let expected: Vec<u8> = frames.iter().flat_map(Frame::to_bytes).collect();
         for bytes_max in [1, 3, frame(0).len(), 100, 1 << 20] {
             let mut sieve = Sieve {
                 taken: Vec::new(),
@@ -176,7 +176,7 @@ mod tests {
                 };
                 completed += queue.advance(count);
                 let whole = sieve.taken.len() / frame(0).len();
-                let in_part = sieve.taken.len() % frame(0).len() > 0;
+                let in_part = !sieve.taken.len().is_multiple_of(frame(0).len());
                 assert_eq!((completed, queue.is_mid_frame()), (whole, in_part));
             }
             assert!(sieve.taken == expected, "{bytes_max} bytes at a time");
