@@ -204,6 +204,13 @@ impl KafkaCluster {
         Tools::new(self.kafka.clone(), self.bootstrap())
     }
 
+    /// The same tools, whose requests and replies pass the proxies.
+    ///
+    /// Without [`Options::proxied`] they would find nobody.
+    pub fn proxied_tools(&self) -> Tools {
+        Tools::new(self.kafka.clone(), self.proxied_bootstrap())
+    }
+
     /// Creates a topic on all the nodes there are, three at most, and waits until it has leaders.
     ///
     /// # Panics

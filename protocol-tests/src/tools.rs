@@ -20,6 +20,8 @@ pub enum Tool {
     ConsumerGroups,
     GetOffsets,
     DumpLogSegments,
+    /// Any other that talks to a cluster, by its class.
+    Other(&'static str),
 }
 
 impl Tool {
@@ -30,6 +32,7 @@ impl Tool {
             (Self::ConsoleProducer, _) => "org.apache.kafka.tools.ConsoleProducer",
             (Self::DumpLogSegments, _) => "org.apache.kafka.tools.DumpLogSegments",
             (Self::ConsoleConsumer, _) => "org.apache.kafka.tools.consumer.ConsoleConsumer",
+            (Self::Other(class), _) => class,
             (Self::VerifiableProducer, _) => "org.apache.kafka.tools.VerifiableProducer",
             (Self::VerifiableConsumer, _) => "org.apache.kafka.tools.VerifiableConsumer",
             (Self::Topics, _) => "org.apache.kafka.tools.TopicCommand",

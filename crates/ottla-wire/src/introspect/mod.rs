@@ -7,10 +7,14 @@ mod json;
 mod random;
 
 use std::any::Any;
+use std::error::Error;
 use std::fmt;
 
 use crate::messages::with_all_messages;
-use crate::{DecodeError, EncodeError, Message, Reader, TaggedFields, VersionRange, Writer};
+use crate::{
+    ApiKey, Bytes, DecodeError, EncodeError, Message, Reader, RequestHeader, ResponseHeader,
+    TaggedFields, VersionRange, Writer,
+};
 
 pub use self::random::Random;
 
@@ -152,6 +156,48 @@ pub fn messages() -> Vec<MessageInfo> {
         };
     }
     with_all_messages!(list)
+}
+
+/// Reads a request with its header (a frame without its length), whatever its API, and writes it again. A peer's bytes
+/// come back unchanged if nothing in them was lost or misread.
+///
+/// # Errors
+/// If the API is unknown or the bytes cannot be read; or what was read cannot be written.
+pub fn echo_request(body: Bytes) -> Result<Bytes, Box<dyn Error>> {
+    let mut input = Reader::new(body);
+    let header = RequestHeader::decode(&mut input)?;
+    let api = ApiKey::try_from(header.api_key)?;
+    let mut out = Writer::new();
+    header.encode(&mut out)?;
+    echo_message(&format!("{api}Request"), header.api_version, input, out)
+}
+
+/// Like [`echo_request`], for the response to a request of that API and version.
+///
+/// # Errors
+/// As [`echo_request`].
+pub fn echo_response(api: ApiKey, version: i16, body: Bytes) -> Result<Bytes, Box<dyn Error>> {
+    let mut input = Reader::new(body);
+    let header = ResponseHeader::decode(api, version, &mut input)?;
+    let mut out = Writer::new();
+    header.encode(api, version, &mut out)?;
+    echo_message(&format!("{api}Response"), version, input, out)
+}
+
+fn echo_message(
+    name: &str,
+    version: i16,
+    mut input: Reader,
+    mut out: Writer,
+) -> Result<Bytes, Box<dyn Error>> {
+    let info = messages()
+        .into_iter()
+        .find(|info| info.name == name)
+        .ok_or("no such message")?;
+    let message = (info.decode)(version, &mut input)?;
+    input.finish()?;
+    message.encode(version, &mut out)?;
+    Ok(out.into_bytes())
 }
 
 fn within(version: i16, (min, max): (i16, i16)) -> bool {
