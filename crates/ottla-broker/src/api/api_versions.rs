@@ -1,0 +1,54 @@
+//! ApiVersions: which APIs this broker serves, in which versions.
+
+use ottla_wire::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use ottla_wire::{ApiKey, ErrorCode, encode_response};
+
+use super::{Answer, Serve, served};
+use crate::context::Context;
+
+impl Serve for ApiVersionsRequest {
+    async fn serve(self, _: &Context) -> Option<ApiVersionsResponse> {
+        Some(table(ErrorCode::NONE))
+    }
+
+    fn refuse(&self, error: ErrorCode) -> ApiVersionsResponse {
+        table(error)
+    }
+}
+
+/// The answer to a version that nobody here knows: error 35 in version 0, from which the client learns what to
+/// ask with (KIP-511).
+pub(super) fn unsupported(correlation_id: i32) -> Answer {
+    let response = table(ErrorCode::UNSUPPORTED_VERSION);
+    match encode_response::<ApiVersionsRequest>(&response, 0, correlation_id) {
+        Ok(frame) => Answer::Frame(frame),
+        Err(error) => Answer::Close(error.to_string()),
+    }
+}
+
+fn table(error_code: ErrorCode) -> ApiVersionsResponse {
+    let api_keys = ApiKey::ALL
+        .iter()
+        .filter_map(|api| {
+            let versions = served(*api)?;
+            // Older librdkafka compresses only if Produce is said to begin at 0.
+            let min_version = if *api == ApiKey::Produce {
+                0
+            } else {
+                versions.min
+            };
+            Some(ApiVersion {
+                api_key: *api as i16,
+                min_version,
+                max_version: versions.max,
+                ..Default::default()
+            })
+        })
+        .collect();
+    ApiVersionsResponse {
+        error_code,
+        api_keys,
+        finalized_features_epoch: 0,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,196 @@
+//! DescribeConfigs: the settings of topics and nodes.
+
+use ottla_wire::ErrorCode;
+use ottla_wire::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+
+use super::Serve;
+use crate::context::Context;
+use crate::topic_config::{SETTINGS, TopicConfig};
+
+impl Serve for DescribeConfigsRequest {
+    async fn serve(self, context: &Context) -> Option<DescribeConfigsResponse> {
+        let results = self
+            .resources
+            .iter()
+            .map(|resource| match configs(context, &self, resource) {
+                Ok(configs) => DescribeConfigsResult {
+                    error_message: None,
+                    resource_type: resource.resource_type,
+                    resource_name: resource.resource_name.clone(),
+                    configs,
+                    ..Default::default()
+                },
+                Err((error, message)) => failed(resource, error, message),
+            })
+            .collect();
+        Some(DescribeConfigsResponse {
+            results,
+            ..Default::default()
+        })
+    }
+
+    fn refuse(&self, error: ErrorCode) -> DescribeConfigsResponse {
+        let results = self
+            .resources
+            .iter()
+            .map(|resource| failed(resource, error, String::new()))
+            .collect();
+        DescribeConfigsResponse {
+            results,
+            ..Default::default()
+        }
+    }
+}
+
+fn configs(
+    context: &Context,
+    request: &DescribeConfigsRequest,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
+    let all = match resource.resource_type {
+        TOPIC => {
+            let cluster = context.shared.cluster.read();
+            let topic = cluster.topic(&resource.resource_name).ok_or_else(|| {
+                let name = &*resource.resource_name;
+                (
+                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    format!("The topic '{name}' does not exist."),
+                )
+            })?;
+            of_topic(&topic.config, request)
+        }
+        BROKER => of_node(context, &resource.resource_name)?,
+        other => {
+            let message = format!("Resources of type {other} have no settings here.");
+            return Err((ErrorCode::INVALID_REQUEST, message));
+        }
+    };
+    let wanted = |name: &str| match &resource.configuration_keys {
+        None => true,
+        Some(keys) => keys.iter().any(|key| *key == *name),
+    };
+    Ok(all
+        .into_iter()
+        .filter(|config| wanted(&config.name))
+        .collect())
+}
+
+fn of_topic(
+    config: &TopicConfig,
+    request: &DescribeConfigsRequest,
+) -> Vec<DescribeConfigsResourceResult> {
+    SETTINGS
+        .iter()
+        .map(|setting| {
+            let (value, is_set) = config.value(setting);
+            let synonym = |value: &str, source| DescribeConfigsSynonym {
+                name: setting.name.into(),
+                value: Some(value.into()),
+                source,
+                ..Default::default()
+            };
+            let mut synonyms = Vec::new();
+            if request.include_synonyms {
+                if is_set {
+                    synonyms.push(synonym(value, SOURCE_TOPIC));
+                }
+                synonyms.push(synonym(setting.default, SOURCE_DEFAULT));
+            }
+            DescribeConfigsResourceResult {
+                name: setting.name.into(),
+                value: Some(value.into()),
+                config_source: if is_set { SOURCE_TOPIC } else { SOURCE_DEFAULT },
+                synonyms,
+                config_type: setting.wire_type(),
+                documentation: request.include_documentation.then(|| setting.doc.into()),
+                ..Default::default()
+            }
+        })
+        .collect()
+}
+
+fn of_node(
+    context: &Context,
+    name: &str,
+) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
+    let known = name
+        .parse()
+        .is_ok_and(|id: i32| context.shared.cluster.read().nodes.contains_key(&id));
+    if !known && !name.is_empty() {
+        return Err((
+            ErrorCode::INVALID_REQUEST,
+            format!("There is no broker {name}."),
+        ));
+    }
+    let options = &context.shared.options;
+    let values = [
+        (
+            "auto.create.topics.enable",
+            options.auto_create_topics.to_string(),
+            TYPE_BOOLEAN,
+        ),
+        (
+            "default.replication.factor",
+            options.replication.to_string(),
+            TYPE_INT,
+        ),
+        ("num.partitions", options.partitions.to_string(), TYPE_INT),
+        (
+            "group.initial.rebalance.delay.ms",
+            options.initial_rebalance_delay.as_millis().to_string(),
+            TYPE_INT,
+        ),
+        (
+            "socket.request.max.bytes",
+            options.request_bytes_max.to_string(),
+            TYPE_INT,
+        ),
+        (
+            "max.connections",
+            options.connections_max.to_string(),
+            TYPE_INT,
+        ),
+    ];
+    Ok(values
+        .into_iter()
+        .map(|(name, value, config_type)| DescribeConfigsResourceResult {
+            name: name.into(),
+            value: Some(value.into()),
+            read_only: true,
+            config_source: SOURCE_STATIC_BROKER,
+            config_type,
+            documentation: None,
+            ..Default::default()
+        })
+        .collect())
+}
+
+fn failed(
+    resource: &DescribeConfigsResource,
+    error_code: ErrorCode,
+    message: String,
+) -> DescribeConfigsResult {
+    DescribeConfigsResult {
+        error_code,
+        error_message: Some(message.into()),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name.clone(),
+        ..Default::default()
+    }
+}
+
+pub(super) const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+/// Set for this topic.
+pub(super) const SOURCE_TOPIC: i8 = 1;
+/// Set when the broker was started.
+const SOURCE_STATIC_BROKER: i8 = 4;
+/// Built in.
+pub(super) const SOURCE_DEFAULT: i8 = 5;
+
+const TYPE_BOOLEAN: i8 = 1;
+const TYPE_INT: i8 = 3;

@@ -1,0 +1,265 @@
+//! Fetch: reads batches from partitions, and waits until there are enough.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_wire::messages::fetch::{
+    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+    NodeEndpoint, PartitionData,
+};
+use ottla_wire::{ErrorCode, Str, Uuid};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Serve;
+use super::metadata::resolve;
+use crate::cluster::Partition;
+use crate::context::Context;
+use crate::fetch_session::{PartitionNews, Plan, Wanted};
+
+impl Serve for FetchRequest {
+    async fn serve(self, context: &Context) -> Option<FetchResponse> {
+        let now = context.shared.now();
+        let planned = context
+            .shared
+            .sessions
+            .lock()
+            .plan(context.node, &self, now);
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(error) => return Some(self.refuse(error)),
+        };
+        let wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
+        let deadline = Instant::now() + wait.min(WAIT_MAX);
+        let waiter = Arc::new(Notify::new());
+        let partitions: Vec<Found> = plan
+            .wanted
+            .iter()
+            .map(|wanted| find(context, wanted))
+            .collect();
+        loop {
+            // Registered before reading: what is appended meanwhile wakes us.
+            for partition in partitions.iter().flatten() {
+                partition.state.lock().wait(&waiter);
+            }
+            let read = Read::all(context, &self, &plan, &partitions);
+            if read.is_enough(&self) || Instant::now() >= deadline {
+                stop_waiting(&partitions, &waiter);
+                return Some(read.respond(context, &plan));
+            }
+            let _ = tokio::time::timeout_at(deadline, waiter.notified()).await;
+            stop_waiting(&partitions, &waiter);
+        }
+    }
+
+    fn refuse(&self, error: ErrorCode) -> FetchResponse {
+        FetchResponse {
+            error_code: error,
+            ..Default::default()
+        }
+    }
+}
+
+type Found = Result<Arc<Partition>, ErrorCode>;
+
+fn find(context: &Context, wanted: &Wanted) -> Found {
+    let topic = resolve(context, &wanted.topic, wanted.topic_id)?;
+    topic
+        .partition(wanted.partition)
+        .cloned()
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+}
+
+fn stop_waiting(partitions: &[Found], waiter: &Arc<Notify>) {
+    for partition in partitions.iter().flatten() {
+        partition.state.lock().stop_waiting(waiter);
+    }
+}
+
+/// One round of reading all partitions.
+struct Read {
+    data: Vec<PartitionData>,
+    bytes: usize,
+    has_news: bool,
+}
+
+impl Read {
+    fn all(context: &Context, request: &FetchRequest, plan: &Plan, partitions: &[Found]) -> Self {
+        let mut read = Self {
+            data: Vec::with_capacity(plan.wanted.len()),
+            bytes: 0,
+            has_news: false,
+        };
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
+        for (wanted, partition) in plan.wanted.iter().zip(partitions) {
+            let data = match partition {
+                Err(error) => failed(wanted.partition, *error),
+                Ok(partition) => read_partition(context, wanted, partition, bytes_max, read.bytes),
+            };
+            read.bytes += data.records.as_ref().map_or(0, bytes::Bytes::len);
+            read.has_news |= !data.error_code.is_ok() || data.diverging_epoch.epoch >= 0;
+            read.data.push(data);
+        }
+        read
+    }
+
+    fn is_enough(&self, request: &FetchRequest) -> bool {
+        let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
+        self.has_news || self.bytes >= bytes_min || self.data.is_empty()
+    }
+
+    fn respond(self, context: &Context, plan: &Plan) -> FetchResponse {
+        let mut response = FetchResponse {
+            session_id: plan.session_id,
+            ..Default::default()
+        };
+        let mut served = Vec::with_capacity(plan.wanted.len());
+        for (wanted, data) in plan.wanted.iter().zip(self.data) {
+            let tell = !plan.incremental || wanted.is_news(&data);
+            served.push((wanted.clone(), tell.then(|| PartitionNews::of(&data))));
+            if !tell {
+                continue;
+            }
+            if data.current_leader.leader_id >= 0 {
+                note_endpoint(
+                    context,
+                    data.current_leader.leader_id,
+                    &mut response.node_endpoints,
+                );
+            }
+            push(
+                &mut response.responses,
+                &wanted.topic,
+                wanted.topic_id,
+                data,
+            );
+        }
+        if plan.session_id != 0 {
+            context
+                .shared
+                .sessions
+                .lock()
+                .note_answer(plan.session_id, &served);
+        }
+        response
+    }
+}
+
+fn read_partition(
+    context: &Context,
+    wanted: &Wanted,
+    partition: &Partition,
+    bytes_max: usize,
+    bytes_so_far: usize,
+) -> PartitionData {
+    let state = partition.state.lock();
+    if let Err(error) = state.check_leader(context.node, wanted.current_leader_epoch) {
+        let mut data = failed(wanted.partition, error);
+        if let Some(leader_id) = state
+            .leader
+            .filter(|_| context.version >= LEADER_HINTS_FROM)
+        {
+            let leader_epoch = state.leader_epoch;
+            data.current_leader = LeaderIdAndEpoch {
+                leader_id,
+                leader_epoch,
+                ..Default::default()
+            };
+        }
+        return data;
+    }
+    let log = &state.log;
+    let (start, end) = (log.start_offset(), log.end_offset());
+    let mut data = PartitionData {
+        partition_index: wanted.partition,
+        high_watermark: end,
+        last_stable_offset: end,
+        log_start_offset: start,
+        records: Some(bytes::Bytes::new()),
+        ..Default::default()
+    };
+    if wanted.last_fetched_epoch >= 0 {
+        let (epoch, end_offset) = log.epoch_end(wanted.last_fetched_epoch).unwrap_or((-1, -1));
+        if epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset {
+            data.diverging_epoch = EpochEndOffset {
+                epoch,
+                end_offset,
+                ..Default::default()
+            };
+            return data;
+        }
+    }
+    if wanted.fetch_offset < start || wanted.fetch_offset > end {
+        data.error_code = ErrorCode::OFFSET_OUT_OF_RANGE;
+        data.records = None;
+        return data;
+    }
+    let room = bytes_max.saturating_sub(bytes_so_far);
+    let partition_max = usize::try_from(wanted.max_bytes).unwrap_or(0);
+    // The first batch of a response goes out whatever its size, so that every consumer makes progress.
+    let at_least_one = bytes_so_far == 0;
+    if wanted.fetch_offset < end && (room > 0 || at_least_one) {
+        match log.read(
+            wanted.fetch_offset,
+            end,
+            room.min(partition_max),
+            at_least_one,
+        ) {
+            Ok(records) => data.records = Some(records),
+            Err(error) => {
+                tracing::error!(partition = wanted.partition, %error, "cannot read the log");
+                return failed(wanted.partition, ErrorCode::KAFKA_STORAGE_ERROR);
+            }
+        }
+    }
+    data
+}
+
+fn push(
+    responses: &mut Vec<FetchableTopicResponse>,
+    topic: &Str,
+    topic_id: Uuid,
+    data: PartitionData,
+) {
+    match responses.last_mut() {
+        Some(last) if last.topic == *topic && last.topic_id == topic_id => {
+            last.partitions.push(data);
+        }
+        _ => responses.push(FetchableTopicResponse {
+            topic: topic.clone(),
+            topic_id,
+            partitions: vec![data],
+            ..Default::default()
+        }),
+    }
+}
+
+fn note_endpoint(context: &Context, node_id: i32, endpoints: &mut Vec<NodeEndpoint>) {
+    if endpoints.iter().any(|endpoint| endpoint.node_id == node_id) {
+        return;
+    }
+    if let Some(node) = context.shared.cluster.read().nodes.get(&node_id) {
+        endpoints.push(NodeEndpoint {
+            node_id,
+            host: node.host.as_str().into(),
+            port: i32::from(node.port),
+            rack: node.rack.as_deref().map(Into::into),
+            ..Default::default()
+        });
+    }
+}
+
+fn failed(partition_index: i32, error_code: ErrorCode) -> PartitionData {
+    PartitionData {
+        partition_index,
+        error_code,
+        high_watermark: -1,
+        ..Default::default()
+    }
+}
+
+/// KIP-951
+const LEADER_HINTS_FROM: i16 = 16;
+
+/// Nobody may park a request for longer.
+const WAIT_MAX: Duration = Duration::from_secs(600);

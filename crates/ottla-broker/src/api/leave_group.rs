@@ -1,0 +1,53 @@
+//! LeaveGroup: members go, and the rest rebalances at once.
+
+use ottla_wire::ErrorCode;
+use ottla_wire::messages::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
+
+use super::Serve;
+use crate::context::Context;
+
+impl Serve for LeaveGroupRequest {
+    async fn serve(self, context: &Context) -> Option<LeaveGroupResponse> {
+        if let Err(error) = context.check_coordinator(&self.group_id) {
+            return Some(self.refuse(error));
+        }
+        let now = context.shared.now();
+        let mut actions = Vec::new();
+        let mut response = LeaveGroupResponse::default();
+        {
+            let mut groups = context.shared.groups.lock();
+            let mut leave = |member_id: &str, instance_id: Option<&str>| {
+                groups
+                    .get_mut(&self.group_id)
+                    .map_or(ErrorCode::UNKNOWN_MEMBER_ID, |group| {
+                        group
+                            .classic
+                            .leave(member_id, instance_id, now, &mut actions)
+                    })
+            };
+            if context.version < SEVERAL_MEMBERS_FROM {
+                response.error_code = leave(&self.member_id, None);
+            }
+            for member in &self.members {
+                response.members.push(MemberResponse {
+                    member_id: member.member_id.clone(),
+                    group_instance_id: member.group_instance_id.clone(),
+                    error_code: leave(&member.member_id, member.group_instance_id.as_deref()),
+                    ..Default::default()
+                });
+            }
+        }
+        context.shared.deliver(actions);
+        context.shared.groups_changed.notify_one();
+        Some(response)
+    }
+
+    fn refuse(&self, error: ErrorCode) -> LeaveGroupResponse {
+        LeaveGroupResponse {
+            error_code: error,
+            ..Default::default()
+        }
+    }
+}
+
+const SEVERAL_MEMBERS_FROM: i16 = 3;

@@ -1,0 +1,195 @@
+//! The APIs that the broker serves, one file each.
+//!
+//! Turns a frame's body into a request, lets that API's file answer it, and turns the answer into a frame. The
+//! table at the end is the list of what is served; ApiVersions advertises exactly that.
+
+mod alter_configs;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_wire::{
+    ApiKey, ErrorCode, Frame, Reader, Request, RequestHeader, VersionRange, encode_response,
+};
+
+use crate::context::{Context, Shared};
+use crate::script::Fault;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Frame(Frame),
+    /// The request wants no answer (Produce with acks=0).
+    Nothing,
+    /// Only the first bytes go out, then the connection closes.
+    Torn(Frame, usize),
+    /// Nothing is ever sent again on this connection.
+    Silence,
+    /// The connection closes, for this reason.
+    Close(String),
+}
+
+/// How an API is served.
+pub(crate) trait Serve: Request {
+    /// Does what the request asks for. `None` if it wants no answer.
+    fn serve(self, context: &Context) -> impl Future<Output = Option<Self::Response>> + Send;
+
+    /// The answer that says `error` wherever an error can stand, for faults on request.
+    fn refuse(&self, error: ErrorCode) -> Self::Response;
+}
+
+/// Answers one request.
+pub(crate) async fn answer(
+    shared: &Arc<Shared>,
+    node: i32,
+    client_host: &str,
+    body: Bytes,
+) -> Answer {
+    let mut input = Reader::new(body);
+    let header = match RequestHeader::decode(&mut input) {
+        Ok(header) => header,
+        Err(error) => return Answer::Close(error.to_string()),
+    };
+    let Ok(api) = ApiKey::try_from(header.api_key) else {
+        return Answer::Close(format!("API {} is unknown", header.api_key));
+    };
+    let Some(served) = served(api) else {
+        return Answer::Close(format!("{} is not served", api.name()));
+    };
+    if !served.contains(header.api_version) {
+        return if api == ApiKey::ApiVersions {
+            api_versions::unsupported(header.correlation_id)
+        } else {
+            Answer::Close(format!(
+                "version {} of {} is not served",
+                header.api_version,
+                api.name()
+            ))
+        };
+    }
+    let context = Context {
+        shared: Arc::clone(shared),
+        node,
+        client_id: header.client_id.as_deref().unwrap_or_default().to_owned(),
+        client_host: client_host.to_owned(),
+        version: header.api_version,
+    };
+    dispatch(api, &context, header.correlation_id, input).await
+}
+
+async fn run<R: Serve>(context: &Context, correlation_id: i32, mut input: Reader) -> Answer {
+    let request = match R::decode(context.version, &mut input) {
+        Ok(request) => request,
+        Err(error) => return Answer::Close(error.to_string()),
+    };
+    let fault = context.shared.script.fault(R::KEY, context.node);
+    let response = match &fault {
+        Some(Fault::Drop) => return Answer::Silence,
+        Some(Fault::Disconnect) => return Answer::Close("disconnected on request".to_owned()),
+        Some(Fault::Answer(error)) => Some(request.refuse(*error)),
+        Some(Fault::Delay(delay)) => {
+            tokio::time::sleep(*delay).await;
+            request.serve(context).await
+        }
+        Some(Fault::LoseReply | Fault::TearReply(_)) | None => request.serve(context).await,
+    };
+    let Some(response) = response else {
+        return Answer::Nothing;
+    };
+    match (
+        encode_response::<R>(&response, context.version, correlation_id),
+        fault,
+    ) {
+        (Err(error), _) => Answer::Close(error.to_string()),
+        (Ok(_), Some(Fault::LoseReply)) => Answer::Close("reply lost on request".to_owned()),
+        (Ok(frame), Some(Fault::TearReply(len))) => Answer::Torn(frame, len),
+        (Ok(frame), _) => Answer::Frame(frame),
+    }
+}
+
+macro_rules! served {
+    ($($api:ident $module:ident::$request:ident $min:literal - $max:literal,)*) => {
+        /// The versions of `api` that are served; `None` if it is not.
+        pub(crate) fn served(api: ApiKey) -> Option<VersionRange> {
+            match api {
+                $(ApiKey::$api => Some(VersionRange::new($min, $max)),)*
+                _ => None,
+            }
+        }
+
+        async fn dispatch(api: ApiKey, context: &Context, id: i32, input: Reader) -> Answer {
+            match api {
+                $(ApiKey::$api => {
+                    run::<ottla_wire::messages::$module::$request>(context, id, input).await
+                })*
+                // `served` was asked before.
+                _ => Answer::Close(format!("{} is not served", api.name())),
+            }
+        }
+
+        #[cfg(test)]
+        mod tests {
+            use ottla_wire::Message;
+
+            #[test]
+            fn every_version_that_is_served_is_known_to_the_codec() {
+                $(
+                    let known = ottla_wire::messages::$module::$request::VERSIONS;
+                    assert!(known.contains($min) && known.contains($max), stringify!($api));
+                )*
+            }
+        }
+    };
+}
+
+served! {
+    Produce produce::ProduceRequest 3 - 13,
+    Fetch fetch::FetchRequest 4 - 18,
+    ListOffsets list_offsets::ListOffsetsRequest 1 - 11,
+    Metadata metadata::MetadataRequest 0 - 13,
+    OffsetCommit offset_commit::OffsetCommitRequest 2 - 10,
+    OffsetFetch offset_fetch::OffsetFetchRequest 1 - 10,
+    FindCoordinator find_coordinator::FindCoordinatorRequest 0 - 6,
+    JoinGroup join_group::JoinGroupRequest 0 - 9,
+    Heartbeat heartbeat::HeartbeatRequest 0 - 4,
+    LeaveGroup leave_group::LeaveGroupRequest 0 - 5,
+    SyncGroup sync_group::SyncGroupRequest 0 - 5,
+    DescribeGroups describe_groups::DescribeGroupsRequest 0 - 6,
+    ListGroups list_groups::ListGroupsRequest 0 - 5,
+    ApiVersions api_versions::ApiVersionsRequest 0 - 4,
+    CreateTopics create_topics::CreateTopicsRequest 2 - 7,
+    DeleteTopics delete_topics::DeleteTopicsRequest 1 - 6,
+    DeleteRecords delete_records::DeleteRecordsRequest 0 - 2,
+    InitProducerId init_producer_id::InitProducerIdRequest 0 - 5,
+    OffsetForLeaderEpoch offset_for_leader_epoch::OffsetForLeaderEpochRequest 2 - 4,
+    DescribeConfigs describe_configs::DescribeConfigsRequest 1 - 4,
+    AlterConfigs alter_configs::AlterConfigsRequest 0 - 2,
+    CreatePartitions create_partitions::CreatePartitionsRequest 0 - 3,
+    DeleteGroups delete_groups::DeleteGroupsRequest 0 - 2,
+    IncrementalAlterConfigs incremental_alter_configs::IncrementalAlterConfigsRequest 0 - 1,
+    OffsetDelete offset_delete::OffsetDeleteRequest 0 - 0,
+    DescribeCluster describe_cluster::DescribeClusterRequest 0 - 2,
+}

@@ -1,0 +1,189 @@
+//! OffsetFetch: what a group has committed.
+
+use ottla_wire::messages::offset_fetch::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup,
+    OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use ottla_wire::{ErrorCode, Str, Uuid};
+
+use super::Serve;
+use crate::context::Context;
+use crate::group::offsets::{Committed, Offsets};
+
+impl Serve for OffsetFetchRequest {
+    async fn serve(self, context: &Context) -> Option<OffsetFetchResponse> {
+        if context.version >= SEVERAL_GROUPS_FROM {
+            let groups = self
+                .groups
+                .iter()
+                .map(|asked| fetch_group(context, asked))
+                .collect();
+            return Some(OffsetFetchResponse {
+                groups,
+                ..Default::default()
+            });
+        }
+        if let Err(error) = context.check_coordinator(&self.group_id) {
+            return Some(self.refuse(error));
+        }
+        let groups = context.shared.groups.lock();
+        let none = Offsets::default();
+        let offsets = groups
+            .get(&self.group_id)
+            .map_or(&none, |group| &group.offsets);
+        let topics = match &self.topics {
+            Some(topics) => topics
+                .iter()
+                .map(|topic| OffsetFetchResponseTopic {
+                    name: topic.name.clone(),
+                    partitions: topic
+                        .partition_indexes
+                        .iter()
+                        .map(|index| single(*index, offsets.get(&topic.name, *index)))
+                        .collect(),
+                    ..Default::default()
+                })
+                .collect(),
+            None => by_topic(offsets)
+                .into_iter()
+                .map(|(name, partitions)| OffsetFetchResponseTopic {
+                    name,
+                    partitions: partitions
+                        .iter()
+                        .map(|(i, c)| single(*i, Some(c)))
+                        .collect(),
+                    ..Default::default()
+                })
+                .collect(),
+        };
+        Some(OffsetFetchResponse {
+            topics,
+            ..Default::default()
+        })
+    }
+
+    fn refuse(&self, error: ErrorCode) -> OffsetFetchResponse {
+        let groups = self
+            .groups
+            .iter()
+            .map(|asked| OffsetFetchResponseGroup {
+                group_id: asked.group_id.clone(),
+                error_code: error,
+                ..Default::default()
+            })
+            .collect();
+        OffsetFetchResponse {
+            error_code: error,
+            groups,
+            ..Default::default()
+        }
+    }
+}
+
+fn fetch_group(context: &Context, asked: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let mut response = OffsetFetchResponseGroup {
+        group_id: asked.group_id.clone(),
+        ..Default::default()
+    };
+    if let Err(error) = context.check_coordinator(&asked.group_id) {
+        response.error_code = error;
+        return response;
+    }
+    let offsets = {
+        let groups = context.shared.groups.lock();
+        groups
+            .get(&asked.group_id)
+            .map(|group| by_topic(&group.offsets))
+            .unwrap_or_default()
+    };
+    let cluster = context.shared.cluster.read();
+    let id_of = |name: &str| cluster.topic(name).map_or(Uuid::ZERO, |topic| topic.id);
+    let Some(topics) = &asked.topics else {
+        response.topics = offsets
+            .into_iter()
+            .map(|(name, partitions)| OffsetFetchResponseTopics {
+                topic_id: id_of(&name),
+                name,
+                partitions: partitions
+                    .iter()
+                    .map(|(i, c)| grouped(*i, Ok(Some(c))))
+                    .collect(),
+                ..Default::default()
+            })
+            .collect();
+        return response;
+    };
+    for topic in topics {
+        let name = if topic.topic_id == Uuid::ZERO {
+            Ok(topic.name.clone())
+        } else {
+            let found = cluster.topic_by_id(topic.topic_id);
+            found
+                .map(|found| Str::from(found.name.as_str()))
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+        };
+        let committed = |index: i32| match &name {
+            Err(error) => Err(*error),
+            Ok(name) => Ok(offsets
+                .iter()
+                .find(|(known, _)| known == name)
+                .and_then(|(_, partitions)| partitions.iter().find(|(known, _)| *known == index))
+                .map(|(_, committed)| committed)),
+        };
+        response.topics.push(OffsetFetchResponseTopics {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            partitions: topic
+                .partition_indexes
+                .iter()
+                .map(|index| grouped(*index, committed(*index)))
+                .collect(),
+            ..Default::default()
+        });
+    }
+    response
+}
+
+fn by_topic(offsets: &Offsets) -> Vec<(Str, Vec<(i32, Committed)>)> {
+    let mut topics: Vec<(Str, Vec<(i32, Committed)>)> = Vec::new();
+    for (topic, partition, committed) in offsets.iter() {
+        match topics.last_mut() {
+            Some((name, partitions)) if *name == *topic => {
+                partitions.push((partition, committed.clone()));
+            }
+            _ => topics.push((topic.into(), vec![(partition, committed.clone())])),
+        }
+    }
+    topics
+}
+
+fn single(partition_index: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartition {
+    OffsetFetchResponsePartition {
+        partition_index,
+        committed_offset: committed.map_or(-1, |committed| committed.offset),
+        committed_leader_epoch: committed.map_or(-1, |committed| committed.leader_epoch),
+        metadata: Some(committed.map_or("", |committed| &committed.metadata).into()),
+        ..Default::default()
+    }
+}
+
+fn grouped(
+    partition_index: i32,
+    committed: Result<Option<&Committed>, ErrorCode>,
+) -> OffsetFetchResponsePartitions {
+    let (committed, error_code) = match committed {
+        Ok(committed) => (committed, ErrorCode::NONE),
+        Err(error) => (None, error),
+    };
+    OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset: committed.map_or(-1, |committed| committed.offset),
+        committed_leader_epoch: committed.map_or(-1, |committed| committed.leader_epoch),
+        metadata: Some(committed.map_or("", |committed| &committed.metadata).into()),
+        error_code,
+        ..Default::default()
+    }
+}
+
+const SEVERAL_GROUPS_FROM: i16 = 8;

@@ -1,0 +1,189 @@
+//! Produce: appends one batch to each of some partitions.
+
+use ottla_wire::messages::produce::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+};
+use ottla_wire::{ErrorCode, Str, Uuid};
+
+use super::Serve;
+use super::metadata::resolve;
+use crate::cluster::Topic;
+use crate::context::Context;
+use crate::log::AppendError;
+use crate::log::validate::{Refusal, Rules, validate};
+
+impl Serve for ProduceRequest {
+    async fn serve(self, context: &Context) -> Option<ProduceResponse> {
+        let acks = self.acks;
+        if !(-1..=1).contains(&acks) {
+            return Some(self.refuse(ErrorCode::INVALID_REQUIRED_ACKS));
+        }
+        let mut response = ProduceResponse::default();
+        for topic in &self.topic_data {
+            let found = resolve(context, &topic.name, topic.topic_id);
+            let partition_responses = topic
+                .partition_data
+                .iter()
+                .map(|data| match &found {
+                    Ok(topic) => append(context, &self, topic, data, &mut response.node_endpoints),
+                    Err(error) => failed(data.index, *error),
+                })
+                .collect();
+            response.responses.push(topic_response(
+                &topic.name,
+                topic.topic_id,
+                partition_responses,
+            ));
+        }
+        (acks != 0).then_some(response)
+    }
+
+    fn refuse(&self, error: ErrorCode) -> ProduceResponse {
+        let responses = self
+            .topic_data
+            .iter()
+            .map(|topic| {
+                let partitions = topic
+                    .partition_data
+                    .iter()
+                    .map(|data| failed(data.index, error))
+                    .collect();
+                topic_response(&topic.name, topic.topic_id, partitions)
+            })
+            .collect();
+        ProduceResponse {
+            responses,
+            ..Default::default()
+        }
+    }
+}
+
+fn append(
+    context: &Context,
+    request: &ProduceRequest,
+    topic: &Topic,
+    data: &PartitionProduceData,
+    endpoints: &mut Vec<NodeEndpoint>,
+) -> PartitionProduceResponse {
+    let Some(partition) = topic.partition(data.index) else {
+        return failed(data.index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    };
+    let rules = Rules {
+        config: &topic.config,
+        version: context.version,
+        has_transactional_id: request.transactional_id.is_some(),
+        now_ms: context.shared.now_ms(),
+    };
+    // Decompressing and checking need no lock.
+    let mut batch = match validate(data.records.as_ref(), rules) {
+        Ok(batch) => batch,
+        Err(refusal) => return refused(data.index, refusal),
+    };
+    let mut state = partition.state.lock();
+    if let Err(error) = state.check_leader(context.node, -1) {
+        let mut response = failed(data.index, error);
+        if let Some(leader_id) = state
+            .leader
+            .filter(|_| context.version >= LEADER_HINTS_FROM)
+        {
+            let leader_epoch = state.leader_epoch;
+            response.current_leader = LeaderIdAndEpoch {
+                leader_id,
+                leader_epoch,
+                ..Default::default()
+            };
+            drop(state);
+            note_endpoint(context, leader_id, endpoints);
+        }
+        return response;
+    }
+    if request.acks == -1 && state.in_sync.len() < topic.config.min_insync_replicas {
+        return failed(data.index, ErrorCode::NOT_ENOUGH_REPLICAS);
+    }
+    let epoch = state.leader_epoch;
+    match state.log.append(&mut batch, epoch, rules.now_ms) {
+        Ok(appended) => {
+            if !appended.duplicate {
+                state.wake();
+            }
+            let log_append_time_ms = if topic.config.log_append_time {
+                appended.append_time_ms
+            } else {
+                -1
+            };
+            PartitionProduceResponse {
+                index: data.index,
+                base_offset: appended.base_offset,
+                log_append_time_ms,
+                log_start_offset: state.log.start_offset(),
+                ..Default::default()
+            }
+        }
+        Err(AppendError::Refused(error)) => failed(data.index, error),
+        Err(AppendError::Storage(error)) => {
+            tracing::error!(topic = topic.name, partition = data.index, %error, "cannot append");
+            let message = format!("the broker cannot write to its data directory: {error}");
+            let mut response = failed(data.index, ErrorCode::KAFKA_STORAGE_ERROR);
+            response.error_message = Some(message.into());
+            response
+        }
+    }
+}
+
+fn note_endpoint(context: &Context, node_id: i32, endpoints: &mut Vec<NodeEndpoint>) {
+    if endpoints.iter().any(|endpoint| endpoint.node_id == node_id) {
+        return;
+    }
+    if let Some(node) = context.shared.cluster.read().nodes.get(&node_id) {
+        endpoints.push(NodeEndpoint {
+            node_id,
+            host: node.host.as_str().into(),
+            port: i32::from(node.port),
+            rack: node.rack.as_deref().map(Into::into),
+            ..Default::default()
+        });
+    }
+}
+
+fn topic_response(
+    name: &Str,
+    topic_id: Uuid,
+    partition_responses: Vec<PartitionProduceResponse>,
+) -> TopicProduceResponse {
+    TopicProduceResponse {
+        name: name.clone(),
+        topic_id,
+        partition_responses,
+        ..Default::default()
+    }
+}
+
+fn failed(index: i32, error_code: ErrorCode) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        error_code,
+        base_offset: -1,
+        ..Default::default()
+    }
+}
+
+fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
+    let record_errors = refusal
+        .records
+        .into_iter()
+        .map(|(batch_index, message)| BatchIndexAndErrorMessage {
+            batch_index,
+            batch_index_error_message: Some(message.into()),
+            ..Default::default()
+        })
+        .collect();
+    PartitionProduceResponse {
+        record_errors,
+        error_message: Some(refusal.message.into()),
+        ..failed(index, refusal.error)
+    }
+}
+
+/// KIP-951
+const LEADER_HINTS_FROM: i16 = 10;

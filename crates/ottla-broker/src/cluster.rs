@@ -1,0 +1,290 @@
+//! What the nodes of an embedded cluster agree on: who is up, which topics there are, who leads what.
+//!
+//! Owns nodes, topics and partitions, and the rules by which leaders are chosen and moved. All nodes live in
+//! one process and share one log per partition, so an in-sync replica is a node that is up: there is no copying
+//! between them. Nothing here waits or does I/O but through [`Log`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ottla_wire::{ErrorCode, Uuid};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::log::Log;
+use crate::topic_config::TopicConfig;
+
+/// The cluster as a whole.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) id: String,
+    pub(crate) nodes: BTreeMap<i32, Node>,
+    topics: BTreeMap<String, Topic>,
+    names_by_id: HashMap<Uuid, String>,
+    next_producer_id: i64,
+    /// Coordinators that tests chose, by group or transactional id.
+    appointed: HashMap<String, i32>,
+}
+
+/// One broker.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) id: i32,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) rack: Option<String>,
+    pub(crate) up: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    pub(crate) id: Uuid,
+    pub(crate) internal: bool,
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) partitions: Vec<Arc<Partition>>,
+}
+
+/// One partition: who leads it, and its log.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) index: i32,
+    /// In order of preference.
+    pub(crate) replicas: Vec<i32>,
+    pub(crate) state: Mutex<PartitionState>,
+}
+
+/// What changes about a partition. One lock holds leadership and log together, so that no batch is written
+/// under a leader that has just been moved away.
+#[derive(Debug)]
+pub(crate) struct PartitionState {
+    pub(crate) leader: Option<i32>,
+    pub(crate) leader_epoch: i32,
+    /// Replicas that are up, in order of preference; the last ones that were, if none is.
+    pub(crate) in_sync: Vec<i32>,
+    pub(crate) log: Log,
+    /// Fetches that wait for something to be appended here, or for the leader to move.
+    waiting: Vec<Arc<Notify>>,
+}
+
+impl Cluster {
+    pub(crate) fn new(id: String, nodes: Vec<Node>) -> Self {
+        Self {
+            id,
+            nodes: nodes.into_iter().map(|node| (node.id, node)).collect(),
+            topics: BTreeMap::new(),
+            names_by_id: HashMap::new(),
+            next_producer_id: 0,
+            appointed: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(name)
+    }
+
+    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<&Topic> {
+        self.topics.get(self.names_by_id.get(&id)?)
+    }
+
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.values()
+    }
+
+    /// The node that clients take for the controller: the first that is up.
+    pub(crate) fn controller(&self) -> Option<i32> {
+        self.nodes.values().find(|node| node.up).map(|node| node.id)
+    }
+
+    /// The node that coordinates the group or transactional id `key`: one that was appointed, or one of those
+    /// that are up, by the key's hash.
+    pub(crate) fn coordinator(&self, key: &str) -> Option<&Node> {
+        let appointed = self.appointed.get(key).and_then(|id| self.nodes.get(id));
+        if let Some(node) = appointed.filter(|node| node.up) {
+            return Some(node);
+        }
+        let live: Vec<&Node> = self.nodes.values().filter(|node| node.up).collect();
+        let hash = crc32c::crc32c(key.as_bytes()) as usize;
+        live.get(hash.checked_rem(live.len())?).copied()
+    }
+
+    /// Makes `node` the coordinator of `key` for as long as it is up.
+    pub(crate) fn appoint(&mut self, key: &str, node: i32) {
+        self.appointed.insert(key.to_owned(), node);
+    }
+
+    pub(crate) fn allocate_producer_id(&mut self) -> i64 {
+        let id = self.next_producer_id;
+        self.next_producer_id += 1;
+        id
+    }
+
+    /// No producer id below `next` is handed out any more, for logs that were recovered know them.
+    pub(crate) fn reserve_producer_ids(&mut self, next: i64) {
+        self.next_producer_id = self.next_producer_id.max(next);
+    }
+
+    /// Replicas for a new partition: nodes in turn, shifted so that leaders spread.
+    pub(crate) fn place(&self, partition: i32, replication: usize) -> Vec<i32> {
+        let nodes: Vec<i32> = self.nodes.keys().copied().collect();
+        let shift = self.topics.len() + partition as usize;
+        (0..replication.min(nodes.len()))
+            .map(|i| nodes[(shift + i) % nodes.len()])
+            .collect()
+    }
+
+    pub(crate) fn add_topic(&mut self, topic: Topic) {
+        self.names_by_id.insert(topic.id, topic.name.clone());
+        self.topics.insert(topic.name.clone(), topic);
+    }
+
+    pub(crate) fn remove_topic(&mut self, name: &str) -> Option<Topic> {
+        let topic = self.topics.remove(name)?;
+        self.names_by_id.remove(&topic.id);
+        for partition in &topic.partitions {
+            let mut state = partition.state.lock();
+            state.leader = None;
+            state.leader_epoch += 1;
+            state.wake();
+        }
+        Some(topic)
+    }
+
+    pub(crate) fn topic_mut(&mut self, name: &str) -> Option<&mut Topic> {
+        self.topics.get_mut(name)
+    }
+
+    /// A node went down or came back: leaders move to replicas that are up.
+    pub(crate) fn set_node_up(&mut self, id: i32, up: bool) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.up = up;
+        }
+        let live = self.live();
+        for topic in self.topics.values() {
+            for partition in &topic.partitions {
+                partition.follow_liveness(&live);
+            }
+        }
+    }
+
+    /// The nodes that are up.
+    pub(crate) fn live(&self) -> BTreeSet<i32> {
+        self.nodes
+            .values()
+            .filter(|node| node.up)
+            .map(|node| node.id)
+            .collect()
+    }
+
+    /// Hands a partition's leadership to `node`, which must be one of its replicas and up.
+    pub(crate) fn move_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        node: i32,
+    ) -> Result<(), ErrorCode> {
+        let partition = self
+            .topic(topic)
+            .and_then(|topic| topic.partition(partition))
+            .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        if !partition.replicas.contains(&node) {
+            return Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT);
+        }
+        if !self.nodes.get(&node).is_some_and(|node| node.up) {
+            return Err(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE);
+        }
+        partition.state.lock().lead(Some(node));
+        Ok(())
+    }
+}
+
+impl Topic {
+    pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+}
+
+impl Partition {
+    pub(crate) fn new(index: i32, replicas: Vec<i32>, live: &BTreeSet<i32>, log: Log) -> Self {
+        let in_sync: Vec<i32> = replicas
+            .iter()
+            .copied()
+            .filter(|id| live.contains(id))
+            .collect();
+        let leader = in_sync.first().copied();
+        let leader_epoch = log.latest_epoch() + 1;
+        let state = PartitionState {
+            leader,
+            leader_epoch,
+            in_sync,
+            log,
+            waiting: Vec::new(),
+        };
+        Self {
+            index,
+            replicas,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn follow_liveness(&self, live: &BTreeSet<i32>) {
+        let mut state = self.state.lock();
+        let in_sync: Vec<i32> = self
+            .replicas
+            .iter()
+            .copied()
+            .filter(|id| live.contains(id))
+            .collect();
+        let leader_is_up = state.leader.is_some_and(|leader| live.contains(&leader));
+        if !in_sync.is_empty() {
+            state.in_sync = in_sync;
+        }
+        if !leader_is_up {
+            let successor = state.in_sync.iter().copied().find(|id| live.contains(id));
+            if successor != state.leader {
+                state.lead(successor);
+            }
+        }
+    }
+}
+
+impl PartitionState {
+    /// Gives the partition another leader, in a new epoch.
+    pub(crate) fn lead(&mut self, leader: Option<i32>) {
+        self.leader = leader;
+        self.leader_epoch += 1;
+        self.wake();
+    }
+
+    /// Asks to be notified at the next append or change of leader.
+    pub(crate) fn wait(&mut self, waiter: &Arc<Notify>) {
+        self.waiting.push(Arc::clone(waiter));
+    }
+
+    /// Takes a wish to be notified back.
+    pub(crate) fn stop_waiting(&mut self, waiter: &Arc<Notify>) {
+        self.waiting.retain(|other| !Arc::ptr_eq(other, waiter));
+    }
+
+    pub(crate) fn wake(&mut self) {
+        for waiter in self.waiting.drain(..) {
+            waiter.notify_one();
+        }
+    }
+
+    /// Whether `node` may serve this partition to a client that believes in `epoch` (-1: in any).
+    pub(crate) fn check_leader(&self, node: i32, epoch: i32) -> Result<(), ErrorCode> {
+        if self.leader != Some(node) {
+            return Err(match self.leader {
+                Some(_) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                None => ErrorCode::LEADER_NOT_AVAILABLE,
+            });
+        }
+        match epoch {
+            -1 => Ok(()),
+            epoch if epoch < self.leader_epoch => Err(ErrorCode::FENCED_LEADER_EPOCH),
+            epoch if epoch > self.leader_epoch => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+            _ => Ok(()),
+        }
+    }
+}

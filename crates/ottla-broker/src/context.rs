@@ -1,0 +1,184 @@
+//! What every request handler sees: the cluster, its groups, the time, and the node that was asked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ottla_wire::ErrorCode;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, oneshot};
+
+use crate::cluster::{Cluster, Topic};
+use crate::fetch_session::FetchSessions;
+use crate::group::Groups;
+use crate::group::classic::{Action, Waiter};
+use crate::options::BrokerOptions;
+use crate::script::Script;
+use crate::storage::DataDir;
+
+/// The state that all nodes of an embedded cluster share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: BrokerOptions,
+    pub(crate) cluster: RwLock<Cluster>,
+    pub(crate) groups: Mutex<Groups>,
+    pub(crate) sessions: Mutex<FetchSessions>,
+    pub(crate) script: Script,
+    pub(crate) data_dir: Option<DataDir>,
+    /// Parked JoinGroup and SyncGroup requests.
+    parked: Mutex<HashMap<Waiter, oneshot::Sender<Action>>>,
+    next_waiter: AtomicU64,
+    /// Tells the clock task that a group's next timeout may have come nearer.
+    pub(crate) groups_changed: Notify,
+    clock: Clock,
+}
+
+/// Milliseconds since 1970 that advance with tokio's clock, so that a paused clock pauses them too.
+#[derive(Debug)]
+struct Clock {
+    started: tokio::time::Instant,
+    started_ms: i64,
+}
+
+/// One request's surroundings.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) node: i32,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) version: i16,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        options: BrokerOptions,
+        cluster: Cluster,
+        groups: Groups,
+        data_dir: Option<DataDir>,
+    ) -> Self {
+        Self {
+            options,
+            cluster: RwLock::new(cluster),
+            groups: Mutex::new(groups),
+            sessions: Mutex::default(),
+            script: Script::default(),
+            data_dir,
+            parked: Mutex::default(),
+            next_waiter: AtomicU64::new(0),
+            groups_changed: Notify::new(),
+            clock: Clock::start(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// A place to wait for a group's answer.
+    pub(crate) fn park(&self) -> (Waiter, oneshot::Receiver<Action>) {
+        let waiter = self.next_waiter.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.parked.lock().insert(waiter, sender);
+        (waiter, receiver)
+    }
+
+    /// The request that waited is gone.
+    pub(crate) fn unpark(&self, waiter: Waiter) -> bool {
+        self.parked.lock().remove(&waiter).is_some()
+    }
+
+    /// Hands replies to the requests that wait for them.
+    pub(crate) fn deliver(&self, actions: Vec<Action>) {
+        let mut parked = self.parked.lock();
+        for action in actions {
+            let (Action::Joined(waiter, _) | Action::Synced(waiter, _)) = &action;
+            if let Some(sender) = parked.remove(waiter) {
+                // The connection may have closed meanwhile; the member's session then runs out.
+                let _ = sender.send(action);
+            }
+        }
+    }
+
+    /// Drives what only time moves: sessions that lapse and rebalances that waited long enough.
+    pub(crate) async fn run_group_clock(self: Arc<Self>) {
+        loop {
+            let next = self.groups.lock().next_timeout();
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {
+                    let mut actions = Vec::new();
+                    self.groups.lock().advance(self.now(), &mut actions);
+                    self.deliver(actions);
+                }
+                () = self.groups_changed.notified() => {}
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Now and then removes what retention lets go.
+    pub(crate) async fn run_retention(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.options.retention_check_interval).await;
+            let now_ms = self.now_ms();
+            let topics: Vec<Topic> = self.cluster.read().topics().cloned().collect();
+            for topic in topics {
+                for partition in &topic.partitions {
+                    let mut state = partition.state.lock();
+                    state
+                        .log
+                        .expire_producers(now_ms - PRODUCER_ID_EXPIRATION_MS);
+                    if let Err(error) = state.log.enforce_retention(now_ms) {
+                        tracing::error!(topic = topic.name, partition = partition.index, %error, "cannot remove old segments");
+                    }
+                }
+                // One partition's lock at a time, and room for others between topics.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+impl Context {
+    /// Whether this node coordinates the group.
+    pub(crate) fn check_coordinator(&self, group: &str) -> Result<(), ErrorCode> {
+        if group.is_empty() {
+            return Err(ErrorCode::INVALID_GROUP_ID);
+        }
+        match self.shared.cluster.read().coordinator(group) {
+            Some(node) if node.id == self.node => Ok(()),
+            _ => Err(ErrorCode::NOT_COORDINATOR),
+        }
+    }
+}
+
+impl Clock {
+    fn start() -> Self {
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
+        Self {
+            started: tokio::time::Instant::now(),
+            started_ms: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.started_ms + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// `producer.id.expiration.ms`
+const PRODUCER_ID_EXPIRATION_MS: i64 = 86_400_000;

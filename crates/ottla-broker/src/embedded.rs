@@ -1,0 +1,485 @@
+//! The embedded cluster: starts its nodes, lets a program control them, and stops them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_wire::{ErrorCode, Uuid};
+use parking_lot::Mutex;
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::cluster::{Cluster, Node, Partition, Topic};
+use crate::context::Shared;
+use crate::error::Error;
+use crate::group::Groups;
+use crate::group::classic::GroupSettings;
+use crate::options::BrokerOptions;
+use crate::script::Rule;
+use crate::server;
+use crate::storage::{DataDir, SavedTopic};
+use crate::topic_config::TopicConfig;
+use crate::topics::{self, NewTopic};
+
+/// A running cluster of one or several nodes in this process. Dropping it stops it at once, without waiting.
+#[derive(Debug)]
+pub struct EmbeddedCluster {
+    shared: Arc<Shared>,
+    nodes: Mutex<BTreeMap<i32, RunningNode>>,
+    background: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct RunningNode {
+    /// Set to true, it ends the node's listener and every connection.
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl EmbeddedCluster {
+    /// Starts the cluster; when this returns, every node accepts connections. Needs a tokio runtime with time
+    /// and I/O enabled.
+    ///
+    /// # Errors
+    /// If the options make no sense, an address cannot be listened on, or the data directory is in use, of
+    /// another version, or unreadable.
+    pub async fn start(options: BrokerOptions) -> Result<Self, Error> {
+        if !(1..=100).contains(&options.nodes) {
+            return Err(Error::Options(format!(
+                "nodes={}: 1 to 100 are possible",
+                options.nodes
+            )));
+        }
+        let (host, port) = options
+            .listen
+            .rsplit_once(':')
+            .and_then(|(host, port)| Some((host.to_owned(), port.parse::<u16>().ok()?)))
+            .ok_or_else(|| {
+                Error::Options(format!("listen={}: expected HOST:PORT", options.listen))
+            })?;
+        let mut listeners = Vec::new();
+        for index in 0..options.nodes {
+            let port = if port == 0 {
+                0
+            } else {
+                port.saturating_add(index)
+            };
+            let address = format!("{host}:{port}");
+            let listener = TcpListener::bind(&address)
+                .await
+                .map_err(|source| Error::Listen {
+                    address: address.clone(),
+                    source,
+                })?;
+            listeners.push(listener);
+        }
+        let mut nodes = Vec::new();
+        for (index, listener) in listeners.iter().enumerate() {
+            let address = listener.local_addr().map_err(|source| Error::Listen {
+                address: options.listen.clone(),
+                source,
+            })?;
+            // Clients must be able to connect to what is advertised, which nobody can to 0.0.0.0.
+            let unspecified = address.ip().is_unspecified();
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            nodes.push(Node {
+                id: index as i32 + 1,
+                host: if unspecified {
+                    "127.0.0.1".to_owned()
+                } else {
+                    host.to_owned()
+                },
+                port: address.port(),
+                rack: options.racks.get(index).cloned(),
+                up: true,
+            });
+        }
+        let cluster = Self::with_nodes(options, nodes)?;
+        for (id, listener) in (1..).zip(listeners) {
+            cluster.run_node(id, Some(listener));
+        }
+        Ok(cluster)
+    }
+
+    /// Starts a cluster without sockets: clients reach it through [`Self::connect`] only.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_in_memory(options: BrokerOptions) -> Result<Self, Error> {
+        let nodes: Vec<Node> = (0..options.nodes)
+            .map(|index| Node {
+                id: i32::from(index) + 1,
+                host: "memory".to_owned(),
+                port: index + 1,
+                rack: options.racks.get(usize::from(index)).cloned(),
+                up: true,
+            })
+            .collect();
+        let ids: Vec<i32> = nodes.iter().map(|node| node.id).collect();
+        let cluster = Self::with_nodes(options, nodes)?;
+        for id in ids {
+            cluster.run_node(id, None);
+        }
+        Ok(cluster)
+    }
+
+    fn with_nodes(options: BrokerOptions, nodes: Vec<Node>) -> Result<Self, Error> {
+        let data_dir = match &options.data_dir {
+            None => None,
+            Some(path) => Some(DataDir::open(path, || random_id().to_string()).map_err(
+                |source| Error::DataDir {
+                    path: path.clone(),
+                    source,
+                },
+            )?),
+        };
+        let cluster_id = data_dir.as_ref().map_or_else(
+            || random_id().to_string(),
+            |dir| dir.cluster_id().to_owned(),
+        );
+        let groups = Groups::new(GroupSettings {
+            session_timeout_min: Duration::from_secs(1),
+            session_timeout_max: Duration::from_secs(1800),
+            initial_rebalance_delay: options.initial_rebalance_delay,
+            members_max: 10_000,
+        });
+        let wanted = options.topics.clone();
+        let data_path = options.data_dir.clone();
+        let shared = Arc::new(Shared::new(
+            options,
+            Cluster::new(cluster_id, nodes),
+            groups,
+            data_dir,
+        ));
+        if let Some(path) = data_path {
+            recover(&shared).map_err(|source| Error::DataDir { path, source })?;
+        }
+        for (name, partitions) in wanted {
+            let missing = shared.cluster.read().topic(&name).is_none();
+            if missing {
+                let new = NewTopic {
+                    name,
+                    partitions: Some(partitions),
+                    ..NewTopic::default()
+                };
+                topics::create(&shared, &new, false)
+                    .map_err(|error| Error::Options(error.message))?;
+            }
+        }
+        let background = vec![
+            tokio::spawn(Arc::clone(&shared).run_group_clock()),
+            tokio::spawn(Arc::clone(&shared).run_retention()),
+        ];
+        Ok(Self {
+            shared,
+            nodes: Mutex::default(),
+            background,
+        })
+    }
+
+    fn run_node(&self, id: i32, listener: Option<TcpListener>) {
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::clone(&self.shared);
+        let task = match listener {
+            Some(listener) => tokio::spawn(accept(shared, id, listener, stopped)),
+            None => tokio::spawn(async {}),
+        };
+        self.nodes.lock().insert(id, RunningNode { stop, task });
+    }
+
+    /// What clients are to be given as `bootstrap.servers`: `host:port` of every node, separated by commas.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> String {
+        let cluster = self.shared.cluster.read();
+        let nodes: Vec<String> = cluster
+            .nodes
+            .values()
+            .map(|node| format!("{}:{}", node.host, node.port))
+            .collect();
+        nodes.join(",")
+    }
+
+    /// The ids of all nodes, up or not.
+    #[must_use]
+    pub fn node_ids(&self) -> Vec<i32> {
+        self.shared.cluster.read().nodes.keys().copied().collect()
+    }
+
+    /// Connects to a node over memory, as if over a socket. `None` if there is no such node or it is down.
+    #[must_use]
+    pub fn connect(&self, node: i32) -> Option<DuplexStream> {
+        let nodes = self.nodes.lock();
+        let mut stopped = nodes.get(&node)?.stop.subscribe();
+        let (client, server) = tokio::io::duplex(MEMORY_PIPE);
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = server::serve(shared, node, "memory".to_owned(), server) => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
+        Some(client)
+    }
+
+    /// Creates a topic with the broker's default replication.
+    ///
+    /// # Errors
+    /// [`Error::Topic`] if it exists or the name or number is invalid.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
+        let new = NewTopic {
+            name: name.to_owned(),
+            partitions: Some(partitions),
+            ..NewTopic::default()
+        };
+        match topics::create(&self.shared, &new, false) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::Topic {
+                topic: name.to_owned(),
+                message: error.message,
+            }),
+        }
+    }
+
+    /// Adds a fault to the script: what happens to the n-th request of a kind.
+    pub fn inject(&self, rule: Rule) {
+        self.shared.script.add(rule);
+    }
+
+    /// Removes every fault.
+    pub fn clear_faults(&self) {
+        self.shared.script.clear();
+    }
+
+    /// Moves a partition's leadership to `node`.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] if the partition is unknown, or the node is no replica of it or down.
+    pub fn move_leader(&self, topic: &str, partition: i32, node: i32) -> Result<(), Error> {
+        self.shared
+            .cluster
+            .read()
+            .move_leader(topic, partition, node)
+            .map_err(|error| Error::Broker {
+                what: format!("leader of {topic}-{partition} to node {node}"),
+                error,
+            })
+    }
+
+    /// Who leads a partition.
+    #[must_use]
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        let cluster = self.shared.cluster.read();
+        cluster
+            .topic(topic)?
+            .partition(partition)?
+            .state
+            .lock()
+            .leader
+    }
+
+    /// The first and the next offset of a partition.
+    #[must_use]
+    pub fn offsets(&self, topic: &str, partition: i32) -> Option<(i64, i64)> {
+        let cluster = self.shared.cluster.read();
+        let state = cluster.topic(topic)?.partition(partition)?.state.lock();
+        Some((state.log.start_offset(), state.log.end_offset()))
+    }
+
+    /// Makes `node` the coordinator of a group.
+    pub fn move_coordinator(&self, group: &str, node: i32) {
+        self.shared.cluster.write().appoint(group, node);
+    }
+
+    /// Stops a node as a crash would: its connections break at once, its leaderships move to other nodes.
+    /// Returns when its listener is closed.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] if there is no such node or it is down already.
+    pub async fn stop_node(&self, id: i32) -> Result<(), Error> {
+        let running = self
+            .nodes
+            .lock()
+            .remove(&id)
+            .ok_or_else(|| no_such_node(id))?;
+        let _ = running.stop.send(true);
+        // The accept loop cannot fail but by a panic, which has been printed.
+        let _ = running.task.await;
+        self.shared.sessions.lock().forget_node(id);
+        self.shared.cluster.write().set_node_up(id, false);
+        Ok(())
+    }
+
+    /// Starts a node that was stopped, on its old port.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] if the port was taken meanwhile; [`Error::Broker`] if there is no such node or it runs.
+    pub async fn start_node(&self, id: i32) -> Result<(), Error> {
+        let node = self.shared.cluster.read().nodes.get(&id).cloned();
+        let node = node
+            .filter(|node| !node.up)
+            .ok_or_else(|| no_such_node(id))?;
+        let listener = if node.host == "memory" {
+            None
+        } else {
+            let address = format!("{}:{}", node.host, node.port);
+            let bound = TcpListener::bind(&address).await;
+            Some(bound.map_err(|source| Error::Listen { address, source })?)
+        };
+        self.shared.cluster.write().set_node_up(id, true);
+        self.run_node(id, listener);
+        Ok(())
+    }
+
+    /// Stops every node, lets connections end, and puts what was written on the disk.
+    pub async fn stop(mut self) {
+        let nodes = std::mem::take(&mut *self.nodes.lock());
+        for node in nodes.values() {
+            let _ = node.stop.send(true);
+        }
+        for node in nodes.into_values() {
+            let _ = node.task.await;
+        }
+        for task in self.background.drain(..) {
+            task.abort();
+            let _ = task.await;
+        }
+        for topic in self.shared.cluster.read().topics() {
+            for partition in &topic.partitions {
+                if let Err(error) = partition.state.lock().log.sync() {
+                    tracing::error!(topic = topic.name, partition = partition.index, %error, "cannot flush");
+                }
+            }
+        }
+    }
+}
+
+impl Drop for EmbeddedCluster {
+    fn drop(&mut self) {
+        for node in self.nodes.lock().values() {
+            let _ = node.stop.send(true);
+            node.task.abort();
+        }
+        for task in &self.background {
+            task.abort();
+        }
+    }
+}
+
+async fn accept(
+    shared: Arc<Shared>,
+    id: i32,
+    listener: TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let permits = Arc::new(Semaphore::new(shared.options.connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // Finished connections are let go of as they end.
+            Some(_) = connections.join_next() => continue,
+            _ = stopped.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                    tracing::warn!(node = id, %peer, "refused: max.connections is reached");
+                    continue;
+                };
+                let _ = stream.set_nodelay(true);
+                let shared = Arc::clone(&shared);
+                connections.spawn(async move {
+                    let _permit = permit;
+                    server::serve(shared, id, peer.ip().to_string(), stream).await;
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely; it passes when connections end.
+                tracing::warn!(node = id, %error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    connections.shutdown().await;
+}
+
+/// Brings back what the data directory holds.
+fn recover(shared: &Shared) -> io::Result<()> {
+    let Some(data_dir) = &shared.data_dir else {
+        return Ok(());
+    };
+    let mut next_producer_id = data_dir.next_producer_id()?;
+    for saved in data_dir.topics()? {
+        let topic = recover_topic(shared, data_dir, &saved)?;
+        for partition in &topic.partitions {
+            let state = partition.state.lock();
+            let newest = state
+                .log
+                .producers()
+                .iter()
+                .map(|(id, _)| id)
+                .max()
+                .unwrap_or(-1);
+            next_producer_id = next_producer_id.max(newest + 1);
+        }
+        shared.cluster.write().add_topic(topic);
+    }
+    shared
+        .cluster
+        .write()
+        .reserve_producer_ids(next_producer_id);
+    data_dir.save_producer_id_block(next_producer_id)?;
+    let mut groups = shared.groups.lock();
+    for (id, offsets) in data_dir.groups()? {
+        groups.get_or_create(&id).offsets = offsets;
+    }
+    Ok(())
+}
+
+fn recover_topic(shared: &Shared, data_dir: &DataDir, saved: &SavedTopic) -> io::Result<Topic> {
+    let config = saved
+        .config
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let config = TopicConfig::new(config)
+        .map_err(|message| io::Error::new(io::ErrorKind::InvalidData, message))?;
+    let live: BTreeSet<i32> = shared.cluster.read().live();
+    let mut partitions = Vec::new();
+    for (index, replicas) in saved.replicas.iter().enumerate() {
+        let log = data_dir.open_log(&saved.name, index, config.log, shared.now_ms())?;
+        // The cluster may have fewer nodes than when the topic was made.
+        let mut replicas: Vec<i32> = replicas
+            .iter()
+            .copied()
+            .filter(|id| live.contains(id))
+            .collect();
+        if replicas.is_empty() {
+            replicas = shared.cluster.read().place(index as i32, 1);
+        }
+        partitions.push(Arc::new(Partition::new(index as i32, replicas, &live, log)));
+    }
+    Ok(Topic {
+        name: saved.name.clone(),
+        id: saved.parsed_id()?,
+        internal: false,
+        config: Arc::new(config),
+        partitions,
+    })
+}
+
+fn no_such_node(id: i32) -> Error {
+    Error::Broker {
+        what: format!("node {id}"),
+        error: ErrorCode::BROKER_NOT_AVAILABLE,
+    }
+}
+
+fn random_id() -> Uuid {
+    Uuid(fastrand::u128(..).to_be_bytes())
+}
+
+/// How much an in-memory connection holds in each direction.
+const MEMORY_PIPE: usize = 256 << 10;

@@ -1,0 +1,43 @@
+//! A Kafka-compatible broker inside your process, for development, tests and demonstrations.
+//!
+//! [`EmbeddedCluster::start`] runs one or several nodes, each with a listener of its own, in memory or in a data
+//! directory. Ordinary Kafka clients connect to it; the program that started it can move leaders and
+//! coordinators, stop and restart nodes, and script faults ([`Rule`]).
+//!
+//! It is a broker for one process: all nodes share one log per partition, so replication never lags and data is
+//! as safe as that process and its disk. Transactions, KIP-848 groups, share groups, ACLs and SASL are not
+//! served yet, and `cleanup.policy=compact` keeps every record for now.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), ottla_broker::Error> {
+//! use ottla_broker::{BrokerOptions, EmbeddedCluster};
+//!
+//! let options = BrokerOptions { topics: vec![("clicks".into(), 12)], ..Default::default() };
+//! let cluster = EmbeddedCluster::start(options).await?;
+//! println!("bootstrap.servers={}", cluster.bootstrap_servers());
+//! cluster.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod api;
+mod cluster;
+mod context;
+mod embedded;
+mod error;
+mod fetch_session;
+mod group;
+mod log;
+mod options;
+mod script;
+mod server;
+mod storage;
+mod topic_config;
+mod topics;
+
+pub use embedded::EmbeddedCluster;
+pub use error::Error;
+pub use options::BrokerOptions;
+pub use script::{Fault, Rule};

@@ -1,0 +1,324 @@
+//! A run of consecutive batches: one file of a partition's log, or its like in memory.
+//!
+//! Owns the bytes and a sparse index into them. Knows where batches start and end (from their headers),
+//! never what is in them; [`super::Log`] decides what is appended and when a segment ends.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+
+use super::header::{BatchHeader, HEADER_LEN};
+
+/// Consecutive batches from `base_offset` on.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    base_offset: i64,
+    len: u64,
+    /// Offset after the last record; `base_offset` while empty.
+    next_offset: i64,
+    max_timestamp: i64,
+    /// When the first record came, by the broker's clock in ms: decides when the segment is rolled.
+    created_ms: i64,
+    index: Vec<IndexEntry>,
+    storage: Storage,
+}
+
+/// Where a batch starts; one for about every [`INDEX_INTERVAL`] bytes.
+#[derive(Clone, Copy, Debug)]
+struct IndexEntry {
+    base_offset: i64,
+    position: u64,
+    /// The largest timestamp of all batches before `position`.
+    max_timestamp_before: i64,
+}
+
+#[derive(Debug)]
+enum Storage {
+    /// Chunks that are full are shared with readers; the last one still grows.
+    Memory {
+        chunks: Vec<(u64, Bytes)>,
+        open: BytesMut,
+    },
+    File {
+        file: File,
+        path: PathBuf,
+    },
+}
+
+impl Segment {
+    pub(crate) fn in_memory(base_offset: i64, created_ms: i64) -> Self {
+        let storage = Storage::Memory {
+            chunks: Vec::new(),
+            open: BytesMut::new(),
+        };
+        Self::new(base_offset, created_ms, storage)
+    }
+
+    /// Creates `<base offset>.log` in `dir`; a file of that name must not exist.
+    pub(crate) fn create(dir: &Path, base_offset: i64, created_ms: i64) -> io::Result<Self> {
+        let path = dir.join(file_name(base_offset));
+        let file = File::options()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .open(&path)?;
+        Ok(Self::new(
+            base_offset,
+            created_ms,
+            Storage::File { file, path },
+        ))
+    }
+
+    /// Opens a segment file after a stop or a crash, and walks it: `accept` sees every whole batch and says
+    /// whether it is sound. From the first one that is torn or refused on, the file is cut.
+    ///
+    /// Returns the segment and how many bytes were cut.
+    pub(crate) fn recover(
+        path: &Path,
+        base_offset: i64,
+        created_ms: i64,
+        mut accept: impl FnMut(&BatchHeader, &Bytes) -> bool,
+    ) -> io::Result<(Self, u64)> {
+        let file = File::options().read(true).append(true).open(path)?;
+        let file_len = file.metadata()?.len();
+        let mut segment = Self::new(
+            base_offset,
+            created_ms,
+            Storage::File {
+                file,
+                path: path.to_owned(),
+            },
+        );
+        while let Some(header) = segment.header_within(segment.len, file_len)? {
+            let batch = segment.storage.read(segment.len, header.total_len())?;
+            if header.base_offset < segment.next_offset || !accept(&header, &batch) {
+                break;
+            }
+            segment.note_appended(&header);
+        }
+        let torn = file_len - segment.len;
+        if torn > 0
+            && let Storage::File { file, .. } = &segment.storage
+        {
+            file.set_len(segment.len)?;
+            file.sync_all()?;
+        }
+        Ok((segment, torn))
+    }
+
+    fn new(base_offset: i64, created_ms: i64, storage: Storage) -> Self {
+        Self {
+            base_offset,
+            len: 0,
+            next_offset: base_offset,
+            max_timestamp: -1,
+            created_ms,
+            index: Vec::new(),
+            storage,
+        }
+    }
+
+    pub(crate) fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    pub(crate) fn created_ms(&self) -> i64 {
+        self.created_ms
+    }
+
+    /// Appends one batch whose header, offsets included, is final.
+    pub(crate) fn append(&mut self, header: &BatchHeader, batch: &[u8]) -> io::Result<()> {
+        self.storage.append(self.len, batch)?;
+        self.note_appended(header);
+        Ok(())
+    }
+
+    fn note_appended(&mut self, header: &BatchHeader) {
+        let due = match self.index.last() {
+            None => true,
+            Some(last) => self.len - last.position >= INDEX_INTERVAL,
+        };
+        if due {
+            self.index.push(IndexEntry {
+                base_offset: header.base_offset,
+                position: self.len,
+                max_timestamp_before: self.max_timestamp,
+            });
+        }
+        self.len += header.total_len() as u64;
+        self.next_offset = header.next_offset();
+        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+    }
+
+    /// Where the first batch starts that reaches `offset`, and its header; `None` if all end before it.
+    pub(crate) fn find(&self, offset: i64) -> io::Result<Option<(u64, BatchHeader)>> {
+        let after = self
+            .index
+            .partition_point(|entry| entry.base_offset <= offset);
+        let start = after.checked_sub(1).map_or(0, |i| self.index[i].position);
+        self.scan(start, |header| header.next_offset() > offset)
+    }
+
+    /// The first batch whose largest timestamp is at least `timestamp`.
+    pub(crate) fn find_timestamp(&self, timestamp: i64) -> io::Result<Option<(u64, BatchHeader)>> {
+        if self.max_timestamp < timestamp {
+            return Ok(None);
+        }
+        let after = self
+            .index
+            .partition_point(|e| e.max_timestamp_before < timestamp);
+        let start = after.checked_sub(1).map_or(0, |i| self.index[i].position);
+        self.scan(start, |header| header.max_timestamp >= timestamp)
+    }
+
+    fn scan(
+        &self,
+        mut position: u64,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> io::Result<Option<(u64, BatchHeader)>> {
+        while let Some(header) = self.header_within(position, self.len)? {
+            if wanted(&header) {
+                return Ok(Some((position, header)));
+            }
+            position += header.total_len() as u64;
+        }
+        Ok(None)
+    }
+
+    /// Whole batches from `position` on: as many as end within `max_bytes` and below `limit_offset`; the
+    /// first one even when it is larger, if `at_least_one`.
+    pub(crate) fn read(
+        &self,
+        position: u64,
+        max_bytes: usize,
+        limit_offset: i64,
+        at_least_one: bool,
+    ) -> io::Result<Bytes> {
+        let mut end = position;
+        while let Some(header) = self.header_within(end, self.len)? {
+            let next = end + header.total_len() as u64;
+            let first = at_least_one && end == position;
+            if header.base_offset >= limit_offset || (next - position > max_bytes as u64 && !first)
+            {
+                break;
+            }
+            end = next;
+        }
+        self.storage.read(position, (end - position) as usize)
+    }
+
+    /// Makes what was appended survive a crash of the machine; nothing to do in memory.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match &self.storage {
+            Storage::Memory { .. } => Ok(()),
+            Storage::File { file, .. } => file.sync_data(),
+        }
+    }
+
+    /// Removes the segment's file.
+    pub(crate) fn delete(self) -> io::Result<()> {
+        match self.storage {
+            Storage::Memory { .. } => Ok(()),
+            Storage::File { path, .. } => std::fs::remove_file(path),
+        }
+    }
+
+    /// The header at `position` if a whole batch stands there before `end`.
+    fn header_within(&self, position: u64, end: u64) -> io::Result<Option<BatchHeader>> {
+        if end - position < HEADER_LEN as u64 {
+            return Ok(None);
+        }
+        let bytes = self.storage.read(position, HEADER_LEN)?;
+        Ok(BatchHeader::parse(&bytes).filter(|h| h.total_len() as u64 <= end - position))
+    }
+}
+
+impl Storage {
+    fn append(&mut self, len: u64, batch: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Memory { chunks, open } => {
+                if !open.is_empty() && open.len() + batch.len() > CHUNK_LEN {
+                    let full = std::mem::take(open);
+                    chunks.push((len - full.len() as u64, full.freeze()));
+                }
+                open.extend_from_slice(batch);
+                Ok(())
+            }
+            Self::File { file, .. } => {
+                let written = io::Write::write_all(file, batch);
+                if written.is_err() {
+                    // A torn batch must not stand before the next one.
+                    file.set_len(len)?;
+                }
+                written
+            }
+        }
+    }
+
+    fn read(&self, position: u64, len: usize) -> io::Result<Bytes> {
+        match self {
+            Self::Memory { chunks, open } => Ok(read_chunks(chunks, open, position, len)),
+            Self::File { file, .. } => {
+                let mut bytes = BytesMut::zeroed(len);
+                file.read_exact_at(&mut bytes, position)?;
+                Ok(bytes.freeze())
+            }
+        }
+    }
+}
+
+fn read_chunks(chunks: &[(u64, Bytes)], open: &BytesMut, position: u64, len: usize) -> Bytes {
+    let open_at = chunks
+        .last()
+        .map_or(0, |(at, chunk)| at + chunk.len() as u64);
+    let first = chunks.partition_point(|(at, chunk)| at + chunk.len() as u64 <= position);
+    if let Some((at, chunk)) = chunks.get(first) {
+        let from = (position - at) as usize;
+        if from + len <= chunk.len() {
+            return chunk.slice(from..from + len);
+        }
+    }
+    let mut out = BytesMut::with_capacity(len);
+    let mut position = position;
+    let rest = chunks[first.min(chunks.len())..]
+        .iter()
+        .map(|(at, chunk)| (*at, chunk.as_ref()))
+        .chain([(open_at, open.as_ref())]);
+    for (at, chunk) in rest {
+        let from = (position - at) as usize;
+        let take = (len - out.len()).min(chunk.len() - from);
+        out.extend_from_slice(&chunk[from..from + take]);
+        position += take as u64;
+    }
+    out.freeze()
+}
+
+/// A segment's file name: its base offset in twenty digits, as Kafka writes it.
+pub(crate) fn file_name(base_offset: i64) -> String {
+    format!("{base_offset:020}.log")
+}
+
+/// Bytes between two index entries, as Kafka's `index.interval.bytes`.
+const INDEX_INTERVAL: u64 = 4096;
+
+/// In memory, batches gather in chunks of this size, which readers then share without copying.
+const CHUNK_LEN: usize = 1 << 20;

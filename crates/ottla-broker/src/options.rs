@@ -1,0 +1,56 @@
+//! What a user may say about an embedded broker.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of an embedded cluster; [`Default`] is one node in memory on a free port.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// Where node 1 listens, as `host:port`; further nodes take the ports after it. Port 0 takes free ones.
+    /// Default `127.0.0.1:0`.
+    pub listen: String,
+    /// How many nodes the cluster has, 1 to 100. Default 1.
+    pub nodes: u16,
+    /// Where logs and committed offsets are kept; `None`, the default, keeps them in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Topics to create at the start, with their number of partitions, unless they are there already.
+    pub topics: Vec<(String, i32)>,
+    /// `auto.create.topics.enable`: whether a topic is made when a client asks for it. Default true.
+    pub auto_create_topics: bool,
+    /// `num.partitions` of topics made without a number. Default 1.
+    pub partitions: i32,
+    /// `default.replication.factor`; never more than there are nodes. Default 3.
+    pub replication: i16,
+    /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members. Default 0.
+    pub initial_rebalance_delay: Duration,
+    /// `max.connections` of each node. Default 20,000.
+    pub connections_max: usize,
+    /// `socket.request.max.bytes`: the largest request that is read. Default 100 MiB.
+    pub request_bytes_max: usize,
+    /// `connections.max.idle.ms`: silence after which a connection is closed. Default 10 minutes.
+    pub idle_max: Duration,
+    /// `log.retention.check.interval.ms`: how often old segments are looked for. Default 5 minutes.
+    pub retention_check_interval: Duration,
+    /// Racks of the nodes, in order; nodes beyond its end have none.
+    pub racks: Vec<String>,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            nodes: 1,
+            data_dir: None,
+            topics: Vec::new(),
+            auto_create_topics: true,
+            partitions: 1,
+            replication: 3,
+            initial_rebalance_delay: Duration::ZERO,
+            connections_max: 20_000,
+            request_bytes_max: 100 << 20,
+            idle_max: Duration::from_secs(600),
+            retention_check_interval: Duration::from_secs(300),
+            racks: Vec::new(),
+        }
+    }
+}
