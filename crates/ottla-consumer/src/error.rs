@@ -1,6 +1,8 @@
 //! What can go wrong for a consumer, in words that say where and what to try.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use ottla_wire::{ErrorCode, record::BatchError};
 
 use crate::{Str, TopicPartition};
 
@@ -67,6 +69,61 @@ pub enum Error {
         /// The first offset whose record differs from what was read.
         diverged: i64,
     },
+    /// A batch of the log cannot be read: it is damaged, uses an unknown codec, or decompresses to more
+    /// than allowed. It is tried again, in case it was damaged on the way; otherwise seek past it.
+    #[error(
+        "cannot read {partition} at offset {offset}: {source}; seek past it to go on without it"
+    )]
+    Unreadable {
+        /// Where.
+        partition: TopicPartition,
+        /// The first offset that was not handed out.
+        offset: i64,
+        /// What is wrong.
+        source: Arc<BatchError>,
+    },
+    /// The group does not take this consumer as a member. Nothing is read until it subscribes anew.
+    #[error("group {group} refuses this member: {error}{}", group_hint(*error))]
+    Group {
+        /// `group.id`.
+        group: Str,
+        /// What the coordinator said.
+        error: ErrorCode,
+    },
+    /// The coordinator refuses a commit; nothing of it is stored, or not this partition.
+    #[error("group {group} refuses the commit{}: {error}{}", of(partition.as_ref()), commit_hint(*error))]
+    CommitRefused {
+        /// `group.id`.
+        group: Str,
+        /// The partition; none if the whole commit was refused.
+        partition: Option<TopicPartition>,
+        /// What the coordinator said.
+        error: ErrorCode,
+    },
+    /// A commit was sent and no answer came before the deadline: it may or may not be stored.
+    #[error(
+        "the commit to group {group} may or may not be stored: no answer came in time ({last}); \
+         commit again, or ask for the committed offsets"
+    )]
+    CommitUnknown {
+        /// `group.id`.
+        group: Str,
+        /// The last thing that stood in the way.
+        last: ErrorCode,
+    },
+    /// The cluster could not be asked.
+    #[error(transparent)]
+    Net(#[from] ottla_net::Error),
+    /// A broker refuses to let a partition be read. It is tried again, in case that changes.
+    #[error("cannot fetch {partition} at offset {offset}: {error}")]
+    Fetch {
+        /// What was to be read.
+        partition: TopicPartition,
+        /// From where.
+        offset: i64,
+        /// What the broker said.
+        error: ErrorCode,
+    },
     /// The deadline of the call passed.
     #[error("{what} did not end within {waited:?}: {last}")]
     Timeout {
@@ -85,6 +142,50 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later without anything being changed.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Timeout { .. } | Self::UnknownTopic { .. })
+        match self {
+            Self::Timeout { .. }
+            | Self::UnknownTopic { .. }
+            | Self::CommitUnknown { .. }
+            | Self::Unreadable { .. } => true,
+            Self::Fetch { error, .. } | Self::CommitRefused { error, .. } => error.is_retriable(),
+            Self::Net(error) => error.is_retriable(),
+            _ => false,
+        }
+    }
+}
+
+fn of(partition: Option<&TopicPartition>) -> String {
+    partition
+        .map(|partition| format!(" of {partition}"))
+        .unwrap_or_default()
+}
+
+fn group_hint(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::FENCED_INSTANCE_ID => "; another member uses the same group.instance.id",
+        ErrorCode::INCONSISTENT_GROUP_PROTOCOL => {
+            "; its members share none of this one's partition.assignment.strategy, or it is no \
+             group of consumers"
+        }
+        ErrorCode::INVALID_SESSION_TIMEOUT => {
+            "; session.timeout.ms must lie between the broker's group.min.session.timeout.ms and \
+             group.max.session.timeout.ms"
+        }
+        _ => "",
+    }
+}
+
+fn commit_hint(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::UNKNOWN_MEMBER_ID
+        | ErrorCode::ILLEGAL_GENERATION
+        | ErrorCode::REBALANCE_IN_PROGRESS => {
+            "; the partitions may belong to another member by now, which reads on from the last \
+             commit: if that happens often, raise max.poll.interval.ms or lower max.poll.records"
+        }
+        ErrorCode::OFFSET_METADATA_TOO_LARGE => {
+            "; the metadata is longer than the broker's offset.metadata.max.bytes"
+        }
+        _ => "",
     }
 }

@@ -3,15 +3,28 @@
 
 pub mod assignor;
 mod config;
+mod consumer;
+mod core;
+mod driver;
 mod error;
 mod group;
+mod payload;
+mod reader;
+mod record;
+mod stream;
 mod topic_partition;
 
-pub use bytes::Bytes;
-pub use bytestring::ByteString as Str;
+pub use ottla_wire::{
+    Bytes, Str,
+    record::{RecordHeaders, RecordRef, TimestampType},
+};
 
 pub use self::{
     config::{ConsumerConfig, IsolationLevel, OffsetReset},
+    consumer::{Consumer, GroupMetadata},
+    core::Watermarks,
     error::Error,
+    record::{BatchRecords, IntoRecords, Record, RecordBatch},
+    stream::RecordStream,
     topic_partition::{CommittedOffset, Offset, OffsetForTime, TopicPartition},
 };

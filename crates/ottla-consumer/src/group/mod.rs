@@ -1,3 +1,6 @@
-//! Membership in a group.
-#[allow(dead_code, reason = "the membership that speaks it follows")]
-mod protocol;
+//! Membership in a group, as plain state machines: who we are in it and what we own ([`classic`]),
+//! what we commit ([`commit`]), and the bytes members exchange ([`protocol`]).
+
+pub(crate) mod classic;
+pub(crate) mod commit;
+pub(crate) mod protocol;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::decoded::DecodedBatch;
 use super::error::BatchError;
-use super::reader::{Cursor, RecordHeaders, RecordRef};
+use super::reader::{Cursor, RecordHeaders, RecordRef, Records};
 
 /// A record that keeps its batch's buffer alive. Making one, like cloning it, bumps a reference
 /// count and allocates nothing.
@@ -106,6 +106,12 @@ impl OwnedRecords {
     #[inline]
     pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>, BatchError>> {
         self.cursor.next(self.batch.body())
+    }
+
+    /// Lends the records that are left; they stay left.
+    #[must_use]
+    pub fn remaining(&self) -> Records<'_> {
+        Records::new(self.batch.body(), self.cursor.clone())
     }
 
     /// The batch that is walked.

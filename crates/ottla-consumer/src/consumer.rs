@@ -1,0 +1,641 @@
+//! The consumer as applications see it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use ottla_net::Cluster;
+
+use crate::{
+    CommittedOffset, ConsumerConfig, Error, Offset, OffsetForTime, Record, RecordBatch,
+    RecordStream, Str, TopicPartition, Watermarks,
+    driver::{
+        Shared,
+        commit::committed,
+        now,
+        offsets::{self, EARLIEST, LATEST},
+    },
+    group::commit::{Offsets, Outcome},
+    reader::Waiting,
+};
+
+/// Reads records from topics, alone or as a member of a group.
+///
+/// Cheap to clone; clones are the same consumer, so that one task can read while others commit, seek or
+/// pause. Reading itself is for one task at a time: a call for records says that the application is done
+/// with all that were handed out before, to whomever.
+///
+/// When the last clone is dropped, the consumer leaves its group without committing; [`Consumer::close`]
+/// commits first and waits.
+///
+/// ```no_run
+/// use ottla_consumer::{Consumer, ConsumerConfig, OffsetReset};
+///
+/// # async fn example(cluster: ottla_net::Cluster) -> Result<(), ottla_consumer::Error> {
+/// let consumer = Consumer::new(cluster, ConsumerConfig {
+///     group_id: Some("billing".into()),
+///     auto_offset_reset: OffsetReset::Earliest,
+///     ..Default::default()
+/// })?;
+/// consumer.subscribe(["orders"])?;
+/// loop {
+///     let record = consumer.recv().await?;
+///     println!("{} {:?}", record.offset(), record.value());
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    owner: Arc<Owner>,
+}
+
+/// Ends the tasks when the last handle goes. The tasks hold [`Shared`], never this.
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.abandon();
+    }
+}
+
+/// Who a consumer is in its group: what a transactional producer needs to commit offsets for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMetadata {
+    /// `group.id`.
+    pub group_id: Str,
+    /// The generation it is a member of; -1 if it is none.
+    pub generation_id: i32,
+    /// The name the coordinator gave it; empty if it is no member.
+    pub member_id: Str,
+    /// `group.instance.id`.
+    pub group_instance_id: Option<Str>,
+}
+
+impl Consumer {
+    /// A consumer that reads nothing yet. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if settings do not fit together.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, whose tasks and timers it uses from then on.
+    pub fn new(cluster: Cluster, config: ConsumerConfig) -> Result<Self, Error> {
+        config.validate()?;
+        Ok(Self {
+            owner: Arc::new(Owner {
+                shared: Shared::new(cluster, config),
+            }),
+        })
+    }
+
+    /// Reads these topics as a member of the group, which distributes their partitions over its members.
+    /// Replaces an earlier subscription. Returns at once; joining happens in the background.
+    ///
+    /// A topic that does not exist (yet) is waited for, with a warning in the log.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] without `group.id`, without a topic, or while partitions are assigned by hand;
+    /// [`Error::Closed`].
+    pub fn subscribe<T: Into<Str>>(
+        &self,
+        topics: impl IntoIterator<Item = T>,
+    ) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let Some(group) = &shared.group else {
+            return Err(Error::Usage(
+                "subscribing needs group.id; without a group, assign",
+            ));
+        };
+        let mut topics: Vec<Str> = topics.into_iter().map(Into::into).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        if topics.is_empty() {
+            return Err(Error::Usage(
+                "name at least one topic; to read none, unsubscribe",
+            ));
+        }
+        let mut group = group.lock();
+        if group.topics.is_empty() && shared.core(|core| core.assignment().next().is_some()) {
+            return Err(Error::Usage(
+                "partitions are assigned by hand: unsubscribe first",
+            ));
+        }
+        let changed = group.topics != topics;
+        group.topics.clone_from(&topics);
+        if changed {
+            group.classic.subscribe(now());
+        }
+        drop(group);
+        shared.reader.lock().fatal = None;
+        shared.track(topics);
+        shared.membership.notify_one();
+        Ok(())
+    }
+
+    /// Reads these partitions, from where each says. Replaces an earlier assignment. There is no group to
+    /// share them with; with `group.id`, offsets can be committed all the same.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] while there is a subscription, or for a negative offset; [`Error::Closed`].
+    pub fn assign<P: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = (P, Offset)>,
+    ) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        if shared
+            .group
+            .as_ref()
+            .is_some_and(|group| !group.lock().topics.is_empty())
+        {
+            return Err(Error::Usage("there is a subscription: unsubscribe first"));
+        }
+        let partitions: Vec<_> = partitions
+            .into_iter()
+            .map(|(partition, at)| (partition.into(), at))
+            .collect();
+        for (_, at) in &partitions {
+            check(*at)?;
+        }
+        shared.unassign_all();
+        let topics: HashSet<Str> = partitions.iter().map(|(p, _)| p.topic.clone()).collect();
+        shared.retain_tracked(&topics);
+        shared.assign(partitions);
+        Ok(())
+    }
+
+    /// Leaves the group, or gives up what was assigned by hand. With automatic commit, what the
+    /// application is done with is committed first.
+    ///
+    /// Cancel-safe: when dropped, the group may or may not have been left.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn unsubscribe(&self) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        self.commit_before_leaving(now() + shared.config.default_api_timeout)
+            .await;
+        if let Some(group) = &shared.group {
+            let mut group = group.lock();
+            group.topics.clear();
+            group.classic.leave(true, "unsubscribed");
+        }
+        shared.unassign_all();
+        shared.retain_tracked(&HashSet::new());
+        shared.reader.lock().fatal = None;
+        shared.membership.notify_one();
+        Ok(())
+    }
+
+    /// The partitions that are read now, in no order.
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.shared()
+            .core(|core| core.assignment().cloned().collect())
+    }
+
+    /// The topics subscribed to.
+    pub fn subscription(&self) -> Vec<Str> {
+        self.shared()
+            .group
+            .as_ref()
+            .map(|group| group.lock().topics.clone())
+            .unwrap_or_default()
+    }
+
+    /// The next record. Waits for as long as it takes.
+    ///
+    /// Cancel-safe: a record is taken and returned in one go; dropping the future loses none.
+    ///
+    /// # Errors
+    /// What concerns a partition is reported once and tried again ([`Error::Unreadable`],
+    /// [`Error::Fetch`], [`Error::UnknownTopic`]), or waits for a seek ([`Error::NoOffset`],
+    /// [`Error::OffsetOutOfRange`], [`Error::LogTruncated`]): calling again goes on with the others.
+    /// [`Error::Group`] stays until the next subscription. [`Error::Closed`].
+    pub async fn recv(&self) -> Result<Record, Error> {
+        let shared = self.shared();
+        loop {
+            if let Some(record) = self.try_recv()? {
+                return Ok(record);
+            }
+            let news = shared.application.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            // What came in between would wake nobody.
+            if let Some(record) = self.try_recv()? {
+                return Ok(record);
+            }
+            let _waiting = Waiting::begin(shared);
+            news.await;
+        }
+    }
+
+    /// The next record, if one is there.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    #[inline]
+    pub fn try_recv(&self) -> Result<Option<Record>, Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        shared.reader.lock().next_record(shared)
+    }
+
+    /// The next records, at most `max.poll.records`, in batches as they lie in the log. Waits for the first
+    /// for up to `timeout`; empty if none came.
+    ///
+    /// Cancel-safe: dropping the future loses no record.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    pub async fn poll(&self, timeout: Duration) -> Result<Vec<RecordBatch>, Error> {
+        self.poll_max(self.shared().config.max_poll_records, timeout)
+            .await
+    }
+
+    /// [`Consumer::poll`] with a limit of its own. `usize::MAX` hands out all that has been fetched.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    pub async fn poll_max(
+        &self,
+        max_records: usize,
+        timeout: Duration,
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let shared = self.shared();
+        let take = || {
+            shared.check_open()?;
+            shared.reader.lock().next_batches(shared, max_records)
+        };
+        let batches = take()?;
+        if !batches.is_empty() || timeout.is_zero() {
+            return Ok(batches);
+        }
+        let deadline = tokio::time::Instant::now() + timeout;
+        loop {
+            let news = shared.application.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            let batches = take()?;
+            if !batches.is_empty() {
+                return Ok(batches);
+            }
+            let _waiting = Waiting::begin(shared);
+            if tokio::time::timeout_at(deadline, news).await.is_err() {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    /// The records, as a stream. It ends when the consumer is closed; errors do not end it.
+    pub fn stream(&self) -> RecordStream {
+        RecordStream::new(self.clone())
+    }
+
+    /// Goes on reading a partition at `to`. What was fetched of it is dropped, and what is being fetched
+    /// will be.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`]; [`Error::Usage`] for a negative offset.
+    pub fn seek(&self, partition: &TopicPartition, to: Offset) -> Result<(), Error> {
+        check(to)?;
+        let shared = self.shared();
+        let mut reader = shared.reader.lock();
+        reader.drop_partition(partition);
+        shared.core(|core| core.seek(partition, to))
+    }
+
+    /// Stops handing out and fetching these partitions; what was fetched of them is kept.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`] for the first that is not; those before it are paused.
+    pub fn pause(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let shared = self.shared();
+        let mut reader = shared.reader.lock();
+        shared.core(|core| {
+            for partition in partitions {
+                reader.give_back(partition, core);
+                core.pause(partition, true)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Undoes [`Consumer::pause`].
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`] for the first that is not; those before it are resumed.
+    pub fn resume(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        self.shared().core(|core| {
+            partitions
+                .iter()
+                .try_for_each(|partition| core.pause(partition, false))
+        })
+    }
+
+    /// The partitions that are paused.
+    pub fn paused(&self) -> Vec<TopicPartition> {
+        self.shared().core(|core| core.paused().cloned().collect())
+    }
+
+    /// The offset of the next record to be handed out, if it is known already.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`].
+    pub fn position(&self, partition: &TopicPartition) -> Result<Option<i64>, Error> {
+        let shared = self.shared();
+        let reader = shared.reader.lock();
+        if let Some(position) = reader.position(partition) {
+            return Ok(Some(position));
+        }
+        shared.core(|core| Ok(core.position(partition)?.map(|position| position.offset)))
+    }
+
+    /// The ends of a partition's log, as the latest fetch told them; none before the first.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`].
+    pub fn watermarks(&self, partition: &TopicPartition) -> Result<Option<Watermarks>, Error> {
+        self.shared().core(|core| core.watermarks(partition))
+    }
+
+    /// How many offsets the position is behind the end of the log, or for a reader of committed records
+    /// behind the last stable offset; none while either is unknown.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`].
+    pub fn lag(&self, partition: &TopicPartition) -> Result<Option<i64>, Error> {
+        let Some(watermarks) = self.watermarks(partition)? else {
+            return Ok(None);
+        };
+        let end = match self.shared().config.isolation_level {
+            crate::IsolationLevel::ReadUncommitted => watermarks.high,
+            crate::IsolationLevel::ReadCommitted => watermarks.last_stable,
+        };
+        Ok(self
+            .position(partition)?
+            .map(|position| (end - position).max(0)))
+    }
+
+    /// Commits the positions of all partitions, behind all that was handed out, and waits for the
+    /// outcome, for up to `default.api.timeout.ms`.
+    ///
+    /// Cancel-safe: when dropped, the commit goes on.
+    ///
+    /// # Errors
+    /// [`Error::CommitRefused`]; [`Error::CommitUnknown`] if the answer was lost; [`Error::Timeout`] if it
+    /// was never sent; [`Error::Usage`] without `group.id`; [`Error::Closed`].
+    pub async fn commit(&self) -> Result<(), Error> {
+        self.commit_async()?.await
+    }
+
+    /// Starts a commit of the positions of all partitions. It goes on whether or not anybody awaits the
+    /// outcome, and never overtakes an earlier one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] without `group.id`; [`Error::Closed`].
+    pub fn commit_async(
+        &self,
+    ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
+        let shared = self.shared();
+        let reader = shared.reader.lock();
+        let offsets = shared.core(|core| {
+            reader.sync(core, false);
+            core.positions()
+                .map(|(name, position)| (name.clone(), committed(position)))
+                .collect()
+        });
+        drop(reader);
+        self.start_commit(offsets)
+    }
+
+    /// Commits these offsets, each that of the next record to read, and waits for the outcome.
+    ///
+    /// Cancel-safe: when dropped, the commit goes on.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`].
+    pub async fn commit_offsets(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
+    ) -> Result<(), Error> {
+        self.start_commit(offsets.into_iter().collect())?.await
+    }
+
+    /// What the group has committed for each of these partitions; `None` where it has nothing.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] without `group.id`; [`Error::Net`] if the coordinator could not be asked within
+    /// `default.api.timeout.ms`; [`Error::Group`] if it refuses.
+    pub async fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, Option<CommittedOffset>>, Error> {
+        let shared = self.shared();
+        let group = self.group_id()?;
+        let deadline = now() + shared.config.default_api_timeout;
+        let answers = offsets::committed(shared, &group, partitions, deadline).await?;
+        let answers = answers.into_iter().map(|(name, answer)| match answer {
+            Ok(committed) => Ok((name, committed)),
+            Err(error) => Err(Error::Group {
+                group: group.clone(),
+                error,
+            }),
+        });
+        answers.collect()
+    }
+
+    /// The first offset that the log of each partition still holds.
+    ///
+    /// # Errors
+    /// [`Error::Net`] for a topic that stays unknown or is forbidden; [`Error::Timeout`] after
+    /// `default.api.timeout.ms`.
+    pub async fn beginning_offsets(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, i64>, Error> {
+        self.bounds(partitions, EARLIEST).await
+    }
+
+    /// The end of the log of each partition: one past the last record, or for a reader of committed
+    /// records the last stable offset.
+    ///
+    /// # Errors
+    /// As [`Consumer::beginning_offsets`].
+    pub async fn end_offsets(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, i64>, Error> {
+        self.bounds(partitions, LATEST).await
+    }
+
+    /// The first record of each partition with the given timestamp (ms since 1970) or a later one; `None`
+    /// where there is none.
+    ///
+    /// # Errors
+    /// As [`Consumer::beginning_offsets`]; [`Error::Usage`] for a negative timestamp.
+    pub async fn offsets_for_times(
+        &self,
+        times: impl IntoIterator<Item = (TopicPartition, i64)>,
+    ) -> Result<HashMap<TopicPartition, Option<OffsetForTime>>, Error> {
+        let times: Vec<_> = times.into_iter().collect();
+        if times.iter().any(|(_, time)| *time < 0) {
+            return Err(Error::Usage(
+                "timestamps are milliseconds since 1970, not negative",
+            ));
+        }
+        let timeout = self.shared().config.default_api_timeout;
+        let listed = offsets::list(self.shared(), times, timeout).await?;
+        let found = listed.into_iter().map(|(name, answer)| {
+            let found = (answer.offset >= 0).then_some(OffsetForTime {
+                offset: answer.offset,
+                timestamp: answer.timestamp,
+                leader_epoch: (answer.leader_epoch >= 0).then_some(answer.leader_epoch),
+            });
+            (name, found)
+        });
+        Ok(found.collect())
+    }
+
+    /// All partitions of a topic.
+    ///
+    /// # Errors
+    /// [`Error::Net`] if it stays unknown for `default.api.timeout.ms`, or is forbidden.
+    pub async fn partitions_of(&self, topic: &str) -> Result<Vec<TopicPartition>, Error> {
+        let shared = self.shared();
+        let deadline = now() + shared.config.default_api_timeout;
+        let topic = shared.cluster.topic(topic, deadline.into()).await?;
+        let partitions = topic.partitions.iter();
+        Ok(partitions
+            .map(|p| TopicPartition::new(topic.name.clone(), p.index))
+            .collect())
+    }
+
+    /// Who this consumer is in its group now; none without `group.id`.
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        let shared = self.shared();
+        let identity = shared.group.as_ref()?.lock().classic.identity();
+        Some(GroupMetadata {
+            group_id: shared.config.group_id.clone()?.into(),
+            generation_id: identity.generation,
+            member_id: identity.member_id,
+            group_instance_id: shared.config.group_instance_id.clone().map(Into::into),
+        })
+    }
+
+    /// Commits what was handed out (with automatic commit), leaves the group (unless this is a static
+    /// member), ends all tasks. Calls that wait for records end with [`Error::Closed`].
+    ///
+    /// Always ends, at the deadline at the latest; calling it again does nothing. Not cancel-safe: when dropped
+    /// the consumer is closed, but the commit may be missing.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if the deadline cut the commit or the leaving short.
+    pub async fn close(&self, timeout: Duration) -> Result<(), Error> {
+        let shared = self.shared();
+        if !shared.begin_close() {
+            return Ok(());
+        }
+        let deadline = now() + timeout;
+        let leaving = async {
+            self.commit_before_leaving(deadline).await;
+            shared.leave_now();
+            shared.tasks.close();
+            shared.left.notified().await;
+        };
+        let outcome = tokio::time::timeout_at(deadline.into(), leaving).await;
+        shared.abandon();
+        shared.tasks.wait().await;
+        outcome.map_err(|_| Error::Timeout {
+            what: "closing the consumer",
+            waited: timeout,
+            last: "the coordinator did not answer; it will notice at the end of the session".into(),
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
+    fn group_id(&self) -> Result<Str, Error> {
+        let id = self.shared().config.group_id.clone();
+        Ok(id
+            .ok_or(Error::Usage(
+                "committed offsets belong to a group: set group.id",
+            ))?
+            .into())
+    }
+
+    fn start_commit(
+        &self,
+        offsets: Offsets,
+    ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let group = self.group_id()?;
+        let timeout = shared.config.default_api_timeout;
+        let outcome = shared.queue_commit(offsets, now() + timeout);
+        Ok(async move {
+            match outcome.await {
+                Ok(Outcome::Committed) => Ok(()),
+                Ok(Outcome::Refused { partition, error }) => Err(Error::CommitRefused {
+                    group,
+                    partition,
+                    error,
+                }),
+                Ok(Outcome::Expired { sent: true, last }) => {
+                    Err(Error::CommitUnknown { group, last })
+                }
+                Ok(Outcome::Expired { sent: false, last }) => Err(Error::Timeout {
+                    what: "committing offsets",
+                    waited: timeout,
+                    last: last.to_string(),
+                }),
+                Err(_) => Err(Error::Closed),
+            }
+        })
+    }
+
+    async fn commit_before_leaving(&self, deadline: std::time::Instant) {
+        let shared = self.shared();
+        if !shared.config.enable_auto_commit || shared.group.is_none() {
+            return;
+        }
+        // Whoever calls this is done with what it was handed.
+        shared.mark_processed();
+        shared.commit_processed(deadline).await;
+    }
+
+    async fn bounds(
+        &self,
+        partitions: &[TopicPartition],
+        which: i64,
+    ) -> Result<HashMap<TopicPartition, i64>, Error> {
+        let wanted = partitions
+            .iter()
+            .map(|name| (name.clone(), which))
+            .collect();
+        let timeout = self.shared().config.default_api_timeout;
+        let listed = offsets::list(self.shared(), wanted, timeout).await?;
+        Ok(listed
+            .into_iter()
+            .map(|(name, answer)| (name, answer.offset))
+            .collect())
+    }
+}
+
+fn check(place: Offset) -> Result<(), Error> {
+    match place {
+        Offset::At(offset) if offset < 0 => Err(Error::Usage("offsets are not negative")),
+        Offset::Timestamp(time) if time < 0 => Err(Error::Usage(
+            "timestamps are milliseconds since 1970, not negative",
+        )),
+        _ => Ok(()),
+    }
+}

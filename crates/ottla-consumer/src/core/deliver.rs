@@ -1,0 +1,253 @@
+//! Handing out: whose turn it is, what comes next, and how far the application got.
+//!
+//! Partitions take turns batch by batch. A batch is taken out of its queue before it is decoded, and
+//! the position moves only when its records are really handed out: if anything fails in between, the
+//! position still names the first record that was not.
+
+use std::time::Instant;
+
+use super::{Body, Core, Offset, Phase, Position, Token, reset_place};
+use crate::{Error, OffsetReset, TopicPartition};
+
+/// The next thing for the application.
+#[derive(Debug)]
+pub(crate) enum Handout<D> {
+    Batch(Delivery<D>),
+    /// An error it must see.
+    Error(Error),
+    /// Nothing for now.
+    Nothing,
+}
+
+/// A batch that was taken for the application. Tell [`Core::advance`] when its records are handed out.
+#[derive(Debug)]
+pub(crate) struct Delivery<D> {
+    pub(crate) token: Token,
+    pub(crate) name: TopicPartition,
+    pub(crate) data: D,
+    /// Records before this offset were handed out already, or were not asked for.
+    pub(crate) from: i64,
+    /// Where reading goes on behind the batch.
+    pub(crate) next: Position,
+}
+
+impl<D> Core<D> {
+    /// Takes the next batch for the application.
+    pub(crate) fn next_handout(&mut self) -> Handout<D> {
+        if let Some(error) = self.errors.pop_front() {
+            return Handout::Error(error);
+        }
+        while let Some(slot) = self.ready.pop_front() {
+            let Some(partition) = self.at_mut(slot) else {
+                continue;
+            };
+            partition.in_ready = false;
+            if !partition.deliverable() {
+                continue;
+            }
+            let Some(entry) = partition.queue.pop_front() else {
+                continue;
+            };
+            partition.queued_bytes -= entry.bytes;
+            let ahead = entry.ahead();
+            let (token, from) = (partition.token, partition.consumed.offset);
+            let delivery = match entry.body {
+                Body::Batch(data, _) => Some(Delivery {
+                    token,
+                    name: partition.name.clone(),
+                    data,
+                    from,
+                    next: entry.next,
+                }),
+                Body::Nothing => {
+                    partition.consumed = entry.next;
+                    self.handed_out.insert(token);
+                    None
+                }
+                Body::OutOfRange => {
+                    self.reset(slot);
+                    self.note_wanted(slot);
+                    if let Some(error) = self.errors.pop_front() {
+                        return Handout::Error(error);
+                    }
+                    continue;
+                }
+                // `deliverable` said that it is not.
+                Body::Away(_) => None,
+            };
+            self.release(slot, entry.bytes);
+            self.release_ahead(ahead);
+            self.line_up(slot);
+            if let Some(delivery) = delivery {
+                return Handout::Batch(delivery);
+            }
+        }
+        Handout::Nothing
+    }
+
+    /// Records before `position` were handed out.
+    pub(crate) fn advance(&mut self, token: Token, position: Position) {
+        if let Some(partition) = self.current(token) {
+            partition.consumed = position;
+            self.handed_out.insert(token);
+        }
+    }
+
+    /// A batch cannot be read: what follows it is fetched anew, from the position, after a pause.
+    /// A flaw in transit heals this way; one in the log is reported each time, until the application
+    /// seeks past it.
+    pub(crate) fn handle_unreadable(&mut self, token: Token, now: Instant) {
+        let Some(partition) = self.current(token) else {
+            return;
+        };
+        partition.fetched = partition.consumed;
+        let slot = token.slot;
+        self.discard_queue(slot);
+        self.retry_later(slot, now);
+        // Answers that are under way continue what was dropped.
+        let fresh = self.token(slot);
+        if let Some(partition) = self.at_mut(slot) {
+            let old = std::mem::replace(&mut partition.token, fresh);
+            if self.handed_out.remove(&old) {
+                self.handed_out.insert(fresh);
+            }
+        }
+        self.note_wanted(slot);
+    }
+
+    /// Gives back a batch of which only records before `position` were handed out, for instance because its
+    /// partition was paused in between.
+    pub(crate) fn put_back(
+        &mut self,
+        token: Token,
+        data: D,
+        position: Position,
+        next: Position,
+        bytes: usize,
+    ) {
+        let slot = token.slot;
+        let Some(partition) = self.current(token) else {
+            return;
+        };
+        partition.consumed = position;
+        partition.queue.push_front(super::Entry {
+            body: Body::Batch(data, 0),
+            next,
+            bytes,
+        });
+        partition.queued_bytes += bytes;
+        let (paused, leader) = (partition.paused, partition.leader);
+        if !paused && let Some(broker) = leader.and_then(|l| self.brokers.get_mut(&l.node)) {
+            broker.queued_bytes += bytes;
+        }
+        self.handed_out.insert(token);
+        self.note_ready(slot);
+    }
+
+    /// Takes batches off the queues for workers to decode, in the order of their turns: of each ready
+    /// partition the first few that `heavy` says are worth it, up to `bytes_max` in all.
+    pub(crate) fn take_work(
+        &mut self,
+        bytes_max: usize,
+        heavy: impl Fn(&D) -> bool,
+    ) -> Vec<(Token, u64, D)> {
+        let mut work = Vec::new();
+        let mut bytes = 0;
+        if self.ahead_bytes >= self.ahead_max() {
+            return work;
+        }
+        for &slot in &self.ready {
+            let Some(Some(partition)) = self.slots.get_mut(slot as usize) else {
+                continue;
+            };
+            let token = partition.token;
+            // The head is for the application, which may be about to take it.
+            for entry in partition.queue.iter_mut().skip(1).take(WORK_DEPTH) {
+                if bytes >= bytes_max {
+                    return work;
+                }
+                let Body::Batch(data, 0) = &entry.body else {
+                    continue;
+                };
+                if !heavy(data) {
+                    continue;
+                }
+                self.away += 1;
+                bytes += entry.bytes;
+                let body = std::mem::replace(&mut entry.body, Body::Away(self.away));
+                if let Body::Batch(data, _) = body {
+                    work.push((token, self.away, data));
+                }
+            }
+        }
+        work
+    }
+
+    /// Work comes back, now occupying `bytes`.
+    pub(crate) fn return_work(&mut self, token: Token, number: u64, data: D, bytes: usize) {
+        let slot = token.slot;
+        let Some(partition) = self.current(token) else {
+            return;
+        };
+        let entry = partition
+            .queue
+            .iter_mut()
+            .find(|entry| matches!(entry.body, Body::Away(away) if away == number));
+        let Some(entry) = entry else { return };
+        entry.body = Body::Batch(data, bytes);
+        let old = std::mem::replace(&mut entry.bytes, bytes);
+        partition.queued_bytes = partition.queued_bytes + bytes - old;
+        let (paused, leader) = (partition.paused, partition.leader);
+        if !paused && let Some(broker) = leader.and_then(|l| self.brokers.get_mut(&l.node)) {
+            broker.queued_bytes = broker.queued_bytes + bytes - old;
+        }
+        self.ahead_bytes += bytes;
+        self.note_ready(slot);
+        self.note_wanted(slot);
+    }
+
+    /// How much may be decoded ahead: beyond the budget for what was fetched, since it cannot be known before
+    /// how large it gets.
+    fn ahead_max(&self) -> usize {
+        self.config.queued_bytes_max / 8
+    }
+
+    /// Something that was decoded ahead is gone from the queues.
+    pub(super) fn release_ahead(&mut self, bytes: usize) {
+        let half = self.ahead_max() / 2;
+        let before = self.ahead_bytes;
+        self.ahead_bytes -= bytes;
+        self.effects.decode |= before > half && self.ahead_bytes <= half;
+    }
+
+    /// The position is not in the log: `auto.offset.reset` decides.
+    pub(super) fn reset(&mut self, slot: u32) {
+        let Some(partition) = self.at(slot) else {
+            return;
+        };
+        let (name, offset) = (partition.name.clone(), partition.consumed.offset);
+        if matches!(self.config.reset, OffsetReset::Fail) {
+            self.stop(slot);
+            self.report(Error::OffsetOutOfRange {
+                partition: name,
+                offset,
+            });
+        } else {
+            tracing::warn!(partition = %name, offset, "offset out of range: resetting");
+            self.restart(slot, reset_place(self.config.reset));
+        }
+    }
+
+    /// Nothing is fetched of a partition until the application seeks.
+    pub(super) fn stop(&mut self, slot: u32) {
+        self.restart(slot, Offset::End);
+        if let Some(partition) = self.at_mut(slot) {
+            partition.phase = Phase::Stopped;
+        }
+        self.note_phase(slot);
+        self.note_wanted(slot);
+    }
+}
+
+/// How many batches behind the head of a queue are decoded ahead.
+const WORK_DEPTH: usize = 64;

@@ -1,0 +1,408 @@
+//! What to fetch from whom, and what to do with the answers.
+//!
+//! One fetch at a time per broker, since the session's requests build on each other; the next goes out
+//! as soon as the answer was split into batches, while the application still reads the earlier ones.
+//! Each broker has an equal share of the budget, so that one that is slow, idle or ahead never keeps
+//! another from fetching. A partition is asked for only while it has room, is not paused and is led by
+//! that broker: nothing comes twice.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Instant,
+};
+
+use ottla_wire::ErrorCode;
+
+use super::{
+    Body, Core, Entry, Leader, NOWHERE, Phase, Watermarks,
+    session::{FetchSession, SessionRequest, Want},
+};
+use crate::{Error, Str};
+
+/// What a broker's fetch loop is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FetchPlan {
+    Send(FetchOrder),
+    /// Nothing until it is woken, or until then.
+    Wait(Option<Instant>),
+    /// The broker leads none of the partitions: end the loop.
+    Gone,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FetchOrder {
+    pub(crate) session: SessionRequest,
+    pub(crate) max_bytes: i32,
+}
+
+/// One partition of an answer, split into batches.
+#[derive(Debug)]
+pub(crate) struct FetchedPartition<D> {
+    /// Empty if the answer names topics by id.
+    pub(crate) topic: Str,
+    pub(crate) topic_id: ottla_wire::Uuid,
+    pub(crate) partition: i32,
+    pub(crate) error: ErrorCode,
+    pub(crate) watermarks: Watermarks,
+    pub(crate) entries: Vec<Entry<D>>,
+}
+
+/// What the core keeps per broker.
+#[derive(Debug, Default)]
+pub(crate) struct Broker {
+    session: FetchSession,
+    partitions: HashSet<u32>,
+    /// Partitions for which what is wanted may have changed.
+    dirty: Vec<u32>,
+    /// Partitions that wait out a pause, by its end.
+    delayed: BTreeSet<(Instant, u32)>,
+    /// What is fetched and not handed out, without that of paused partitions.
+    pub(super) queued_bytes: usize,
+    /// Whether a fetch is out.
+    in_flight: bool,
+    /// Whether its loop waits to be woken.
+    waiting: bool,
+    has_loop: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl<D> Core<D> {
+    /// Brokers that need a fetch loop and have none; the caller starts them.
+    pub(crate) fn new_brokers(&mut self) -> Vec<i32> {
+        self.brokers
+            .iter_mut()
+            .filter(|(_, broker)| !broker.has_loop)
+            .map(|(node, broker)| {
+                broker.has_loop = true;
+                *node
+            })
+            .collect()
+    }
+
+    /// What to do about `node` now. `ids`: whether topic ids can be spoken with it.
+    pub(crate) fn plan_fetch(&mut self, node: i32, ids: bool, now: Instant) -> FetchPlan {
+        self.refresh_wants(node, now);
+        let share = self.config.queued_bytes_max / self.brokers.len().max(1);
+        let Some(broker) = self.brokers.get_mut(&node) else {
+            return FetchPlan::Gone;
+        };
+        if broker.partitions.is_empty() {
+            // Whoever comes later opens a new session; the broker drops the old one in time.
+            self.brokers.remove(&node);
+            return FetchPlan::Gone;
+        }
+        broker.waiting = true;
+        if let Some(at) = broker.retry_at {
+            if now < at {
+                return FetchPlan::Wait(Some(at));
+            }
+            broker.retry_at = None;
+        }
+        let wake = broker.delayed.first().map(|(at, _)| *at);
+        if broker.in_flight || broker.session.wanted() == 0 {
+            return FetchPlan::Wait(wake);
+        }
+        let max_bytes = reserve(&self.config, share, broker.session.wanted());
+        if broker.queued_bytes > 0 && broker.queued_bytes + max_bytes > share {
+            return FetchPlan::Wait(wake);
+        }
+        broker.waiting = false;
+        broker.in_flight = true;
+        FetchPlan::Send(FetchOrder {
+            session: broker.session.next_request(ids),
+            max_bytes: max_bytes.min(i32::MAX as usize) as i32,
+        })
+    }
+
+    /// An answer came. Whether anything in it was of use is the return value.
+    pub(crate) fn handle_fetched(
+        &mut self,
+        node: i32,
+        error: ErrorCode,
+        session_id: i32,
+        partitions: Vec<FetchedPartition<D>>,
+        now: Instant,
+    ) {
+        let Some(broker) = self.brokers.get_mut(&node) else {
+            return;
+        };
+        broker.in_flight = false;
+        if !broker.session.handle_answer(error, session_id) {
+            // The first time is an eviction or a restart of the broker, and simply starts anew.
+            broker.failures += 1;
+            if broker.failures > 1 {
+                let failures = broker.failures - 1;
+                self.delay_broker(node, failures, now);
+            }
+            return;
+        }
+        broker.failures = 0;
+        for fetched in partitions {
+            let Some(broker) = self.brokers.get_mut(&node) else {
+                return;
+            };
+            let asked = broker
+                .session
+                .asked(&fetched.topic, fetched.topic_id, fetched.partition);
+            let Some((_, want)) = asked else {
+                // Not asked for: we and the broker disagree about the session.
+                broker.session.restart();
+                continue;
+            };
+            self.take_in(fetched, want, now);
+        }
+    }
+
+    /// No answer came: everything is asked anew, after a pause.
+    pub(crate) fn handle_fetch_failure(&mut self, node: i32, now: Instant) {
+        let Some(broker) = self.brokers.get_mut(&node) else {
+            return;
+        };
+        broker.in_flight = false;
+        broker.session.restart();
+        broker.failures += 1;
+        let failures = broker.failures;
+        self.delay_broker(node, failures, now);
+        self.effects.refresh_metadata = true;
+    }
+
+    /// The order could not be put the way it was made; it is made anew at once.
+    pub(crate) fn handle_unsent(&mut self, node: i32) {
+        let Some(broker) = self.brokers.get_mut(&node) else {
+            return;
+        };
+        broker.in_flight = false;
+        broker.session.restart();
+    }
+
+    fn delay_broker(&mut self, node: i32, failures: u32, now: Instant) {
+        let pause = self.backoff(failures);
+        if let Some(broker) = self.brokers.get_mut(&node) {
+            broker.retry_at = Some(now + pause);
+        }
+    }
+
+    fn take_in(&mut self, answer: FetchedPartition<D>, want: Want, now: Instant) {
+        let slot = want.token.slot;
+        let Some(partition) = self.current(want.token) else {
+            return;
+        };
+        if partition.fetched.offset != want.offset || !matches!(partition.phase, Phase::Fetching) {
+            return;
+        }
+        match answer.error {
+            ErrorCode::NONE => {}
+            ErrorCode::OFFSET_OUT_OF_RANGE => {
+                // What was fetched before is still good: it is dealt with in its turn.
+                let next = partition.fetched;
+                partition.queue.push_back(Entry {
+                    body: Body::OutOfRange,
+                    next,
+                    bytes: 0,
+                });
+                self.note_ready(slot);
+                self.note_wanted(slot);
+                return;
+            }
+            error => return self.fail_partition(slot, error, now),
+        }
+        partition.failures = 0;
+        partition.watermarks = Some(answer.watermarks);
+        let mut bytes = 0;
+        let empty = answer.entries.is_empty();
+        let before = partition.queue.len();
+        for entry in answer.entries {
+            if entry.next == NOWHERE {
+                bytes += entry.bytes;
+                partition.queue.push_back(entry);
+                break;
+            }
+            // A broker answers with the whole batch that holds the offset; one that ends before it is of
+            // no use, and it must never take us back.
+            if entry.next.offset > partition.fetched.offset {
+                partition.fetched = entry.next;
+                bytes += entry.bytes;
+                partition.queue.push_back(entry);
+            }
+        }
+        partition.queued_bytes += bytes;
+        if !empty && partition.queue.len() == before {
+            // Bytes came, and none that lead on: asking at once would be a busy loop.
+            return self.retry_later(slot, now);
+        }
+        if empty {
+            return;
+        }
+        if !partition.paused
+            && let Some(node) = partition.leader.map(|leader| leader.node)
+            && let Some(broker) = self.brokers.get_mut(&node)
+        {
+            broker.queued_bytes += bytes;
+        }
+        self.effects.decode = true;
+        self.note_ready(slot);
+        self.note_wanted(slot);
+    }
+
+    fn fail_partition(&mut self, slot: u32, error: ErrorCode, now: Instant) {
+        let Some(partition) = self.at(slot) else {
+            return;
+        };
+        let (name, offset) = (partition.name.clone(), partition.fetched.offset);
+        if error.refreshes_metadata() {
+            self.effects.refresh_metadata = true;
+        }
+        if !error.is_retriable() && !error.refreshes_metadata()
+            || error == ErrorCode::CORRUPT_MESSAGE
+        {
+            self.report(Error::Fetch {
+                partition: name,
+                offset,
+                error,
+            });
+        }
+        self.retry_later(slot, now);
+    }
+
+    /// Moves a partition to its leader's session.
+    pub(super) fn set_leader(&mut self, slot: u32, leader: Option<Leader>) {
+        let Some(partition) = self.at_mut(slot) else {
+            return;
+        };
+        let old = std::mem::replace(&mut partition.leader, leader);
+        let bytes = if partition.paused {
+            0
+        } else {
+            partition.queued_bytes
+        };
+        let name = partition.name.clone();
+        let (old_node, new_node) = (old.map(|l| l.node), leader.map(|l| l.node));
+        if old_node != new_node {
+            if let Some(broker) = old_node.and_then(|node| self.brokers.get_mut(&node)) {
+                broker.session.set(&name, None);
+                broker.partitions.remove(&slot);
+                broker.queued_bytes -= bytes;
+            }
+            // Its loop may have to end, or has room now.
+            self.effects.brokers.extend(old_node);
+            if let Some(node) = new_node {
+                let broker = self.brokers.entry(node).or_default();
+                broker.partitions.insert(slot);
+                broker.queued_bytes += bytes;
+                self.effects.new_broker |= !broker.has_loop;
+            }
+        }
+        self.effects.refresh_metadata |= leader.is_none();
+        self.note_wanted(slot);
+    }
+
+    /// Something changed that may decide whether, or how, a partition is to be fetched.
+    pub(super) fn note_wanted(&mut self, slot: u32) {
+        let Some(node) = self
+            .at(slot)
+            .and_then(|p| p.leader)
+            .map(|leader| leader.node)
+        else {
+            return;
+        };
+        let Some(broker) = self.brokers.get_mut(&node) else {
+            return;
+        };
+        broker.dirty.push(slot);
+        if std::mem::take(&mut broker.waiting) {
+            self.effects.brokers.push(node);
+        }
+    }
+
+    /// `bytes` of a partition left the queue.
+    pub(super) fn release(&mut self, slot: u32, bytes: usize) {
+        let brokers = self.brokers.len().max(1);
+        let share = self.config.queued_bytes_max / brokers;
+        let Some(partition) = self.at(slot) else {
+            return;
+        };
+        let (paused, leader) = (partition.paused, partition.leader);
+        let room_before = has_room(&self.config, partition.queued_bytes + bytes);
+        let room = has_room(&self.config, partition.queued_bytes);
+        if !paused && let Some(broker) = leader.and_then(|l| self.brokers.get_mut(&l.node)) {
+            let max_bytes = reserve(&self.config, share, broker.session.wanted().max(1));
+            let before = broker.queued_bytes;
+            broker.queued_bytes -= bytes;
+            let fits = broker.queued_bytes == 0 || broker.queued_bytes + max_bytes <= share;
+            if before + max_bytes > share && fits && std::mem::take(&mut broker.waiting) {
+                self.effects
+                    .brokers
+                    .extend(leader.map(|leader| leader.node));
+            }
+        }
+        if room && !room_before {
+            self.note_wanted(slot);
+        }
+    }
+
+    /// Brings the session up to date with the partitions that changed.
+    fn refresh_wants(&mut self, node: i32, now: Instant) {
+        let Some(broker) = self.brokers.get_mut(&node) else {
+            return;
+        };
+        let mut dirty = std::mem::take(&mut broker.dirty);
+        while let Some(&(at, slot)) = broker.delayed.first()
+            && at <= now
+        {
+            broker.delayed.pop_first();
+            dirty.push(slot);
+        }
+        dirty.sort_unstable();
+        dirty.dedup();
+        for slot in dirty.drain(..) {
+            let Some(Some(partition)) = self.slots.get(slot as usize) else {
+                continue;
+            };
+            let Some(broker) = self.brokers.get_mut(&node) else {
+                return;
+            };
+            if partition.leader.is_none_or(|leader| leader.node != node) {
+                continue;
+            }
+            let pausing = partition.retry_at.filter(|&at| now < at);
+            if let Some(at) = pausing {
+                broker.delayed.insert((at, slot));
+            }
+            let dead_end = partition.queue.back().is_some_and(|e| e.next == NOWHERE);
+            let wanted = matches!(partition.phase, Phase::Fetching)
+                && !partition.paused
+                && pausing.is_none()
+                && !dead_end
+                && has_room(&self.config, partition.queued_bytes);
+            let want = partition.leader.filter(|_| wanted).map(|leader| Want {
+                token: partition.token,
+                topic_id: leader.topic_id,
+                offset: partition.fetched.offset,
+                leader_epoch: leader.epoch,
+                bytes_max: self.config.max_partition_fetch_bytes as i32,
+            });
+            broker.session.set(&partition.name, want);
+        }
+        if let Some(broker) = self.brokers.get_mut(&node) {
+            // Keeps the allocation.
+            dirty.append(&mut broker.dirty);
+            broker.dirty = dirty;
+        }
+    }
+}
+
+/// Whether a partition with so much in its queue may be fetched further.
+fn has_room(config: &super::CoreConfig, queued: usize) -> bool {
+    queued == 0 || queued + config.max_partition_fetch_bytes <= config.queued_partition_bytes_max
+}
+
+/// What one fetch from a broker may bring, and needs room for: half of the broker's share, so that the next
+/// can be under way while one is read; less if what is wanted cannot fill it.
+fn reserve(config: &super::CoreConfig, share: usize, wanted: usize) -> usize {
+    config
+        .fetch_max_bytes
+        .min(wanted.saturating_mul(config.max_partition_fetch_bytes))
+        .min(share / 2)
+        .max(1)
+}

@@ -1,0 +1,192 @@
+//! One assigned partition: where its reader is, what was fetched ahead of it, what stands in the way.
+
+use std::{collections::VecDeque, time::Instant};
+
+use ottla_wire::Uuid;
+
+use super::Token;
+use crate::{Offset, TopicPartition};
+
+/// A place in a log, and the leader epoch of the record before it (KIP-320).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: Option<i32>,
+}
+
+impl Position {
+    pub(crate) fn at(offset: i64) -> Self {
+        Self {
+            offset,
+            leader_epoch: None,
+        }
+    }
+}
+
+/// Behind an entry that leads nowhere: nothing more is fetched until it has been dealt with.
+pub(crate) const NOWHERE: Position = Position {
+    offset: -1,
+    leader_epoch: None,
+};
+
+/// Who leads a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) node: i32,
+    /// -1 if the broker is too old to say.
+    pub(crate) epoch: i32,
+    /// Zero if the broker is too old to say.
+    pub(crate) topic_id: Uuid,
+}
+
+/// What is known about where to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The place is described, its offset is still to be found out.
+    Locating(Offset),
+    /// The position stems from an earlier leader epoch: the leader is asked whether its log agrees.
+    Validating,
+    /// `consumed` and `fetched` are known.
+    Fetching,
+    /// Nothing is fetched until the application seeks; the error was, or will be, handed out.
+    Stopped,
+}
+
+/// A batch that waits to be handed out. `D` is its data, which the core never looks into.
+#[derive(Debug)]
+pub(crate) struct Entry<D> {
+    pub(crate) body: Body<D>,
+    /// Where reading goes on behind it.
+    pub(crate) next: Position,
+    /// What it occupies of the budget.
+    pub(crate) bytes: usize,
+}
+
+impl<D> Entry<D> {
+    /// What it occupies because it was decoded ahead.
+    pub(crate) fn ahead(&self) -> usize {
+        match self.body {
+            Body::Batch(_, ahead) => ahead,
+            _ => 0,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Body<D> {
+    /// With how much it occupies because it was decoded ahead of the application; 0 if it was not.
+    Batch(D, usize),
+    /// Given to a worker, which brings it back under this number.
+    Away(u64),
+    /// No records for the application: control batches, aborted ones.
+    Nothing,
+    /// The log does not have the offset that was fetched.
+    OutOfRange,
+}
+
+#[derive(Debug)]
+pub(crate) struct Partition<D> {
+    pub(crate) name: TopicPartition,
+    /// Changes with every assign, seek and reset.
+    pub(crate) token: Token,
+    pub(crate) phase: Phase,
+    pub(crate) paused: bool,
+    /// The next offset to hand out. Meaningless while `phase` is `Locating`.
+    pub(crate) consumed: Position,
+    /// The next offset to commit automatically: behind what the application was handed before its
+    /// latest call for records. None: nothing to commit.
+    pub(crate) processed: Option<Position>,
+    /// What was committed or is being committed by the timer, so that it need not be again.
+    pub(crate) auto_committed: Option<i64>,
+    /// The next offset to fetch: behind the last of `queue`.
+    pub(crate) fetched: Position,
+    pub(crate) queue: VecDeque<Entry<D>>,
+    /// Sum over `queue`.
+    pub(crate) queued_bytes: usize,
+    /// Whether it is in the core's `ready`.
+    pub(crate) in_ready: bool,
+    pub(crate) leader: Option<Leader>,
+    /// Neither fetched nor asked for offsets before then.
+    pub(crate) retry_at: Option<Instant>,
+    /// Failures in a row.
+    pub(crate) failures: u32,
+    /// Whether an answer about its position is being waited for.
+    pub(crate) asking: bool,
+    pub(crate) watermarks: Option<Watermarks>,
+}
+
+/// The ends of a partition's log, as the latest answer to a fetch told them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first offset the log still holds; -1 if the broker is too old to say.
+    pub low: i64,
+    /// One past the last record that is replicated.
+    pub high: i64,
+    /// One past the last record that is not part of an open transaction: where a consumer
+    /// that reads committed records stops.
+    pub last_stable: i64,
+}
+
+impl<D> Partition<D> {
+    pub(crate) fn new(name: TopicPartition, token: Token, start: Offset) -> Self {
+        let mut partition = Self {
+            name,
+            token,
+            phase: Phase::Stopped,
+            paused: false,
+            consumed: Position::at(0),
+            processed: None,
+            auto_committed: None,
+            fetched: Position::at(0),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            in_ready: false,
+            leader: None,
+            retry_at: None,
+            failures: 0,
+            asking: false,
+            watermarks: None,
+        };
+        partition.start_at(start);
+        partition
+    }
+
+    /// Forgets the position and starts over; the token must be new.
+    pub(crate) fn start_at(&mut self, start: Offset) {
+        self.asking = false;
+        self.retry_at = None;
+        self.failures = 0;
+        match start {
+            Offset::At(offset) => self.settle(Position::at(offset)),
+            to_find => self.phase = Phase::Locating(to_find),
+        }
+    }
+
+    /// The position is known: reading starts there.
+    pub(crate) fn settle(&mut self, position: Position) {
+        self.phase = Phase::Fetching;
+        self.consumed = position;
+        self.fetched = position;
+        self.asking = false;
+        self.retry_at = None;
+        self.failures = 0;
+    }
+
+    /// Whether `consumed` means anything.
+    pub(crate) fn located(&self) -> bool {
+        match self.phase {
+            Phase::Fetching | Phase::Validating => true,
+            Phase::Locating(_) | Phase::Stopped => false,
+        }
+    }
+
+    /// Whether the entry at the head of the queue can be handed out or dealt with.
+    pub(crate) fn deliverable(&self) -> bool {
+        !self.paused
+            && self.located()
+            && self
+                .queue
+                .front()
+                .is_some_and(|entry| !matches!(entry.body, Body::Away(_)))
+    }
+}

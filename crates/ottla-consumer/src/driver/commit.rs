@@ -1,0 +1,280 @@
+//! Sends commits, one at a time, to the coordinator; and commits by itself every
+//! `auto.commit.interval.ms` what the application is done with.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use ottla_net::{Backoff, CoordinatorKind, Lane, Sent};
+use ottla_wire::{
+    Str,
+    messages::offset_commit::{
+        OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    },
+};
+use tokio::sync::oneshot;
+
+use super::{Shared, now};
+use crate::{
+    CommittedOffset, TopicPartition,
+    core::Position,
+    group::{
+        classic::Identity,
+        commit::{CommitAnswer, CommitStep, Committer, Offsets, Outcome, Ticket},
+    },
+};
+
+/// The committer, and who waits for what it does.
+#[derive(Debug)]
+pub(crate) struct Commits {
+    committer: Committer,
+    waiters: HashMap<Ticket, oneshot::Sender<Outcome>>,
+}
+
+impl Commits {
+    pub(super) fn new(backoff: Backoff) -> Self {
+        Self {
+            committer: Committer::new(backoff, fastrand::u64(..)),
+            waiters: HashMap::new(),
+        }
+    }
+
+    fn settle(&mut self) {
+        for (ticket, outcome) in self.committer.take_settled() {
+            if let Some(waiter) = self.waiters.remove(&ticket) {
+                // Who does not wait any more does not care.
+                let _ = waiter.send(outcome);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Queues a commit; it is tried until the deadline, whether or not anybody waits for the outcome.
+    pub(crate) fn queue_commit(
+        &self,
+        offsets: Offsets,
+        deadline: Instant,
+    ) -> oneshot::Receiver<Outcome> {
+        let identity = match &self.group {
+            Some(group) => group.lock().classic.identity(),
+            None => Identity {
+                member_id: Str::new(),
+                generation: -1,
+            },
+        };
+        let (sender, receiver) = oneshot::channel();
+        let mut commits = self.commits.lock();
+        let ticket = commits.committer.commit(identity, offsets, deadline);
+        commits.waiters.insert(ticket, sender);
+        commits.settle();
+        drop(commits);
+        self.committing.notify_one();
+        receiver
+    }
+
+    /// The positions automatic commit should write now.
+    pub(crate) fn processed(self: &Arc<Self>) -> Offsets {
+        let reader = self.reader.lock();
+        let done = reader.waiting > 0;
+        let offsets = self.core(|core| {
+            reader.sync(core, done);
+            if done {
+                core.mark_processed();
+            }
+            core.take_processed()
+        });
+        offsets
+            .into_iter()
+            .map(|(name, position)| (name, committed(position)))
+            .collect()
+    }
+
+    /// The application is done with all that it was handed.
+    pub(crate) fn mark_processed(self: &Arc<Self>) {
+        let reader = self.reader.lock();
+        self.core(|core| {
+            reader.sync(core, true);
+            core.mark_processed();
+        });
+    }
+
+    /// Commits what the application is done with, and waits for the outcome.
+    pub(crate) async fn commit_processed(self: &Arc<Self>, deadline: Instant) {
+        let offsets = self.processed();
+        if offsets.is_empty() {
+            return;
+        }
+        let names: Vec<_> = offsets.keys().cloned().collect();
+        let outcome = self.queue_commit(offsets, deadline).await;
+        if outcome != Ok(Outcome::Committed) {
+            tracing::warn!(
+                group = self.config.group_id,
+                ?outcome,
+                "automatic commit failed: records may be delivered again after a rebalance"
+            );
+            self.core(|core| core.auto_commit_failed(&names));
+        }
+    }
+}
+
+pub(crate) fn committed(position: Position) -> CommittedOffset {
+    CommittedOffset {
+        offset: position.offset,
+        leader_epoch: position.leader_epoch,
+        metadata: Str::new(),
+    }
+}
+
+pub(super) async fn run(shared: Arc<Shared>) {
+    if shared.config.enable_auto_commit {
+        shared.spawn(commit_by_itself(shared.clone()));
+    }
+    let mut request = None;
+    loop {
+        let step = {
+            let mut commits = shared.commits.lock();
+            let step = commits.committer.poll(now());
+            commits.settle();
+            step
+        };
+        let until = match step {
+            CommitStep::Send { identity, offsets } => {
+                request = Some(Box::pin(send(shared.clone(), identity, offsets)));
+                continue;
+            }
+            CommitStep::Wait(until) => until,
+        };
+        let answer = async {
+            match &mut request {
+                Some(request) => request.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            (generation, answer) = answer => {
+                request = None;
+                let told = {
+                    let mut commits = shared.commits.lock();
+                    let told = commits.committer.handle_answer(answer, now());
+                    commits.settle();
+                    told
+                };
+                if let Some(error) = told && let Some(group) = &shared.group {
+                    group.lock().classic.handle_commit_error(error, generation, now());
+                    shared.membership.notify_one();
+                }
+            }
+            () = super::wait(&shared.committing, until) => {}
+        }
+    }
+}
+
+async fn commit_by_itself(shared: Arc<Shared>) {
+    let interval = shared.config.auto_commit_interval.max(INTERVAL_MIN);
+    loop {
+        tokio::time::sleep(interval).await;
+        let deadline = now() + shared.config.default_api_timeout;
+        shared.commit_processed(deadline).await;
+    }
+}
+
+/// Sends one commit. Returns the generation it was made in, and the answer.
+async fn send(shared: Arc<Shared>, identity: Identity, offsets: Offsets) -> (i32, CommitAnswer) {
+    let generation = identity.generation;
+    let Some(group) = shared.config.group_id.clone() else {
+        return (generation, CommitAnswer::None { sent: false });
+    };
+    match try_send(&shared, &group, identity, offsets).await {
+        Ok(answer) => (generation, answer),
+        Err(error) => {
+            tracing::warn!(%group, %error, "commit not answered; trying again");
+            (
+                generation,
+                CommitAnswer::None {
+                    sent: error.sent() == Sent::Maybe,
+                },
+            )
+        }
+    }
+}
+
+async fn try_send(
+    shared: &Shared,
+    group: &str,
+    identity: Identity,
+    offsets: Offsets,
+) -> Result<CommitAnswer, ottla_net::Error> {
+    let deadline = ottla_net::Instant::now() + shared.config.request_timeout;
+    let kind = CoordinatorKind::Group;
+    let node = shared.cluster.coordinator(kind, group, deadline).await?;
+    let connection = match shared
+        .cluster
+        .connection(node, Lane::Coordination, deadline)
+        .await
+    {
+        Ok(connection) => connection,
+        Err(error) => {
+            shared.cluster.forget_coordinator(kind, group, node);
+            return Err(error);
+        }
+    };
+    let version = connection.version::<OffsetCommitRequest>(LAST_BY_NAME)?;
+    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+    for (TopicPartition { topic, partition }, offset) in offsets {
+        // Sorted: the partitions of a topic follow each other.
+        if topics.last().is_none_or(|last| last.name != topic) {
+            topics.push(OffsetCommitRequestTopic {
+                name: topic,
+                ..Default::default()
+            });
+        }
+        if let Some(last) = topics.last_mut() {
+            last.partitions.push(OffsetCommitRequestPartition {
+                partition_index: partition,
+                committed_offset: offset.offset,
+                committed_leader_epoch: offset.leader_epoch.unwrap_or(-1),
+                committed_metadata: Some(offset.metadata),
+                ..Default::default()
+            });
+        }
+    }
+    let member = !identity.member_id.is_empty();
+    let request = OffsetCommitRequest {
+        group_id: group.to_owned().into(),
+        generation_id_or_member_epoch: identity.generation,
+        member_id: identity.member_id,
+        group_instance_id: shared
+            .config
+            .group_instance_id
+            .clone()
+            .filter(|_| member && version >= 7)
+            .map(Into::into),
+        topics,
+        ..Default::default()
+    };
+    let reply = connection.submit(&request, version, connection.request_deadline())?;
+    let response = match reply.await {
+        Ok(response) => response,
+        Err(error) => {
+            shared.cluster.forget_coordinator(kind, group, node);
+            return Err(error);
+        }
+    };
+    let mut errors = Vec::new();
+    for topic in response.topics {
+        for partition in topic.partitions {
+            let error = partition.error_code;
+            if error.rediscovers_coordinator() {
+                shared.cluster.forget_coordinator(kind, group, node);
+            }
+            let name = TopicPartition::new(topic.name.clone(), partition.partition_index);
+            errors.push((name, error));
+        }
+    }
+    Ok(CommitAnswer::Partitions(errors))
+}
+
+/// Version 10 names topics by id only.
+const LAST_BY_NAME: i16 = 9;
+
+/// An interval of 0 commits often, not always.
+const INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(10);

@@ -1,0 +1,216 @@
+//! The fetch loop of one broker: ask the core what to fetch, send it on the fetch lane, split the answer
+//! into batches, hand them to the core, go on.
+//!
+//! Reads headers of batches only; decompresses nothing.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ottla_net::{Lane, LeaderHint};
+use ottla_wire::{
+    Str, Uuid,
+    messages::fetch::{
+        FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic, PartitionData,
+    },
+};
+use tokio::sync::Notify;
+
+use super::{Shared, now, wait};
+use crate::{
+    IsolationLevel,
+    core::{FetchOrder, FetchPlan, FetchedPartition, Watermarks},
+    payload::{Payload, split},
+};
+
+pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
+    let mut ids = true;
+    loop {
+        match shared.core(|core| core.plan_fetch(node, ids, now())) {
+            FetchPlan::Gone => return,
+            FetchPlan::Wait(until) => wait(&wake, until).await,
+            FetchPlan::Send(order) => match exchange(&shared, node, order).await {
+                Ok(Exchange::Answer(response)) => take_in(&shared, node, response),
+                Ok(Exchange::NoIds) => {
+                    ids = false;
+                    shared.core(|core| core.handle_unsent(node));
+                }
+                Err(error) => {
+                    tracing::warn!(node, %error, "cannot fetch");
+                    let fatal = !error.is_retriable();
+                    shared.core(|core| {
+                        core.handle_fetch_failure(node, now());
+                        if fatal {
+                            core.report(error.into());
+                        }
+                    });
+                }
+            },
+        }
+    }
+}
+
+enum Exchange {
+    Answer(FetchResponse),
+    /// The broker speaks no version with topic ids.
+    NoIds,
+}
+
+async fn exchange(
+    shared: &Shared,
+    node: i32,
+    order: FetchOrder,
+) -> Result<Exchange, ottla_net::Error> {
+    let deadline = ottla_net::Instant::now() + shared.config.request_timeout;
+    let connection = shared
+        .cluster
+        .connection(node, Lane::Fetch, deadline)
+        .await?;
+    let cap = if order.session.by_id {
+        i16::MAX
+    } else {
+        LAST_BY_NAME
+    };
+    let version = connection.version::<FetchRequest>(cap)?;
+    if order.session.by_id && version <= LAST_BY_NAME {
+        return Ok(Exchange::NoIds);
+    }
+    let request = request(shared, order);
+    let reply = connection.submit(&request, version, connection.request_deadline())?;
+    Ok(Exchange::Answer(reply.await?))
+}
+
+fn request(shared: &Shared, order: FetchOrder) -> FetchRequest {
+    let config = &shared.config;
+    let session = order.session;
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    let mut places: HashMap<(Str, Uuid), usize> = HashMap::new();
+    for (name, want) in session.partitions {
+        let place = *places
+            .entry((name.topic.clone(), want.topic_id))
+            .or_insert_with(|| {
+                topics.push(FetchTopic {
+                    topic: name.topic.clone(),
+                    topic_id: want.topic_id,
+                    ..Default::default()
+                });
+                topics.len() - 1
+            });
+        topics[place].partitions.push(FetchPartition {
+            partition: name.partition,
+            current_leader_epoch: want.leader_epoch,
+            fetch_offset: want.offset,
+            partition_max_bytes: want.bytes_max,
+            ..Default::default()
+        });
+    }
+    let mut forgotten: Vec<ForgottenTopic> = Vec::new();
+    places.clear();
+    for (name, topic_id) in session.forgotten {
+        let place = *places
+            .entry((name.topic.clone(), topic_id))
+            .or_insert_with(|| {
+                let topic = name.topic.clone();
+                forgotten.push(ForgottenTopic {
+                    topic,
+                    topic_id,
+                    ..Default::default()
+                });
+                forgotten.len() - 1
+            });
+        forgotten[place].partitions.push(name.partition);
+    }
+    FetchRequest {
+        max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
+        min_bytes: i32::try_from(config.fetch_min_bytes).unwrap_or(i32::MAX),
+        max_bytes: order.max_bytes,
+        isolation_level: isolation(config.isolation_level),
+        session_id: session.session_id,
+        session_epoch: session.session_epoch,
+        topics,
+        forgotten_topics_data: forgotten,
+        rack_id: config.client_rack.clone().into(),
+        ..Default::default()
+    }
+}
+
+pub(super) fn isolation(level: IsolationLevel) -> i8 {
+    match level {
+        IsolationLevel::ReadUncommitted => 0,
+        IsolationLevel::ReadCommitted => 1,
+    }
+}
+
+fn take_in(shared: &Arc<Shared>, node: i32, response: FetchResponse) {
+    learn_leaders(shared, &response);
+    let mut partitions: Vec<FetchedPartition<Payload>> = Vec::new();
+    for topic in response.responses {
+        for data in topic.partitions {
+            partitions.push(fetched(shared, &topic.topic, topic.topic_id, data));
+        }
+    }
+    let (error, session) = (response.error_code, response.session_id);
+    shared.core(|core| core.handle_fetched(node, error, session, partitions, now()));
+}
+
+fn fetched(
+    shared: &Shared,
+    topic: &Str,
+    topic_id: Uuid,
+    data: PartitionData,
+) -> FetchedPartition<Payload> {
+    let config = &shared.config;
+    let entries = match data.records {
+        Some(records) if data.error_code.is_ok() => split(
+            records,
+            data.aborted_transactions,
+            config.isolation_level,
+            config.check_crcs,
+        ),
+        _ => Vec::new(),
+    };
+    FetchedPartition {
+        topic: topic.clone(),
+        topic_id,
+        partition: data.partition_index,
+        error: data.error_code,
+        watermarks: Watermarks {
+            low: data.log_start_offset,
+            high: data.high_watermark,
+            last_stable: data.last_stable_offset,
+        },
+        entries,
+    }
+}
+
+/// KIP-951: a broker that does not lead a partition any more may say who does.
+fn learn_leaders(shared: &Shared, response: &FetchResponse) {
+    let metadata = shared.cluster.metadata();
+    let mut hints = Vec::new();
+    for topic in &response.responses {
+        for data in topic
+            .partitions
+            .iter()
+            .filter(|data| data.current_leader.leader_id >= 0)
+        {
+            let name = match metadata.topic_by_id(topic.topic_id) {
+                Some(known) if !topic.topic_id.is_zero() => &*known.name,
+                _ => &*topic.topic,
+            };
+            hints.push(LeaderHint {
+                topic: name,
+                partition: data.partition_index,
+                leader: data.current_leader.leader_id,
+                leader_epoch: data.current_leader.leader_epoch,
+            });
+        }
+    }
+    if !hints.is_empty() {
+        let endpoints = response
+            .node_endpoints
+            .iter()
+            .map(|node| (node.node_id, &*node.host, node.port, node.rack.as_deref()));
+        shared.cluster.learn_leaders(&hints, endpoints);
+    }
+}
+
+/// The last version that names topics.
+const LAST_BY_NAME: i16 = 12;

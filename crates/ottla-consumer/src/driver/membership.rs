@@ -1,0 +1,551 @@
+//! Drives the membership: sends what [`Classic`] asks for on the coordination lane, moves partitions in and
+//! out of the core, and looks after the application's presence.
+//!
+//! Every request is a task of its own, so that heartbeats go on while partitions are being given up.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use ottla_net::{Backoff, CoordinatorKind, Error as NetError, Lane, Metadata};
+use ottla_wire::{
+    Bytes, ErrorCode, Request, Str,
+    messages::{
+        heartbeat::HeartbeatRequest,
+        join_group::{JoinGroupRequest, JoinGroupRequestProtocol},
+        leave_group::{LeaveGroupRequest, MemberIdentity},
+        sync_group::{SyncGroupRequest, SyncGroupRequestAssignment},
+    },
+};
+use tokio::task::JoinSet;
+
+use super::{Shared, now};
+use crate::{
+    ConsumerConfig, Error, Offset, TopicPartition,
+    assignor::{GroupTopics, Member},
+    group::{
+        classic::{Classic, ClassicConfig, Joined, Step},
+        protocol::Subscription,
+    },
+};
+
+/// The membership and what it is for.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) classic: Classic,
+    /// What is subscribed to; empty: nothing.
+    pub(crate) topics: Vec<Str>,
+    /// What was distributed, if this member leads the group.
+    led: Option<GroupTopics>,
+}
+
+impl Group {
+    pub(super) fn new(config: &ConsumerConfig, backoff: Backoff) -> Option<Self> {
+        config.group_id.as_ref()?;
+        let classic = Classic::new(ClassicConfig {
+            heartbeat_interval: config.heartbeat_interval,
+            max_poll_interval: config.max_poll_interval,
+            backoff,
+            seed: fastrand::u64(..),
+        });
+        Some(Self {
+            classic,
+            topics: Vec::new(),
+            led: None,
+        })
+    }
+
+    /// Whether what this member distributed as the leader is not what there is any more.
+    pub(super) fn topics_changed(&mut self, metadata: &Metadata) -> bool {
+        let Some(led) = &self.led else { return false };
+        let changed = led
+            .iter()
+            .any(|(topic, count)| partition_count(metadata, topic) != *count);
+        if changed {
+            self.classic.topics_changed();
+        }
+        changed
+    }
+}
+
+/// 0 if it does not exist, or is not known to.
+fn partition_count(metadata: &Metadata, topic: &str) -> i32 {
+    metadata
+        .topic(topic)
+        .map_or(0, |topic| topic.partitions.len() as i32)
+}
+
+enum Event {
+    Joined(u64, Result<Joined, NetError>),
+    Led {
+        attempt: u64,
+        assignor: Str,
+        assignments: Vec<(Str, Vec<TopicPartition>)>,
+        led: GroupTopics,
+    },
+    Synced(u64, Result<Result<Bytes, ErrorCode>, NetError>),
+    Heartbeat(u64, Result<ErrorCode, NetError>),
+    Left,
+    /// What was to be committed before partitions are given up is, or will not be.
+    Committed(u64),
+}
+
+/// Partitions are being given up.
+struct Revocation {
+    number: u64,
+    /// How often the application had come when it began.
+    polls: u64,
+    committing: bool,
+}
+
+pub(super) async fn run(shared: Arc<Shared>) {
+    let Some(group) = &shared.group else { return };
+    let mut requests: JoinSet<Event> = JoinSet::new();
+    let mut revocation: Option<Revocation> = None;
+    let mut revocations = 0;
+    let (mut polls, mut waited) = (0, false);
+    let mut leaving = false;
+    loop {
+        if shared.is_leaving() && !leaving {
+            leaving = true;
+            // What is under way is of no use; leaving goes over a lane of its own.
+            requests.abort_all();
+            let is_static = shared.config.group_instance_id.is_some();
+            group
+                .lock()
+                .classic
+                .leave(!is_static, "the consumer is closed");
+        }
+        {
+            let reader = shared.reader.lock();
+            let waiting = reader.waiting > 0;
+            if reader.polls != polls || waiting || waited {
+                polls = reader.polls;
+                waited = waiting;
+                group.lock().classic.application_polls(waiting, now());
+            }
+        }
+        let until = loop {
+            let step = group.lock().classic.poll(now());
+            match step {
+                Step::Wait(until) => break until,
+                Step::Revoke => {
+                    let mut reader = shared.reader.lock();
+                    reader.hold = true;
+                    reader.attention = true;
+                    revocations += 1;
+                    revocation = Some(Revocation {
+                        number: revocations,
+                        polls: reader.polls,
+                        committing: false,
+                    });
+                }
+                Step::Lose => {
+                    tracing::info!(group = shared.config.group_id, "partitions lost");
+                    revocation = None;
+                    group.lock().led = None;
+                    shared.unassign_all();
+                    let mut reader = shared.reader.lock();
+                    reader.hold = false;
+                    // The place in the group is asked for again when the application comes.
+                    reader.attention = true;
+                }
+                Step::Adopt(partitions) => adopt(&shared, partitions),
+                Step::Fail(error) => {
+                    let group = shared.config.group_id.clone().unwrap_or_default().into();
+                    shared.reader.lock().fatal = Some(Error::Group { group, error });
+                    shared.application.notify_waiters();
+                }
+                Step::Rediscover => rediscover(&shared).await,
+                step => begin(&shared, step, &mut requests),
+            }
+        };
+        if let Some(revocation) = revocation
+            .as_mut()
+            .filter(|revocation| !revocation.committing)
+        {
+            let reader = shared.reader.lock();
+            if reader.waiting > 0 || reader.polls != revocation.polls {
+                drop(reader);
+                revocation.committing = true;
+                let number = revocation.number;
+                let shared = shared.clone();
+                requests.spawn(async move {
+                    if shared.config.enable_auto_commit {
+                        // It came back: it is done with all it has.
+                        shared.mark_processed();
+                        shared
+                            .commit_processed(now() + shared.config.request_timeout)
+                            .await;
+                    }
+                    Event::Committed(number)
+                });
+            }
+        }
+        if leaving && requests.is_empty() {
+            shared.left.notify_one();
+            return;
+        }
+        let event = tokio::select! {
+            () = super::wait(&shared.membership, until) => continue,
+            Some(event) = requests.join_next() => event,
+        };
+        // An error is a task that was aborted, or panicked with its own message.
+        let Ok(event) = event else { continue };
+        if let Event::Committed(number) = event {
+            if revocation
+                .take_if(|revocation| revocation.number == number)
+                .is_some()
+            {
+                shared.unassign_all();
+                let mut group = group.lock();
+                group.led = None;
+                group.classic.handle_revoked(now());
+                drop(group);
+                shared.reader.lock().hold = false;
+            }
+        } else {
+            handle(&shared, event);
+        }
+    }
+}
+
+fn adopt(shared: &Arc<Shared>, partitions: Vec<TopicPartition>) {
+    tracing::info!(
+        group = shared.config.group_id,
+        ?partitions,
+        "partitions assigned"
+    );
+    shared.reader.lock().hold = false;
+    shared.assign(partitions.into_iter().map(|name| (name, Offset::Committed)));
+    shared.application.notify_waiters();
+}
+
+/// The coordinator that was used is not it any more, or cannot be reached.
+async fn rediscover(shared: &Shared) {
+    let Some(group) = &shared.config.group_id else {
+        return;
+    };
+    // Known at once if it is known at all.
+    let known =
+        shared
+            .cluster
+            .coordinator(CoordinatorKind::Group, group, ottla_net::Instant::now());
+    if let Ok(node) = known.await {
+        shared
+            .cluster
+            .forget_coordinator(CoordinatorKind::Group, group, node);
+    }
+}
+
+/// Starts what a step asks for.
+fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) {
+    let shared = shared.clone();
+    match step {
+        Step::Join {
+            attempt,
+            member_id,
+            reason,
+        } => {
+            requests.spawn(async move {
+                Event::Joined(attempt, join(&shared, member_id, reason).await)
+            });
+        }
+        Step::Lead {
+            attempt,
+            assignor,
+            members,
+        } => {
+            requests.spawn(async move { lead(&shared, attempt, assignor, members).await });
+        }
+        Step::Sync {
+            attempt,
+            generation,
+            member_id,
+            assignor,
+            assignments,
+        } => {
+            requests.spawn(async move {
+                let answer = sync(&shared, generation, member_id, assignor, assignments).await;
+                Event::Synced(attempt, answer)
+            });
+        }
+        Step::Heartbeat {
+            attempt,
+            generation,
+            member_id,
+        } => {
+            requests.spawn(async move {
+                let request = |version| HeartbeatRequest {
+                    group_id: group_id(&shared),
+                    generation_id: generation,
+                    member_id,
+                    group_instance_id: instance_id(&shared, version, 3),
+                    ..Default::default()
+                };
+                let lane = Lane::Coordination;
+                let response = ask(&shared, lane, request, shared.config.session_timeout).await;
+                Event::Heartbeat(attempt, response.map(|response| response.error_code))
+            });
+        }
+        Step::Leave { member_id, reason } => {
+            requests.spawn(async move {
+                let request = |version: i16| LeaveGroupRequest {
+                    group_id: group_id(&shared),
+                    member_id: if version < 3 { member_id.clone() } else { Str::new() },
+                    members: match version {
+                        0..3 => Vec::new(),
+                        _ => vec![MemberIdentity {
+                            member_id,
+                            reason: Some(reason.into()),
+                            ..Default::default()
+                        }],
+                    },
+                    ..Default::default()
+                };
+                // Not behind a join that the coordinator keeps waiting.
+                let left = ask(&shared, Lane::Control, request, LEAVE_TIMEOUT).await;
+                if let Err(error) = left {
+                    tracing::info!(%error, "could not leave the group; its coordinator will notice");
+                }
+                Event::Left
+            });
+        }
+        Step::Adopt(_)
+        | Step::Revoke
+        | Step::Lose
+        | Step::Rediscover
+        | Step::Fail(_)
+        | Step::Wait(_) => {}
+    }
+}
+
+fn handle(shared: &Arc<Shared>, event: Event) {
+    let Some(group) = &shared.group else { return };
+    let now = now();
+    let mut group = group.lock();
+    let (attempt, error) = match event {
+        Event::Joined(attempt, Ok(joined)) => {
+            return group.classic.handle_joined(attempt, joined, now);
+        }
+        Event::Led {
+            attempt,
+            assignor,
+            assignments,
+            led,
+        } => {
+            group.led = Some(led);
+            return group.classic.handle_led(attempt, assignor, assignments);
+        }
+        Event::Synced(attempt, Ok(result)) => {
+            return group.classic.handle_synced(attempt, result, now);
+        }
+        Event::Heartbeat(attempt, Ok(error)) => {
+            return group.classic.handle_heartbeat(attempt, error, now);
+        }
+        Event::Joined(attempt, Err(error))
+        | Event::Synced(attempt, Err(error))
+        | Event::Heartbeat(attempt, Err(error)) => (attempt, error),
+        Event::Left | Event::Committed(_) => return,
+    };
+    tracing::warn!(group = shared.config.group_id, %error, "the coordinator did not answer");
+    match error {
+        NetError::Coordinator { code, .. } if !code.is_retriable() => {
+            group.classic.handle_refused(attempt, code, now);
+        }
+        error => {
+            group.classic.handle_unanswered(attempt, now);
+            if !error.is_retriable() {
+                drop(group);
+                shared.core(|core| core.report(error.into()));
+            }
+        }
+    }
+}
+
+/// One request to the coordinator.
+async fn ask<R: Request>(
+    shared: &Shared,
+    lane: Lane,
+    request: impl FnOnce(i16) -> R,
+    patience: Duration,
+) -> Result<R::Response, NetError> {
+    let group = shared.config.group_id.as_deref().unwrap_or_default();
+    let deadline = ottla_net::Instant::now() + patience;
+    let kind = CoordinatorKind::Group;
+    let node = shared.cluster.coordinator(kind, group, deadline).await?;
+    let connection = match shared.cluster.connection(node, lane, deadline).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            shared.cluster.forget_coordinator(kind, group, node);
+            return Err(error);
+        }
+    };
+    let version = connection.version::<R>(i16::MAX)?;
+    let request = request(version);
+    let reply = connection.submit(&request, version, deadline)?;
+    let answer = reply.await;
+    if answer.is_err() {
+        shared.cluster.forget_coordinator(kind, group, node);
+    }
+    answer
+}
+
+async fn join(shared: &Shared, member_id: Str, reason: &'static str) -> Result<Joined, NetError> {
+    let config = &shared.config;
+    let mut topics = match &shared.group {
+        Some(group) => group.lock().topics.clone(),
+        None => Vec::new(),
+    };
+    topics.sort_unstable();
+    let protocols = config
+        .assignors
+        .iter()
+        .map(|assignor| {
+            let subscription = Subscription {
+                topics: topics.clone(),
+                user_data: assignor.user_data(&topics),
+                rack: Some(config.client_rack.clone().into()).filter(|rack: &Str| !rack.is_empty()),
+                ..Default::default()
+            };
+            JoinGroupRequestProtocol {
+                name: assignor.name().to_owned().into(),
+                metadata: subscription.encode(),
+                ..Default::default()
+            }
+        })
+        .collect();
+    let request = |version| JoinGroupRequest {
+        group_id: group_id(shared),
+        session_timeout_ms: millis(config.session_timeout),
+        rebalance_timeout_ms: millis(config.max_poll_interval),
+        member_id,
+        group_instance_id: instance_id(shared, version, 5),
+        protocol_type: "consumer".into(),
+        protocols,
+        reason: Some(reason.into()),
+        ..Default::default()
+    };
+    // The coordinator answers when all members have joined, or their time is up.
+    let patience = config.max_poll_interval.max(config.session_timeout) + JOIN_GRACE;
+    let response = ask(shared, Lane::Coordination, request, patience).await?;
+    Ok(Joined {
+        error: response.error_code,
+        generation: response.generation_id,
+        member_id: response.member_id,
+        leader: response.leader,
+        assignor: response.protocol_name.unwrap_or_default(),
+        members: response
+            .members
+            .into_iter()
+            .map(|member| (member.member_id, member.group_instance_id, member.metadata))
+            .collect(),
+        skip_assignment: response.skip_assignment,
+    })
+}
+
+/// Computes the assignment of a group this member leads.
+async fn lead(shared: &Shared, attempt: u64, assignor: Str, members: Vec<Member>) -> Event {
+    let topics: HashSet<&Str> = members.iter().flat_map(|member| &member.topics).collect();
+    shared.track(topics.iter().map(|topic| (*topic).clone()));
+    // A topic that does not exist is left out; when it comes into being, the group rebalances.
+    let deadline = ottla_net::Instant::now() + TOPICS_TIMEOUT;
+    for topic in &topics {
+        if let Err(error) = shared.cluster.topic(topic, deadline).await {
+            tracing::warn!(%topic, %error, "assigned without this topic");
+        }
+    }
+    let metadata = shared.cluster.metadata();
+    let led: GroupTopics = topics
+        .iter()
+        .map(|topic| ((*topic).clone(), partition_count(&metadata, topic)))
+        .collect();
+    let known: GroupTopics = led
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(t, n)| (t.clone(), *n))
+        .collect();
+    let strategy = shared
+        .config
+        .assignors
+        .iter()
+        .find(|a| *a.name() == *assignor);
+    let assigned = match strategy {
+        Some(strategy) => strategy.assign(&known, &members),
+        None => {
+            // The coordinator chooses among what this member offered.
+            tracing::error!(%assignor, "the coordinator chose an assignor this member does not have");
+            vec![Vec::new(); members.len()]
+        }
+    };
+    let assignments = members
+        .into_iter()
+        .map(|member| member.id)
+        .zip(assigned)
+        .collect();
+    Event::Led {
+        attempt,
+        assignor,
+        assignments,
+        led,
+    }
+}
+
+async fn sync(
+    shared: &Shared,
+    generation: i32,
+    member_id: Str,
+    assignor: Str,
+    assignments: Vec<(Str, Bytes)>,
+) -> Result<Result<Bytes, ErrorCode>, NetError> {
+    let request = |version| SyncGroupRequest {
+        group_id: group_id(shared),
+        generation_id: generation,
+        member_id,
+        group_instance_id: instance_id(shared, version, 3),
+        protocol_type: Some("consumer".into()),
+        protocol_name: Some(assignor),
+        assignments: assignments
+            .into_iter()
+            .map(|(member_id, assignment)| SyncGroupRequestAssignment {
+                member_id,
+                assignment,
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    // Answered when the leader has sent the assignment.
+    let patience = shared
+        .config
+        .max_poll_interval
+        .max(shared.config.session_timeout)
+        + JOIN_GRACE;
+    let response = ask(shared, Lane::Coordination, request, patience).await?;
+    Ok(response.error_code.ok().map(|()| response.assignment))
+}
+
+fn group_id(shared: &Shared) -> Str {
+    shared.config.group_id.clone().unwrap_or_default().into()
+}
+
+/// The instance id, in versions that know it.
+fn instance_id(shared: &Shared, version: i16, since: i16) -> Option<Str> {
+    shared
+        .config
+        .group_instance_id
+        .clone()
+        .filter(|_| version >= since)
+        .map(Into::into)
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// How much longer than the rebalance may take its answer is waited for.
+const JOIN_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the leader waits to hear of topics it did not know.
+const TOPICS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long leaving may take; the session's end does the same.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);

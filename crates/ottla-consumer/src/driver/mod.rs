@@ -1,0 +1,329 @@
+//! The shell around the plain state machines: one lock around each, and the tasks that carry requests
+//! and answers between them and the cluster.
+//!
+//! | task | does |
+//! | --- | --- |
+//! | [`fetch`], one per broker | sends a fetch, splits the answer, sends the next |
+//! | [`locate`] | finds out committed offsets and the offsets of places |
+//! | [`membership`] | joins, heartbeats, gives up and adopts partitions, leaves |
+//! | [`commit`] | sends commits one by one; commits automatically |
+//! | [`metadata`] | tells the core of new leaders |
+//! | [`decode`] | decompresses ahead of the application |
+//!
+//! Locks are taken in the order reader, group, core; each for microseconds and never across an await.
+
+pub(crate) mod commit;
+pub(crate) mod decode;
+pub(crate) mod fetch;
+pub(crate) mod locate;
+pub(crate) mod membership;
+pub(crate) mod metadata;
+pub(crate) mod offsets;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use ottla_net::Cluster;
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, sync::Notify};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    ConsumerConfig, Error, Offset, TopicPartition,
+    core::{Core, CoreConfig, Effects, Leader},
+    driver::{commit::Commits, membership::Group},
+    payload::{DecodeLimits, Payload},
+    reader::Reader,
+};
+
+/// Everything a consumer's handles and tasks share.
+pub(crate) struct Shared {
+    pub(crate) config: ConsumerConfig,
+    pub(crate) cluster: Cluster,
+    pub(crate) reader: Mutex<Reader>,
+    /// None without `group.id`.
+    pub(crate) group: Option<Mutex<Group>>,
+    pub(crate) commits: Mutex<Commits>,
+    core: Mutex<Core<Payload>>,
+    /// Topics that the cluster keeps up to date on behalf of this consumer.
+    tracked: Mutex<HashSet<crate::Str>>,
+    /// There may be something to hand out.
+    pub(crate) application: Arc<Notify>,
+    /// A question about positions may be due.
+    positions: Notify,
+    /// The membership may have something to do.
+    pub(crate) membership: Notify,
+    /// A commit may be due.
+    pub(crate) committing: Notify,
+    /// Batches wait that may be worth decoding ahead.
+    decoding: Notify,
+    /// Of the fetch loops, by broker.
+    loops: Mutex<HashMap<i32, Arc<Notify>>>,
+    /// The group is left, or there is none.
+    pub(crate) left: Notify,
+    /// Ends all tasks.
+    pub(crate) closing: CancellationToken,
+    closed: AtomicBool,
+    leaving: AtomicBool,
+    pub(crate) tasks: TaskTracker,
+    runtime: Handle,
+}
+
+impl Shared {
+    pub(crate) fn new(cluster: Cluster, config: ConsumerConfig) -> Arc<Self> {
+        let backoff = cluster.config().retry_policy();
+        let core = Core::new(CoreConfig {
+            fetch_max_bytes: config.fetch_max_bytes as usize,
+            max_partition_fetch_bytes: config.max_partition_fetch_bytes as usize,
+            queued_bytes_max: config.queued_bytes_max,
+            queued_partition_bytes_max: config.queued_partition_bytes_max,
+            reset: config.auto_offset_reset,
+            backoff,
+            seed: fastrand::u64(..),
+        });
+        let group = Group::new(&config, backoff).map(Mutex::new);
+        let limits = DecodeLimits {
+            check_crcs: config.check_crcs,
+            batch_bytes_max: config.batch_bytes_max,
+        };
+        let shared = Arc::new(Self {
+            reader: Mutex::new(Reader::new(limits)),
+            group,
+            commits: Mutex::new(Commits::new(backoff)),
+            core: Mutex::new(core),
+            tracked: Mutex::default(),
+            application: Arc::default(),
+            positions: Notify::new(),
+            membership: Notify::new(),
+            committing: Notify::new(),
+            decoding: Notify::new(),
+            loops: Mutex::default(),
+            left: Notify::new(),
+            leaving: AtomicBool::new(false),
+            closing: CancellationToken::new(),
+            closed: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+            config,
+            cluster,
+        });
+        shared.spawn(locate::run(shared.clone()));
+        shared.spawn(metadata::run(shared.clone()));
+        shared.spawn(decode::run(shared.clone()));
+        if shared.group.is_some() {
+            shared.spawn(commit::run(shared.clone()));
+            // Ends by itself, when it has left the group.
+            shared
+                .tasks
+                .spawn_on(membership::run(shared.clone()), &shared.runtime);
+        }
+        shared
+    }
+
+    /// Calls into the core, then wakes whom the call concerns.
+    pub(crate) fn core<T>(self: &Arc<Self>, call: impl FnOnce(&mut Core<Payload>) -> T) -> T {
+        let mut core = self.core.lock();
+        let result = call(&mut core);
+        let mut effects = std::mem::take(&mut core.effects);
+        let new = if effects.new_broker {
+            core.new_brokers()
+        } else {
+            Vec::new()
+        };
+        // Most calls have no effects and keep the vector's allocation.
+        if effects.brokers.is_empty() {
+            core.effects.brokers = std::mem::take(&mut effects.brokers);
+        }
+        drop(core);
+        self.fire(&effects, new);
+        result
+    }
+
+    /// Starts a task that ends with the consumer.
+    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let closing = self.closing.clone();
+        let task = async move {
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => {}
+                () = task => {}
+            }
+        };
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Adds partitions to the assignment, with the leaders known by now.
+    pub(crate) fn assign(
+        self: &Arc<Self>,
+        partitions: impl IntoIterator<Item = (TopicPartition, Offset)>,
+    ) {
+        let partitions: Vec<_> = partitions.into_iter().collect();
+        self.track(
+            partitions
+                .iter()
+                .map(|(partition, _)| partition.topic.clone()),
+        );
+        let metadata = self.cluster.metadata();
+        self.core(|core| {
+            for (partition, start) in partitions {
+                let leader = leader_of(&metadata, &partition);
+                core.assign(partition, start, leader);
+            }
+        });
+        // In case that metadata moved on in between.
+        self.tell_leaders();
+    }
+
+    /// Takes all partitions away. What was read of them counts as far as the application got.
+    pub(crate) fn unassign_all(self: &Arc<Self>) {
+        let mut reader = self.reader.lock();
+        self.core(|core| {
+            reader.settle(core);
+            let names: Vec<_> = core.assignment().cloned().collect();
+            for name in &names {
+                core.unassign(name);
+            }
+        });
+    }
+
+    /// Tells the core who leads its partitions now.
+    pub(crate) fn tell_leaders(self: &Arc<Self>) {
+        // Under the core's lock, so that of two callers the one with older news does not come last.
+        self.core(|core| {
+            let metadata = self.cluster.metadata();
+            core.update_leaders(|name| leader_of(&metadata, name));
+        });
+    }
+
+    /// Has the cluster keep these topics up to date, too.
+    pub(crate) fn track(&self, topics: impl IntoIterator<Item = crate::Str>) {
+        let mut tracked = self.tracked.lock();
+        let new: Vec<_> = topics
+            .into_iter()
+            .filter(|topic| tracked.insert(topic.clone()))
+            .collect();
+        if !new.is_empty() {
+            self.cluster.track(new.iter().map(|topic| &**topic));
+        }
+    }
+
+    /// Has the cluster forget all topics but these.
+    pub(crate) fn retain_tracked(&self, keep: &HashSet<crate::Str>) {
+        let mut tracked = self.tracked.lock();
+        let gone: Vec<_> = tracked.extract_if(|topic| !keep.contains(topic)).collect();
+        self.cluster.untrack(gone.iter().map(|topic| &**topic));
+    }
+
+    pub(crate) fn tracked(&self) -> Vec<crate::Str> {
+        self.tracked.lock().iter().cloned().collect()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// No call hands out anything from now on. Whether this was the first call.
+    pub(crate) fn begin_close(&self) -> bool {
+        let first = !self.closed.swap(true, Ordering::AcqRel);
+        self.application.notify_waiters();
+        first
+    }
+
+    /// Has the membership leave the group and end.
+    pub(crate) fn leave_now(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.membership.notify_one();
+        if self.group.is_none() {
+            self.left.notify_one();
+        }
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Nobody waits any more: leaves the group if that works at once, and ends all other tasks.
+    pub(crate) fn abandon(&self) {
+        self.begin_close();
+        self.leave_now();
+        self.tasks.close();
+        self.closing.cancel();
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn fire(self: &Arc<Self>, effects: &Effects, new_brokers: Vec<i32>) {
+        if effects.application {
+            self.application.notify_waiters();
+        }
+        if effects.decode {
+            self.decoding.notify_one();
+        }
+        if effects.positions {
+            self.positions.notify_one();
+        }
+        if effects.refresh_metadata {
+            self.cluster.refresh_soon();
+        }
+        if effects.brokers.is_empty() && new_brokers.is_empty() {
+            return;
+        }
+        let mut loops = self.loops.lock();
+        for node in &effects.brokers {
+            if let Some(wake) = loops.get(node) {
+                wake.notify_one();
+            }
+        }
+        for node in new_brokers {
+            let wake = Arc::new(Notify::new());
+            loops.insert(node, wake.clone());
+            self.spawn(fetch::run(self.clone(), node, wake));
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The time, by the clock that tests can pause.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Waits for a wake-up, but no longer than until then.
+pub(crate) async fn wait(wake: &Notify, until: Option<Instant>) {
+    match until {
+        None => wake.notified().await,
+        Some(until) => {
+            // Both outcomes mean: look again.
+            let _ = tokio::time::timeout_at(until.into(), wake.notified()).await;
+        }
+    }
+}
+
+fn leader_of(metadata: &ottla_net::Metadata, name: &TopicPartition) -> Option<Leader> {
+    let topic = metadata.topic(&name.topic)?;
+    let partition = topic.partition(name.partition)?;
+    Some(Leader {
+        node: partition.leader?,
+        epoch: partition.leader_epoch,
+        topic_id: topic.id,
+    })
+}

@@ -1,0 +1,317 @@
+//! Questions to the cluster about offsets: ListOffsets and OffsetForLeaderEpoch to the leaders,
+//! OffsetFetch to the coordinator. What positions and the application's questions have in common.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ottla_net::{CoordinatorKind, Lane, To};
+use ottla_wire::{
+    ErrorCode,
+    messages::{
+        list_offsets::{
+            ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
+            ListOffsetsTopic,
+        },
+        offset_fetch::{
+            OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
+            OffsetFetchRequestTopics,
+        },
+    },
+};
+
+use super::{Shared, fetch, now};
+use crate::{CommittedOffset, Error, Str, TopicPartition};
+
+/// ListOffsets for the first offset of the log.
+pub(crate) const EARLIEST: i64 = -2;
+/// ListOffsets for the end of the log, or for the last stable offset.
+pub(crate) const LATEST: i64 = -1;
+
+/// What one leader says of its partitions: offset, timestamp and epoch, or an error.
+pub(crate) type Listed = HashMap<TopicPartition, Result<ListOffsetsPartitionResponse, ErrorCode>>;
+
+/// Asks one leader once: the offset for a timestamp, or one of the special values, by partition, with
+/// the leader epoch that is believed in.
+pub(crate) async fn list_once(
+    shared: &Shared,
+    node: i32,
+    wanted: &[(TopicPartition, i32, i64)],
+    deadline: Instant,
+) -> Result<Listed, ottla_net::Error> {
+    let mut topics: BTreeMap<&Str, Vec<ListOffsetsPartition>> = BTreeMap::new();
+    for (name, leader_epoch, timestamp) in wanted {
+        topics
+            .entry(&name.topic)
+            .or_default()
+            .push(ListOffsetsPartition {
+                partition_index: name.partition,
+                current_leader_epoch: *leader_epoch,
+                timestamp: *timestamp,
+                ..Default::default()
+            });
+    }
+    let patience = deadline.saturating_duration_since(now());
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        isolation_level: fetch::isolation(shared.config.isolation_level),
+        topics: topics
+            .into_iter()
+            .map(|(name, partitions)| ListOffsetsTopic {
+                name: name.clone(),
+                partitions,
+                ..Default::default()
+            })
+            .collect(),
+        timeout_ms: i32::try_from(patience.as_millis()).unwrap_or(i32::MAX),
+        ..Default::default()
+    };
+    let connection = shared
+        .cluster
+        .connection(node, Lane::Control, deadline.into())
+        .await?;
+    let version = connection.version::<ListOffsetsRequest>(i16::MAX)?;
+    let patience = connection.request_deadline().min(deadline.into());
+    let response = connection.submit(&request, version, patience)?.await?;
+    let mut listed = HashMap::new();
+    for topic in response.topics {
+        for partition in topic.partitions {
+            let name = TopicPartition::new(topic.name.clone(), partition.partition_index);
+            let result = partition.error_code.ok().map(|()| partition);
+            listed.insert(name, result);
+        }
+    }
+    Ok(listed)
+}
+
+/// Asks the leaders of partitions until all have answered or the deadline passes. `wanted` gives a timestamp
+/// or a special value for each.
+pub(crate) async fn list(
+    shared: &Arc<Shared>,
+    wanted: Vec<(TopicPartition, i64)>,
+    timeout: Duration,
+) -> Result<HashMap<TopicPartition, ListOffsetsPartitionResponse>, Error> {
+    let deadline = now() + timeout;
+    let policy = shared.cluster.config().retry_policy();
+    let mut found = HashMap::new();
+    let mut left = wanted;
+    let mut last: Option<String> = None;
+    for failures in 1.. {
+        let mut nodes: BTreeMap<i32, Vec<(TopicPartition, i32, i64)>> = BTreeMap::new();
+        let mut leaderless = Vec::new();
+        for (name, timestamp) in left {
+            let topic = shared.cluster.topic(&name.topic, deadline.into()).await?;
+            let Some(partition) = topic.partition(name.partition) else {
+                return Err(ottla_net::Error::Topic {
+                    topic: name.to_string(),
+                    code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                }
+                .into());
+            };
+            match partition.leader {
+                Some(node) => {
+                    let epoch = partition.leader_epoch;
+                    nodes
+                        .entry(node)
+                        .or_default()
+                        .push((name, epoch, timestamp));
+                }
+                None => {
+                    last = Some(format!("{name} has no leader"));
+                    leaderless.push((name, timestamp));
+                }
+            }
+        }
+        left = leaderless;
+        let mut asking = tokio::task::JoinSet::new();
+        for (node, wanted) in nodes {
+            let shared = shared.clone();
+            asking.spawn(async move {
+                let listed = list_once(&shared, node, &wanted, deadline).await;
+                (wanted, listed)
+            });
+        }
+        while let Some(Ok((wanted, listed))) = asking.join_next().await {
+            let mut listed = match listed {
+                Ok(listed) => listed,
+                Err(error) if error.is_retriable() => {
+                    last = Some(error.to_string());
+                    left.extend(
+                        wanted
+                            .into_iter()
+                            .map(|(name, _, timestamp)| (name, timestamp)),
+                    );
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for (name, _, timestamp) in wanted {
+                match listed.remove(&name) {
+                    Some(Ok(answer)) => {
+                        found.insert(name, answer);
+                    }
+                    Some(Err(code)) if !code.is_retriable() && !code.refreshes_metadata() => {
+                        return Err(ottla_net::Error::Topic {
+                            topic: name.to_string(),
+                            code,
+                        }
+                        .into());
+                    }
+                    outcome => {
+                        last = outcome
+                            .and_then(Result::err)
+                            .map(|code| code.to_string())
+                            .or(last);
+                        left.push((name, timestamp));
+                    }
+                }
+            }
+        }
+        if left.is_empty() {
+            break;
+        }
+        shared.cluster.refresh_soon();
+        let next = now() + policy.random_delay(failures);
+        if next >= deadline {
+            return Err(Error::Timeout {
+                what: "asking for offsets",
+                waited: timeout,
+                last: last.unwrap_or_else(|| "no answer".into()),
+            });
+        }
+        tokio::time::sleep_until(next.into()).await;
+    }
+    Ok(found)
+}
+
+/// The offsets a group has committed; `None` where it has none. Waits out a coordinator that moves or
+/// loads, and transactions that are about to commit offsets.
+pub(crate) async fn committed(
+    shared: &Shared,
+    group: &str,
+    partitions: &[TopicPartition],
+    deadline: Instant,
+) -> Result<HashMap<TopicPartition, Result<Option<CommittedOffset>, ErrorCode>>, ottla_net::Error> {
+    let mut topics: BTreeMap<&Str, Vec<i32>> = BTreeMap::new();
+    for name in partitions {
+        topics.entry(&name.topic).or_default().push(name.partition);
+    }
+    let request = |version: i16| {
+        let group_id: Str = group.to_owned().into();
+        if version >= 8 {
+            let topics = topics
+                .iter()
+                .map(|(name, partitions)| OffsetFetchRequestTopics {
+                    name: (*name).clone(),
+                    partition_indexes: partitions.clone(),
+                    ..Default::default()
+                });
+            OffsetFetchRequest {
+                groups: vec![OffsetFetchRequestGroup {
+                    group_id,
+                    topics: Some(topics.collect()),
+                    ..Default::default()
+                }],
+                require_stable: true,
+                ..Default::default()
+            }
+        } else {
+            let topics = topics
+                .iter()
+                .map(|(name, partitions)| OffsetFetchRequestTopic {
+                    name: (*name).clone(),
+                    partition_indexes: partitions.clone(),
+                    ..Default::default()
+                });
+            OffsetFetchRequest {
+                group_id,
+                topics: Some(topics.collect()),
+                require_stable: version >= 7,
+                ..Default::default()
+            }
+        }
+    };
+    let response = shared
+        .cluster
+        .call_checked(
+            To::Coordinator(CoordinatorKind::Group, group),
+            Lane::Coordination,
+            LAST_BY_NAME,
+            request,
+            |response| {
+                let whole = response
+                    .groups
+                    .first()
+                    .map_or(response.error_code, |g| g.error_code);
+                if whole.is_err() {
+                    return whole;
+                }
+                let new = response.groups.iter().flat_map(|g| &g.topics);
+                let new = new.flat_map(|t| &t.partitions).map(|p| p.error_code);
+                let old = response
+                    .topics
+                    .iter()
+                    .flat_map(|t| &t.partitions)
+                    .map(|p| p.error_code);
+                new.chain(old)
+                    .find(|code| code.is_retriable())
+                    .unwrap_or(ErrorCode::NONE)
+            },
+            deadline.into(),
+        )
+        .await?;
+    let mut found = HashMap::new();
+    let mut note =
+        |topic: &Str, partition, offset, epoch: i32, metadata: Option<Str>, code: ErrorCode| {
+            let committed = code.ok().map(|()| {
+                (offset >= 0).then(|| CommittedOffset {
+                    offset,
+                    leader_epoch: (epoch >= 0).then_some(epoch),
+                    metadata: metadata.unwrap_or_default(),
+                })
+            });
+            found.insert(TopicPartition::new(topic.clone(), partition), committed);
+        };
+    let whole = response
+        .groups
+        .first()
+        .map_or(response.error_code, |group| group.error_code);
+    if whole.is_err() {
+        return Ok(partitions
+            .iter()
+            .map(|name| (name.clone(), Err(whole)))
+            .collect());
+    }
+    for topic in response.topics {
+        for p in topic.partitions {
+            let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);
+            note(
+                &topic.name,
+                p.partition_index,
+                offset,
+                epoch,
+                p.metadata,
+                p.error_code,
+            );
+        }
+    }
+    for topic in response.groups.into_iter().flat_map(|group| group.topics) {
+        for p in topic.partitions {
+            let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);
+            note(
+                &topic.name,
+                p.partition_index,
+                offset,
+                epoch,
+                p.metadata,
+                p.error_code,
+            );
+        }
+    }
+    Ok(found)
+}
+
+/// Version 10 names topics by id only.
+const LAST_BY_NAME: i16 = 9;

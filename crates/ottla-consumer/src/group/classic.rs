@@ -1,0 +1,537 @@
+//! Membership in a classic group: join, sync, heartbeat, leave (KIP-62, 345, 394), eager rebalance.
+//!
+//! A plain state machine. The driver calls [`Classic::poll`] and does what the [`Step`] says; answers
+//! come back through the `handle_*` calls, under the attempt number of their request, so that an
+//! answer to an earlier life is dropped.
+//!
+//! A rebalance first takes back what the application has: partitions are given up
+//! ([`Step::Revoke`]) only when the driver says that the application is done with their records, and
+//! until then heartbeats go on. An application that does not come back within `max.poll.interval.ms`
+//! costs this member its place; it is asked for again when the application returns.
+
+use std::time::{Duration, Instant};
+
+use ottla_net::Backoff;
+use ottla_wire::{Bytes, ErrorCode};
+
+use super::protocol::{Assignment, Subscription};
+use crate::{Str, TopicPartition, assignor::Member};
+
+#[derive(Debug, Clone)]
+pub(crate) struct ClassicConfig {
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) max_poll_interval: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) seed: u64,
+}
+
+/// What the driver is to do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Send a JoinGroup.
+    Join {
+        attempt: u64,
+        member_id: Str,
+        reason: &'static str,
+    },
+    /// Compute who gets what, as the group's leader; then [`Classic::handle_led`].
+    Lead {
+        attempt: u64,
+        assignor: Str,
+        members: Vec<Member>,
+    },
+    /// Send a SyncGroup.
+    Sync {
+        attempt: u64,
+        generation: i32,
+        member_id: Str,
+        assignor: Str,
+        assignments: Vec<(Str, Bytes)>,
+    },
+    /// Send a Heartbeat.
+    Heartbeat {
+        attempt: u64,
+        generation: i32,
+        member_id: Str,
+    },
+    /// Send a LeaveGroup; nothing waits for the answer.
+    Leave {
+        member_id: Str,
+        reason: &'static str,
+    },
+    /// Start reading these, and only these.
+    Adopt(Vec<TopicPartition>),
+    /// Stop reading what was adopted, as soon as the application is done with what it was handed;
+    /// commit; then [`Classic::handle_revoked`].
+    Revoke,
+    /// Stop reading what was adopted at once: it belongs to others by now.
+    Lose,
+    /// Look the coordinator up anew.
+    Rediscover,
+    /// The application has to know; nothing happens until it subscribes anew.
+    Fail(ErrorCode),
+    /// Nothing until something happens, or until then.
+    Wait(Option<Instant>),
+}
+
+/// A JoinGroup's answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Joined {
+    pub(crate) error: ErrorCode,
+    pub(crate) generation: i32,
+    pub(crate) member_id: Str,
+    pub(crate) leader: Str,
+    pub(crate) assignor: Str,
+    /// Member id, instance id and subscription of everyone; only the leader hears of them.
+    pub(crate) members: Vec<(Str, Option<Str>, Bytes)>,
+    /// The broker wants no assignment computed (KIP-814: a static leader came back).
+    pub(crate) skip_assignment: bool,
+}
+
+/// Who this member is in its group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) member_id: Str,
+    /// -1: none.
+    pub(crate) generation: i32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Classic {
+    config: ClassicConfig,
+    state: State,
+    member_id: Str,
+    generation: i32,
+    /// Names the latest join, sync or lead; older answers are dropped.
+    attempt: u64,
+    failures: u32,
+    random: fastrand::Rng,
+    next_heartbeat: Option<Instant>,
+    heartbeat_out: bool,
+    /// When the application last came for records, or ended waiting for them.
+    last_poll: Option<Instant>,
+    /// Whether it waits for records right now.
+    waiting: bool,
+    /// Whether partitions were adopted and not given up.
+    owns: bool,
+    /// Steps that precede what the state asks for.
+    due: Vec<Step>,
+    /// Whether the subscription changed since the group was told.
+    resubscribed: bool,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// No subscription.
+    Absent,
+    /// Joins at that time.
+    Pausing(Instant),
+    Joining,
+    Leading,
+    Syncing,
+    Stable,
+    /// Waits for the driver to give up partitions, then joins again.
+    Revoking,
+    /// Lost its place because the application stayed away; joins when it comes back.
+    Evicted,
+    Failed,
+}
+
+impl Classic {
+    pub(crate) fn new(config: ClassicConfig) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(config.seed),
+            config,
+            state: State::Absent,
+            member_id: Str::new(),
+            generation: -1,
+            attempt: 0,
+            failures: 0,
+            next_heartbeat: None,
+            heartbeat_out: false,
+            last_poll: None,
+            waiting: false,
+            owns: false,
+            due: Vec::new(),
+            resubscribed: false,
+            reason: "",
+        }
+    }
+
+    /// What to do now. Call it again after each step, until it says to wait.
+    pub(crate) fn poll(&mut self, now: Instant) -> Step {
+        self.check_application(now);
+        if !self.due.is_empty() {
+            return self.due.remove(0);
+        }
+        match self.state {
+            State::Pausing(at) if at <= now => {
+                self.state = State::Joining;
+                self.resubscribed = false;
+                self.attempt += 1;
+                let (member_id, reason) = (self.member_id.clone(), self.reason);
+                Step::Join {
+                    attempt: self.attempt,
+                    member_id,
+                    reason,
+                }
+            }
+            State::Stable | State::Revoking
+                if !self.heartbeat_out && self.next_heartbeat.is_some_and(|at| at <= now) =>
+            {
+                self.heartbeat_out = true;
+                self.next_heartbeat = Some(now + self.config.heartbeat_interval);
+                Step::Heartbeat {
+                    attempt: self.attempt,
+                    generation: self.generation,
+                    member_id: self.member_id.clone(),
+                }
+            }
+            _ => Step::Wait(self.next_timeout()),
+        }
+    }
+
+    /// There is a subscription, perhaps another than before.
+    pub(crate) fn subscribe(&mut self, now: Instant) {
+        match self.state {
+            State::Absent | State::Failed => {
+                self.failures = 0;
+                self.last_poll = Some(now);
+                self.state = State::Pausing(now);
+            }
+            // What is under way tells the group the old subscription; another join next to it would make this
+            // two members.
+            State::Joining | State::Leading | State::Syncing => self.resubscribed = true,
+            State::Stable => self.revoke("subscription changed"),
+            // They join with the new one.
+            State::Pausing(_) | State::Revoking | State::Evicted => {}
+        }
+    }
+
+    /// The partitions of a subscribed topic changed: the leader must distribute them anew.
+    pub(crate) fn topics_changed(&mut self) {
+        if self.state == State::Stable {
+            self.revoke("topics changed");
+        }
+    }
+
+    /// The group is left, and not joined again until there is a subscription. `leave`: say so to the
+    /// coordinator; a static member that will be back does not.
+    pub(crate) fn leave(&mut self, leave: bool, reason: &'static str) {
+        self.due.clear();
+        if self.owns {
+            self.owns = false;
+            self.due.push(Step::Lose);
+        }
+        if leave {
+            self.say_goodbye(reason);
+        }
+        self.forget_membership();
+        self.state = State::Absent;
+    }
+
+    /// The application came for records (`waiting`), or stopped waiting for them.
+    pub(crate) fn application_polls(&mut self, waiting: bool, now: Instant) {
+        self.waiting = waiting;
+        self.last_poll = Some(now);
+        if self.state == State::Evicted {
+            self.state = State::Pausing(now);
+        }
+    }
+
+    /// What was adopted is given up.
+    pub(crate) fn handle_revoked(&mut self, now: Instant) {
+        self.owns = false;
+        if self.state == State::Revoking {
+            self.rejoin(now, self.reason);
+        }
+    }
+
+    pub(crate) fn handle_joined(&mut self, attempt: u64, joined: Joined, now: Instant) {
+        if attempt != self.attempt || self.state != State::Joining {
+            if self.state == State::Absent && joined.error.is_ok() {
+                // The group was left before it was known under which name.
+                self.due.push(Step::Leave {
+                    member_id: joined.member_id,
+                    reason: "unsubscribed",
+                });
+            }
+            return;
+        }
+        match joined.error {
+            ErrorCode::NONE => {}
+            ErrorCode::MEMBER_ID_REQUIRED => {
+                // KIP-394: the coordinator remembers only members that come back with their id.
+                self.member_id = joined.member_id;
+                self.state = State::Pausing(now);
+                return;
+            }
+            error => return self.handle_error(error, now),
+        }
+        self.failures = 0;
+        self.member_id = joined.member_id;
+        self.generation = joined.generation;
+        self.next_heartbeat = Some(now + self.config.heartbeat_interval);
+        let leads = joined.leader == self.member_id;
+        if leads && !joined.skip_assignment {
+            self.state = State::Leading;
+            let members = joined
+                .members
+                .into_iter()
+                .map(|(id, instance_id, metadata)| {
+                    // A member whose subscription cannot be read gets nothing, and hurts only itself.
+                    let s = Subscription::decode(metadata).unwrap_or_default();
+                    Member {
+                        id,
+                        instance_id,
+                        topics: s.topics,
+                        owned: s.owned,
+                        generation: s.generation,
+                        rack: s.rack,
+                        user_data: s.user_data,
+                    }
+                });
+            let members = members.collect();
+            self.due.push(Step::Lead {
+                attempt,
+                assignor: joined.assignor,
+                members,
+            });
+        } else {
+            self.sync(joined.assignor, Vec::new());
+        }
+    }
+
+    /// The assignment, computed as the group's leader.
+    pub(crate) fn handle_led(
+        &mut self,
+        attempt: u64,
+        assignor: Str,
+        assignments: Vec<(Str, Vec<TopicPartition>)>,
+    ) {
+        if attempt != self.attempt || self.state != State::Leading {
+            return;
+        }
+        let assignments = assignments
+            .into_iter()
+            .map(|(member, partitions)| {
+                (
+                    member,
+                    Assignment {
+                        partitions,
+                        user_data: None,
+                    }
+                    .encode(),
+                )
+            })
+            .collect();
+        self.sync(assignor, assignments);
+    }
+
+    pub(crate) fn handle_synced(
+        &mut self,
+        attempt: u64,
+        result: Result<Bytes, ErrorCode>,
+        now: Instant,
+    ) {
+        if attempt != self.attempt || self.state != State::Syncing {
+            return;
+        }
+        let assignment = match result.map(Assignment::decode) {
+            Ok(Ok(assignment)) => assignment,
+            Ok(Err(_)) => {
+                tracing::error!("the group's leader sent an assignment that cannot be read");
+                return self.pause(now, "unreadable assignment");
+            }
+            Err(error) => return self.handle_error(error, now),
+        };
+        self.failures = 0;
+        if self.resubscribed {
+            return self.rejoin(now, "subscription changed");
+        }
+        self.state = State::Stable;
+        self.owns = true;
+        self.heartbeat_out = false;
+        self.next_heartbeat = Some(now + self.config.heartbeat_interval);
+        self.due.push(Step::Adopt(assignment.partitions));
+    }
+
+    pub(crate) fn handle_heartbeat(&mut self, attempt: u64, error: ErrorCode, now: Instant) {
+        if attempt != self.attempt || !matches!(self.state, State::Stable | State::Revoking) {
+            return;
+        }
+        self.heartbeat_out = false;
+        match error {
+            ErrorCode::NONE => self.failures = 0,
+            ErrorCode::REBALANCE_IN_PROGRESS => {
+                if self.state == State::Stable {
+                    self.revoke("group rebalances");
+                }
+            }
+            error => self.handle_error(error, now),
+        }
+    }
+
+    /// A request of this member could not be answered at all; the same may work later.
+    pub(crate) fn handle_unanswered(&mut self, attempt: u64, now: Instant) {
+        if attempt == self.attempt {
+            self.handle_error(ErrorCode::COORDINATOR_NOT_AVAILABLE, now);
+        }
+    }
+
+    /// The cluster will not say who coordinates this group.
+    pub(crate) fn handle_refused(&mut self, attempt: u64, error: ErrorCode, now: Instant) {
+        if attempt == self.attempt {
+            self.handle_error(error, now);
+        }
+    }
+
+    /// A commit, which speaks for this member too, met this error.
+    pub(crate) fn handle_commit_error(&mut self, error: ErrorCode, generation: i32, now: Instant) {
+        if generation != self.generation || !matches!(self.state, State::Stable | State::Revoking) {
+            return;
+        }
+        match error {
+            ErrorCode::UNKNOWN_MEMBER_ID
+            | ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::FENCED_INSTANCE_ID => self.handle_error(error, now),
+            ErrorCode::REBALANCE_IN_PROGRESS if self.state == State::Stable => {
+                self.revoke("group rebalances");
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        Identity {
+            member_id: self.member_id.clone(),
+            generation: self.generation,
+        }
+    }
+
+    fn handle_error(&mut self, error: ErrorCode, now: Instant) {
+        match error {
+            ErrorCode::COORDINATOR_NOT_AVAILABLE | ErrorCode::NOT_COORDINATOR => {
+                self.due.push(Step::Rediscover);
+                self.pause(now, "coordinator moved");
+            }
+            ErrorCode::REBALANCE_IN_PROGRESS => self.pause(now, "group rebalances"),
+            ErrorCode::UNKNOWN_MEMBER_ID => {
+                self.lose();
+                self.forget_membership();
+                self.pause(now, "unknown to the coordinator");
+            }
+            ErrorCode::ILLEGAL_GENERATION => {
+                self.lose();
+                self.generation = -1;
+                self.pause(now, "generation is over");
+            }
+            error if error.is_retriable() => self.pause(now, "tries again"),
+            error => {
+                self.lose();
+                self.forget_membership();
+                self.state = State::Failed;
+                self.due.push(Step::Fail(error));
+            }
+        }
+    }
+
+    /// Tries again after a pause: the heartbeat of a member that still has its place, else the join.
+    fn pause(&mut self, now: Instant, reason: &'static str) {
+        self.failures += 1;
+        let at = now + self.config.backoff.delay(self.failures, self.random.f64());
+        if self.owns && matches!(self.state, State::Stable | State::Revoking) {
+            self.next_heartbeat = Some(at);
+            return;
+        }
+        self.reason = reason;
+        self.attempt += 1;
+        self.state = State::Pausing(at);
+    }
+
+    fn revoke(&mut self, reason: &'static str) {
+        self.reason = reason;
+        self.state = State::Revoking;
+        self.due.push(Step::Revoke);
+    }
+
+    fn lose(&mut self) {
+        self.due.retain(|step| *step != Step::Revoke);
+        if std::mem::take(&mut self.owns) {
+            self.due.push(Step::Lose);
+        }
+    }
+
+    fn rejoin(&mut self, now: Instant, reason: &'static str) {
+        self.reason = reason;
+        self.attempt += 1;
+        self.heartbeat_out = false;
+        self.due
+            .retain(|step| !matches!(step, Step::Lead { .. } | Step::Sync { .. }));
+        self.state = State::Pausing(now);
+    }
+
+    fn sync(&mut self, assignor: Str, assignments: Vec<(Str, Bytes)>) {
+        self.state = State::Syncing;
+        self.due.push(Step::Sync {
+            attempt: self.attempt,
+            generation: self.generation,
+            member_id: self.member_id.clone(),
+            assignor,
+            assignments,
+        });
+    }
+
+    fn say_goodbye(&mut self, reason: &'static str) {
+        if !self.member_id.is_empty() {
+            self.due.push(Step::Leave {
+                member_id: self.member_id.clone(),
+                reason,
+            });
+        }
+    }
+
+    fn forget_membership(&mut self) {
+        self.member_id = Str::new();
+        self.generation = -1;
+        self.attempt += 1;
+        self.heartbeat_out = false;
+        self.next_heartbeat = None;
+    }
+
+    fn check_application(&mut self, now: Instant) {
+        if self.poll_deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        tracing::warn!(
+            "the application did not ask for records for max.poll.interval.ms = {} ms: leaving the \
+             group until it does; raise the setting, or lower max.poll.records",
+            self.config.max_poll_interval.as_millis()
+        );
+        self.lose();
+        self.say_goodbye("max.poll.interval.ms exceeded");
+        self.forget_membership();
+        self.state = State::Evicted;
+    }
+
+    fn poll_deadline(&self) -> Option<Instant> {
+        let member = matches!(self.state, State::Stable | State::Revoking);
+        let last = self.last_poll.filter(|_| member && !self.waiting)?;
+        Some(last + self.config.max_poll_interval)
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let heartbeat = self.next_heartbeat.filter(|_| {
+            !self.heartbeat_out && matches!(self.state, State::Stable | State::Revoking)
+        });
+        let join = match self.state {
+            State::Pausing(at) => Some(at),
+            _ => None,
+        };
+        [heartbeat, join, self.poll_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

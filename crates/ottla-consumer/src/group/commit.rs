@@ -1,0 +1,491 @@
+//! Commits in order: one request at a time, so that an older commit can never land after a newer one,
+//! however often it is retried. Commits that queue up behind one that is out become one request, in
+//! which the later offset of a partition counts.
+//!
+//! A plain state machine: [`Committer::poll`] says what to send, the answers settle the tickets of
+//! those who wait.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use ottla_net::Backoff;
+use ottla_wire::ErrorCode;
+
+use super::classic::Identity;
+use crate::{CommittedOffset, TopicPartition};
+
+pub(crate) type Offsets = BTreeMap<TopicPartition, CommittedOffset>;
+
+/// Names a commit to the one who asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+/// How a commit ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Committed,
+    /// The coordinator refused this partition (or, if none, the whole).
+    Refused {
+        partition: Option<TopicPartition>,
+        error: ErrorCode,
+    },
+    /// Its deadline passed. `sent`: it may have been stored all the same.
+    Expired {
+        sent: bool,
+        last: ErrorCode,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CommitStep {
+    /// Send an OffsetCommit on behalf of this member.
+    Send {
+        identity: Identity,
+        offsets: Offsets,
+    },
+    Wait(Option<Instant>),
+}
+
+/// What an answer says about the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CommitAnswer {
+    Partitions(Vec<(TopicPartition, ErrorCode)>),
+    /// Nobody answered. `sent`: someone may have read it.
+    None {
+        sent: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Committer {
+    queue: VecDeque<Job>,
+    out: bool,
+    /// Whether the first job was sent without an answer.
+    unsure: bool,
+    last: ErrorCode,
+    failures: u32,
+    retry_at: Option<Instant>,
+    tickets: u64,
+    settled: Vec<(Ticket, Outcome)>,
+    backoff: Backoff,
+    random: fastrand::Rng,
+}
+
+#[derive(Debug)]
+struct Job {
+    identity: Identity,
+    offsets: Offsets,
+    tickets: Vec<(Ticket, Instant)>,
+}
+
+impl Committer {
+    pub(crate) fn new(backoff: Backoff, seed: u64) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            out: false,
+            unsure: false,
+            last: ErrorCode::NONE,
+            failures: 0,
+            retry_at: None,
+            tickets: 0,
+            settled: Vec::new(),
+            backoff,
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Queues a commit. It is tried until `deadline`.
+    pub(crate) fn commit(
+        &mut self,
+        identity: Identity,
+        offsets: Offsets,
+        deadline: Instant,
+    ) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        if offsets.is_empty() {
+            self.settled.push((ticket, Outcome::Committed));
+            return ticket;
+        }
+        // The first job may be out already; what it says is settled.
+        let first_fixed = usize::from(self.out);
+        let queued = self.queue.len() > first_fixed;
+        match self
+            .queue
+            .back_mut()
+            .filter(|last| queued && last.identity == identity)
+        {
+            Some(last) => {
+                last.offsets.extend(offsets);
+                last.tickets.push((ticket, deadline));
+            }
+            None => {
+                self.queue.push_back(Job {
+                    identity,
+                    offsets,
+                    tickets: vec![(ticket, deadline)],
+                });
+            }
+        }
+        ticket
+    }
+
+    /// What to do now.
+    pub(crate) fn poll(&mut self, now: Instant) -> CommitStep {
+        self.expire(now);
+        let deadline = self
+            .queue
+            .iter()
+            .flat_map(|job| &job.tickets)
+            .map(|(_, deadline)| *deadline)
+            .min();
+        let Some(job) = self.queue.front().filter(|_| !self.out) else {
+            return CommitStep::Wait(deadline);
+        };
+        if let Some(at) = self.retry_at.filter(|&at| now < at) {
+            return CommitStep::Wait(deadline.map(|deadline| deadline.min(at)));
+        }
+        self.out = true;
+        CommitStep::Send {
+            identity: job.identity.clone(),
+            offsets: job.offsets.clone(),
+        }
+    }
+
+    /// The answer to the request that is out. Returns the error that concerns the membership, if any.
+    pub(crate) fn handle_answer(
+        &mut self,
+        answer: CommitAnswer,
+        now: Instant,
+    ) -> Option<ErrorCode> {
+        self.out = false;
+        let partitions = match answer {
+            CommitAnswer::Partitions(partitions) => partitions,
+            CommitAnswer::None { sent } => {
+                self.unsure |= sent;
+                self.last = ErrorCode::COORDINATOR_NOT_AVAILABLE;
+                self.retry_later(now);
+                return None;
+            }
+        };
+        let failed = partitions
+            .iter()
+            .find(|(_, error)| error.is_err() && !may_retry(*error));
+        if let Some((partition, error)) = failed.cloned() {
+            let whole = concerns_member(error);
+            let partition = if whole { None } else { Some(partition) };
+            self.settle(|| Outcome::Refused {
+                partition: partition.clone(),
+                error,
+            });
+            return whole.then_some(error);
+        }
+        let job = self.queue.front_mut()?;
+        let mut retry = None;
+        for (partition, error) in &partitions {
+            if error.is_err() {
+                retry = Some(*error);
+            } else {
+                job.offsets.remove(partition);
+            }
+        }
+        match retry {
+            Some(error) => {
+                self.last = error;
+                self.retry_later(now);
+                error.rediscovers_coordinator().then_some(error)
+            }
+            // A partition the answer leaves out was asked for and not refused: Java takes that as done.
+            None => {
+                self.settle(|| Outcome::Committed);
+                None
+            }
+        }
+    }
+
+    /// Commits that ended since the last call.
+    pub(crate) fn take_settled(&mut self) -> Vec<(Ticket, Outcome)> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Whether anything waits or is out.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.out
+    }
+
+    fn settle(&mut self, outcome: impl Fn() -> Outcome) {
+        if let Some(job) = self.queue.pop_front() {
+            self.settled.extend(
+                job.tickets
+                    .into_iter()
+                    .map(|(ticket, _)| (ticket, outcome())),
+            );
+        }
+        self.unsure = false;
+        self.last = ErrorCode::NONE;
+        self.failures = 0;
+        self.retry_at = None;
+    }
+
+    fn retry_later(&mut self, now: Instant) {
+        self.failures += 1;
+        let pause = self.backoff.delay(self.failures, self.random.f64());
+        self.retry_at = Some(now + pause);
+    }
+
+    /// Drops tickets whose deadline passed, and jobs nobody waits for that are not out.
+    fn expire(&mut self, now: Instant) {
+        for (index, job) in self.queue.iter_mut().enumerate() {
+            let sent = index == 0 && (self.out || self.unsure);
+            let last = if index == 0 {
+                self.last
+            } else {
+                ErrorCode::NONE
+            };
+            job.tickets.retain(|&(ticket, deadline)| {
+                let alive = now < deadline;
+                if !alive {
+                    self.settled.push((ticket, Outcome::Expired { sent, last }));
+                }
+                alive
+            });
+        }
+        while self.queue.front().is_some_and(|job| job.tickets.is_empty()) && !self.out {
+            self.settle(|| Outcome::Committed);
+        }
+        let fixed = usize::from(self.out);
+        let mut index = 0;
+        self.queue.retain(|job| {
+            index += 1;
+            index <= fixed || !job.tickets.is_empty()
+        });
+    }
+}
+
+/// Whether the same request may be accepted later, by this coordinator or another.
+fn may_retry(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+            | ErrorCode::COORDINATOR_NOT_AVAILABLE
+            | ErrorCode::NOT_COORDINATOR
+            | ErrorCode::REQUEST_TIMED_OUT
+            | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    )
+}
+
+/// Whether the error says that this member has no say any more.
+fn concerns_member(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::UNKNOWN_MEMBER_ID
+            | ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::FENCED_INSTANCE_ID
+            | ErrorCode::REBALANCE_IN_PROGRESS
+            | ErrorCode::GROUP_AUTHORIZATION_FAILED
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn committer() -> Committer {
+        Committer::new(
+            Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
+            1,
+        )
+    }
+
+    fn me(generation: i32) -> Identity {
+        Identity {
+            member_id: "m".into(),
+            generation,
+        }
+    }
+
+    fn offsets(pairs: &[(i32, i64)]) -> Offsets {
+        pairs
+            .iter()
+            .map(|&(p, o)| (TopicPartition::new("t", p), o.into()))
+            .collect()
+    }
+
+    fn all(offsets: &Offsets, error: ErrorCode) -> CommitAnswer {
+        CommitAnswer::Partitions(offsets.keys().map(|p| (p.clone(), error)).collect())
+    }
+
+    fn sent(committer: &mut Committer, now: Instant) -> Offsets {
+        match committer.poll(now) {
+            CommitStep::Send { offsets, .. } => offsets,
+            CommitStep::Wait(until) => panic!("waits until {until:?}"),
+        }
+    }
+
+    #[test]
+    fn what_queues_behind_a_request_becomes_one_and_the_latest_counts() {
+        let (mut c, now) = (committer(), Instant::now());
+        let later = now + Duration::from_secs(60);
+        let first = c.commit(me(1), offsets(&[(0, 1)]), later);
+        let out = sent(&mut c, now);
+        let second = c.commit(me(1), offsets(&[(0, 5), (1, 5)]), later);
+        let third = c.commit(me(1), offsets(&[(0, 7)]), later);
+        assert!(matches!(c.poll(now), CommitStep::Wait(_)), "one at a time");
+        c.handle_answer(all(&out, ErrorCode::NONE), now);
+        assert_eq!(c.take_settled(), [(first, Outcome::Committed)]);
+        let out = sent(&mut c, now);
+        assert_eq!(out, offsets(&[(0, 7), (1, 5)]));
+        c.handle_answer(all(&out, ErrorCode::NONE), now);
+        assert_eq!(
+            c.take_settled(),
+            [(second, Outcome::Committed), (third, Outcome::Committed)]
+        );
+    }
+
+    #[test]
+    fn a_moving_coordinator_costs_time_only() {
+        let (mut c, mut now) = (committer(), Instant::now());
+        let ticket = c.commit(me(1), offsets(&[(0, 1)]), now + Duration::from_secs(60));
+        for error in [
+            ErrorCode::NOT_COORDINATOR,
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+        ] {
+            let out = sent(&mut c, now);
+            c.handle_answer(all(&out, error), now);
+            assert!(
+                matches!(c.poll(now), CommitStep::Wait(Some(_))),
+                "{error:?}: a pause first"
+            );
+            now += Duration::from_secs(1);
+        }
+        let out = sent(&mut c, now);
+        c.handle_answer(all(&out, ErrorCode::NONE), now);
+        assert_eq!(c.take_settled(), [(ticket, Outcome::Committed)]);
+    }
+
+    #[test]
+    fn a_lost_answer_is_asked_for_again_and_never_called_a_failure() {
+        let (mut c, now) = (committer(), Instant::now());
+        let ticket = c.commit(me(1), offsets(&[(0, 1)]), now + Duration::from_secs(5));
+        sent(&mut c, now);
+        c.handle_answer(CommitAnswer::None { sent: true }, now);
+        let end = now + Duration::from_secs(5);
+        assert_eq!(c.poll(end), CommitStep::Wait(None));
+        let last = ErrorCode::COORDINATOR_NOT_AVAILABLE;
+        assert_eq!(
+            c.take_settled(),
+            [(ticket, Outcome::Expired { sent: true, last })]
+        );
+    }
+
+    #[test]
+    fn a_commit_keeps_the_generation_it_was_made_in() {
+        let (mut c, now) = (committer(), Instant::now());
+        let later = now + Duration::from_secs(60);
+        c.commit(me(1), offsets(&[(0, 1)]), later);
+        sent(&mut c, now);
+        c.commit(me(1), offsets(&[(0, 2)]), later);
+        c.commit(me(2), offsets(&[(0, 3)]), later);
+        c.handle_answer(all(&offsets(&[(0, 1)]), ErrorCode::NONE), now);
+        assert_eq!(
+            c.poll(now),
+            CommitStep::Send {
+                identity: me(1),
+                offsets: offsets(&[(0, 2)])
+            }
+        );
+        let told = c.handle_answer(all(&offsets(&[(0, 2)]), ErrorCode::ILLEGAL_GENERATION), now);
+        assert_eq!(told, Some(ErrorCode::ILLEGAL_GENERATION));
+        assert_eq!(
+            c.poll(now),
+            CommitStep::Send {
+                identity: me(2),
+                offsets: offsets(&[(0, 3)])
+            }
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_the_partition() {
+        let (mut c, now) = (committer(), Instant::now());
+        let ticket = c.commit(
+            me(1),
+            offsets(&[(0, 1), (1, 1)]),
+            now + Duration::from_secs(60),
+        );
+        sent(&mut c, now);
+        let bad = TopicPartition::new("t", 1);
+        let error = ErrorCode::OFFSET_METADATA_TOO_LARGE;
+        let answer = vec![
+            (TopicPartition::new("t", 0), ErrorCode::NONE),
+            (bad.clone(), error),
+        ];
+        c.handle_answer(CommitAnswer::Partitions(answer), now);
+        let partition = Some(bad);
+        assert_eq!(
+            c.take_settled(),
+            [(ticket, Outcome::Refused { partition, error })]
+        );
+    }
+
+    proptest! {
+        /// With answers lost at random, before or after they took effect, the stored offset of a log that
+        /// is only read forwards never goes back, and in the end it is the last one committed.
+        #[test]
+        fn never_a_rewind(events in prop::collection::vec(0..5_u8, 1..80)) {
+            let (mut c, mut now) = (committer(), Instant::now());
+            let (mut next, mut stored) = (0_i64, 0_i64);
+            let mut out = None;
+            for event in events {
+                now += Duration::from_millis(150);
+                match (event, out.take()) {
+                    (0 | 1, kept) => {
+                        next += 1;
+                        c.commit(me(1), offsets(&[(0, next)]), now + Duration::from_secs(3600));
+                        out = kept;
+                    }
+                    (2, Some(request)) => {
+                        let request: Offsets = request;
+                        let offset = request[&TopicPartition::new("t", 0)].offset;
+                        prop_assert!(offset >= stored);
+                        stored = offset;
+                        c.handle_answer(all(&request, ErrorCode::NONE), now);
+                    }
+                    (3, Some(request)) => {
+                        let request: Offsets = request;
+                        stored = request[&TopicPartition::new("t", 0)].offset;
+                        c.handle_answer(CommitAnswer::None { sent: true }, now);
+                    }
+                    (_, Some(_)) => {
+                        c.handle_answer(CommitAnswer::None { sent: false }, now);
+                    }
+                    (_, None) => {
+                        if let CommitStep::Send { offsets, .. } = c.poll(now) {
+                            out = Some(offsets);
+                        }
+                    }
+                }
+            }
+            let mut guard = 0;
+            while !c.is_idle() {
+                guard += 1;
+                prop_assert!(guard < 9);
+                now += Duration::from_secs(2);
+                if let Some(request) = out.take() {
+                    stored = request[&TopicPartition::new("t", 0)].offset;
+                    c.handle_answer(all(&request, ErrorCode::NONE), now);
+                } else if let CommitStep::Send { offsets, .. } = c.poll(now) {
+                    out = Some(offsets);
+                }
+            }
+            prop_assert_eq!(stored, next);
+        }
+    }
+}
