@@ -18,18 +18,14 @@ pub struct InitProducerIdRequest {
     pub unknown_tagged_fields: TaggedFields,
 }
 
-/// Versions 0-6, flexible from 2.
+/// Versions 0-5, flexible from 2.
 #[derive(Clone, PartialEq, Message)]
-#[kafka(versions = "0-6", flexible = "2+")]
+#[kafka(versions = "0-5", flexible = "2+")]
 pub struct InitProducerIdResponse {
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     #[kafka(default = -1)]
     pub producer_id: i64,
     pub producer_epoch: i16,
-    #[kafka("6+", default = -1)]
-    pub ongoing_txn_producer_id: i64,
-    #[kafka("6+", default = -1)]
-    pub ongoing_txn_producer_epoch: i16,
     pub unknown_tagged_fields: TaggedFields,
 }

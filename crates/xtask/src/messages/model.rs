@@ -126,7 +126,14 @@ impl FromStr for Versions {
 
 impl Module {
     /// Structures that request and response define alike become one; those that differ get their message's name in front.
-    pub(crate) fn from_schemas(schemas: Vec<Schema>) -> Result<Self, String> {
+    pub(crate) fn from_schemas(mut schemas: Vec<Schema>) -> Result<Self, String> {
+        // Only the request says that its latest version is not stable yet.
+        if let [request, response] = &mut schemas[..] {
+            response.versions = response
+                .versions
+                .intersect(request.versions)
+                .ok_or("request and response have no version in common")?;
+        }
         let mut messages = Vec::new();
         let mut per_message = Vec::new();
         for schema in &schemas {

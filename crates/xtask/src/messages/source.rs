@@ -173,3 +173,91 @@ fn each(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFINITION: &str = r#"
+        /// Versions 4-18, flexible from 12.
+        #[derive(Clone, PartialEq, Message)]
+        #[kafka(key = 1, versions = "4-18", flexible = "12+")]
+        pub struct FetchRequest {
+            #[kafka("12+", tag = 0, ignorable)]
+            pub cluster_id: Option<Str>,
+            #[kafka(nullable = "5+", default = [])]
+            pub topics: Option<Vec<FetchTopic>>,
+            #[kafka(default = i32::MAX)]
+            pub max_bytes: i32,
+            pub unknown_tagged_fields: TaggedFields,
+        }
+
+        #[derive(Clone, PartialEq, Struct)]
+        pub struct FetchTopic {
+            #[kafka(secret)]
+            pub topic: Str,
+            pub unknown_tagged_fields: TaggedFields,
+        }
+
+        impl FetchTopic {}
+    "#;
+
+    #[test]
+    fn a_definition_agrees_with_itself() {
+        let module = parse(DEFINITION).unwrap();
+        assert_eq!(module.messages.len(), 1);
+        assert_eq!(module.structs.len(), 2);
+        assert_eq!(module.differences(&parse(DEFINITION).unwrap()), [""; 0]);
+        // Not part of the schema.
+        let changed = DEFINITION.replace("#[kafka(secret)]", "");
+        assert_eq!(module.differences(&parse(&changed).unwrap()), [""; 0]);
+    }
+
+    #[test]
+    fn every_change_is_found() {
+        let expected = parse(DEFINITION).unwrap();
+        for (from, to, place) in [
+            ("versions = \"4-18\"", "versions = \"4-17\"", "FetchRequest"),
+            ("flexible = \"12+\"", "flexible = \"11+\"", "FetchRequest"),
+            ("key = 1", "key = 2", "FetchRequest"),
+            ("tag = 0", "tag = 1", "FetchRequest::cluster_id"),
+            (", ignorable", "", "FetchRequest::cluster_id"),
+            ("(\"12+\"", "(\"13+\"", "FetchRequest::cluster_id"),
+            ("Option<Str>", "Str", "FetchRequest::cluster_id"),
+            ("nullable = \"5+\", ", "", "FetchRequest::topics"),
+            (", default = []", "", "FetchRequest::topics"),
+            ("i32::MAX", "i32::MIN", "FetchRequest::max_bytes"),
+            (
+                "max_bytes: i32",
+                "max_bytes: i64",
+                "FetchRequest::max_bytes",
+            ),
+            (
+                "max_bytes",
+                "min_bytes",
+                "FetchRequest should have the fields",
+            ),
+            (
+                "struct FetchTopic",
+                "struct Topic",
+                "struct FetchTopic is missing",
+            ),
+            ("pub topic: Str,", "", "FetchTopic should have the fields"),
+        ] {
+            let changed = DEFINITION.replacen(from, to, 1);
+            assert_ne!(changed, DEFINITION, "{from} is there");
+            let differences = expected.differences(&parse(&changed).unwrap());
+            assert!(
+                differences.iter().any(|d| d.contains(place)),
+                "{from} -> {to}: {differences:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn order_of_fields_counts() {
+        let expected = parse("#[derive(Struct)] struct S { a: i32, b: i32 }").unwrap();
+        let swapped = parse("#[derive(Struct)] struct S { b: i32, a: i32 }").unwrap();
+        assert_eq!(expected.differences(&swapped).len(), 1);
+    }
+}
