@@ -11,11 +11,12 @@
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 
-use crate::workload::PARTITIONS;
+use crate::workload::{Event, PARTITIONS, Workload};
 
 /// What a contestant is asked to do.
 #[derive(Debug, Clone, Parser)]
@@ -104,6 +105,32 @@ pub struct Outcome {
     pub value_bytes: u64,
     /// In the latency modes, the latency of each record in µs.
     pub latencies_us: Vec<u32>,
+}
+
+/// Runs a latency phase: hands one record over every `1 / rate` seconds, or at once when the one
+/// before took longer, and keeps the time that `once` says it took.
+///
+/// # Errors
+/// Those of `once`.
+pub fn paced<E>(
+    phase: Phase,
+    rate: u32,
+    pool: &Workload,
+    mut once: impl FnMut(Event<'_>) -> Result<Duration, E>,
+) -> Result<Outcome, E> {
+    let interval = Duration::from_secs(1) / rate;
+    let mut outcome = Outcome::default();
+    let mut due = Instant::now();
+    while phase.open(outcome.records) {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        due = (due + interval).max(Instant::now());
+        let event = pool.event(outcome.records as usize % pool.len());
+        let latency = once(event)?;
+        outcome.latencies_us.push(latency.as_micros() as u32);
+        outcome.records += 1;
+        outcome.value_bytes += event.value.len() as u64;
+    }
+    Ok(outcome)
 }
 
 /// Runs `phase` twice, to warm up and to be measured, and speaks the protocol around it.

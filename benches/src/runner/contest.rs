@@ -209,8 +209,9 @@ fn run(
     ground: &mut Ground,
 ) -> io::Result<Run> {
     let mut args = base_args(cell, ground.bootstrap(), ground.topic(), pool);
+    let warmup_seconds = settings.warmup_seconds * warmup_factor(&entrant.name);
     args.extend([
-        format!("--warmup-seconds={}", settings.warmup_seconds),
+        format!("--warmup-seconds={warmup_seconds}"),
         format!("--seconds={}", settings.seconds),
     ]);
     if settings.live.is_some() && cell.mode == Mode::Consume {
@@ -220,7 +221,7 @@ fn run(
         args.push(format!("--records={}", records * 8 / 10));
     }
     let mut process = Process::start(&entrant.name, &entrant.program, &args)?;
-    let patience = Duration::from_secs_f64(settings.warmup_seconds + settings.seconds + 60.0);
+    let patience = Duration::from_secs_f64(warmup_seconds + settings.seconds + 30.0);
     let ready = process.line(patience)?;
     if ready != "ready" {
         return Err(io::Error::other(format!(
@@ -271,6 +272,11 @@ fn run(
             )
         }),
     })
+}
+
+/// How many times longer a contestant warms up than the others: a JVM has compiled nothing when it starts.
+fn warmup_factor(name: &str) -> f64 {
+    if name == "java" { 4.0 } else { 1.0 }
 }
 
 /// Fills the live topic through the floor.

@@ -19,10 +19,11 @@ const API_VERSIONS: i16 = 18;
 const INIT_PRODUCER_ID: i16 = 22;
 
 /// Key, lowest and highest version served, first flexible version.
-///
+type Api = (i16, i16, i16, i16);
+
 /// Produce is advertised from 0, as Apache Kafka does, for clients that take a higher minimum as a
 /// sign that a broker cannot take compressed batches; below 3 it is refused.
-const APIS: [(i16, i16, i16, i16); 7] = [
+const APIS: [Api; 7] = [
     (PRODUCE, 0, 9, 9),
     (FETCH, 4, 12, 12),
     (LIST_OFFSETS, 1, 7, 6),
@@ -54,15 +55,20 @@ pub(super) fn answer(
     };
     out.begin(correlation_id);
     if key == API_VERSIONS {
-        // Its reply header is never flexible, and a version too new is answered in version 0.
-        let version = if version > max { 0 } else { version };
-        out.flexible = version >= flexible_from;
-        let error = if version > max {
-            UNSUPPORTED_VERSION
+        // Its reply header is never flexible, and a version too new is answered in version 0 with
+        // the versions of this API alone, as KIP-511 has it.
+        let known = version <= max;
+        out.flexible = known && version >= flexible_from;
+        if known {
+            api_versions(out, version, NONE, &APIS);
         } else {
-            NONE
-        };
-        api_versions(out, version, error);
+            api_versions(
+                out,
+                0,
+                UNSUPPORTED_VERSION,
+                &[(key, min, max, flexible_from)],
+            );
+        }
         return Ok(true);
     }
     if version < min || version > max {
@@ -103,10 +109,10 @@ pub(super) fn answer(
     Ok(true)
 }
 
-fn api_versions(out: &mut Outbound, version: i16, error: i16) {
+fn api_versions(out: &mut Outbound, version: i16, error: i16, apis: &[Api]) {
     out.i16(error);
-    out.array_len(APIS.len());
-    for (key, min, max, _) in APIS {
+    out.array_len(apis.len());
+    for &(key, min, max, _) in apis {
         out.i16(key);
         out.i16(min);
         out.i16(max);
