@@ -21,7 +21,9 @@ const PER_RUN: usize = 2 << 20;
 fn main() {
     println!("MB/s of plain bytes; µs of CPU to save a kilobyte");
     for (name, size) in SIZES {
-        println!("\n| {name}, level | C out | Rust out | C size | Rust size | C in | Rust in | C µs/KB | Rust µs/KB |");
+        println!(
+            "\n| {name}, level | C out | Rust out | C size | Rust size | C in | Rust in | C µs/KB | Rust µs/KB |"
+        );
         println!("|---|---|---|---|---|---|---|---|---|");
         for level in [-3, -1, 1, 2, 3, 4, 5, 6, 7, 9, 12, 15, 19, 22] {
             let row = Row::measure(level, &clicks(size));
@@ -43,9 +45,14 @@ struct Row {
 impl Row {
     fn measure(level: i32, plain: &[u8]) -> Self {
         // High levels are slow enough to time in one pass.
-        let repeats = if level > 9 { 1 } else { (PER_RUN / plain.len()).max(1) as u32 };
+        let repeats = if level > 9 {
+            1
+        } else {
+            (PER_RUN / plain.len()).max(1) as u32
+        };
         let mut c = CCtx::create();
-        c.set_parameter(CParameter::CompressionLevel(level)).expect("a level");
+        c.set_parameter(CParameter::CompressionLevel(level))
+            .expect("a level");
         let mut rust: FrameCompressor = FrameCompressor::new(CompressionLevel::from_level(level));
         let mut c_packed = Vec::with_capacity(compress_bound(plain.len()));
         let mut rust_packed = Vec::new();
@@ -70,11 +77,15 @@ impl Row {
             }));
             // Each reads what C wrote.
             row.c_in = row.c_in.min(cpu(repeats, || {
-                c_decoder.decompress(&mut target[..], &c_packed).expect("intact");
+                c_decoder
+                    .decompress(&mut target[..], &c_packed)
+                    .expect("intact");
                 black_box(&target);
             }));
             row.rust_in = row.rust_in.min(cpu(repeats, || {
-                rust_decoder.decode_all(&c_packed, &mut target).expect("intact");
+                rust_decoder
+                    .decode_all(&c_packed, &mut target)
+                    .expect("intact");
                 black_box(&target);
             }));
         }
@@ -124,7 +135,12 @@ fn clicks(len: usize) -> Vec<u8> {
     let mut at = 1_700_000_000_000u64;
     while bytes.len() < len {
         at += rng.u64(..900);
-        let (user, page, from, ms) = (rng.u32(..50_000), rng.u32(..700), rng.u32(..40), rng.u32(..9_000));
+        let (user, page, from, ms) = (
+            rng.u32(..50_000),
+            rng.u32(..700),
+            rng.u32(..40),
+            rng.u32(..9_000),
+        );
         let line = format!(
             "{{\"ts\":{at},\"user\":\"u-{user:05}\",\"page\":\"/articles/{page}\",\"ref\":\"r{from}\",\"ms\":{ms}}}"
         );

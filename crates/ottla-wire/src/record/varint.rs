@@ -9,18 +9,83 @@ pub(crate) const MAX_VARINT_LEN: usize = 5;
 /// The longest encoding of an `i64`.
 pub(crate) const MAX_VARLONG_LEN: usize = 10;
 
-/// Writes `value` at `at`, which has [`MAX_VARINT_LEN`] bytes from there, and returns the index
-/// after it.
-#[inline(always)]
-pub(crate) fn put_varint(out: &mut [u8], at: usize, value: i32) -> usize {
-    put_unsigned(out, at, u64::from(zigzag32(value)))
+/// Up to sixteen bytes put together in a register.
+///
+/// Bytes stored one by one and then copied as one wide load stall the processor until every store
+/// has landed; shifted together they cost an instruction each.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Short {
+    bits: u128,
+    len: usize,
 }
 
-/// Writes `value` at `at`, which has [`MAX_VARLONG_LEN`] bytes from there, and returns the index
-/// after it.
-#[inline(always)]
-pub(crate) fn put_varlong(out: &mut [u8], at: usize, value: i64) -> usize {
-    put_unsigned(out, at, zigzag64(value))
+impl Short {
+    /// The varint of `value`: at most [`MAX_VARINT_LEN`] bytes.
+    #[inline(always)]
+    pub(crate) fn varint(value: i32) -> Self {
+        Self::unsigned(u64::from(zigzag32(value)))
+    }
+
+    /// The varlong of `value`: at most [`MAX_VARLONG_LEN`] bytes.
+    #[inline(always)]
+    pub(crate) fn varlong(value: i64) -> Self {
+        Self::unsigned(zigzag64(value))
+    }
+
+    /// A byte of zero.
+    pub(crate) const ZERO: Self = Self { bits: 0, len: 1 };
+
+    /// `self` and then `next`, together at most sixteen bytes.
+    #[inline(always)]
+    pub(crate) fn then(self, next: Self) -> Self {
+        debug_assert!(self.len + next.len <= 16);
+        Self {
+            bits: self.bits | next.bits << (8 * self.len),
+            len: self.len + next.len,
+        }
+    }
+
+    /// How many bytes.
+    #[inline(always)]
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+
+    /// The bytes, and zeros up to sixteen.
+    #[inline(always)]
+    pub(crate) fn padded(self) -> [u8; 16] {
+        self.bits.to_le_bytes()
+    }
+
+    #[inline(always)]
+    fn unsigned(value: u64) -> Self {
+        if value < 0x80 {
+            return Self {
+                bits: u128::from(value),
+                len: 1,
+            };
+        }
+        if value < 0x4000 {
+            return Self {
+                bits: u128::from(value & 0x7f | 0x80 | (value >> 7) << 8),
+                len: 2,
+            };
+        }
+        Self::long(value)
+    }
+
+    fn long(mut value: u64) -> Self {
+        let (mut bits, mut len) = (0, 0);
+        while value >= 0x80 {
+            bits |= u128::from(value & 0x7f | 0x80) << (8 * len);
+            value >>= 7;
+            len += 1;
+        }
+        Self {
+            bits: bits | u128::from(value) << (8 * len),
+            len: len + 1,
+        }
+    }
 }
 
 /// Reads the varint at `at` and returns it with the index after it; `None` when it is cut short or
@@ -57,17 +122,6 @@ pub(crate) fn varint_len(value: i32) -> usize {
 #[inline]
 pub(crate) fn varlong_len(value: i64) -> usize {
     unsigned_len(zigzag64(value))
-}
-
-#[inline(always)]
-fn put_unsigned(out: &mut [u8], mut at: usize, mut value: u64) -> usize {
-    while value >= 0x80 {
-        out[at] = value as u8 | 0x80;
-        value >>= 7;
-        at += 1;
-    }
-    out[at] = value as u8;
-    at + 1
 }
 
 fn long_varint(bytes: &[u8], at: usize, max_len: usize) -> Option<(u64, usize)> {
@@ -132,17 +186,14 @@ mod tests {
             (i32::MAX, &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
             (i32::MIN, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
         ] {
-            let mut out = [0; MAX_VARINT_LEN];
-            let end = put_varint(&mut out, 0, value);
-            assert_eq!(&out[..end], bytes, "{value}");
+            let short = Short::varint(value);
+            assert_eq!(&short.padded()[..short.len()], bytes, "{value}");
             assert_eq!(varint(bytes, 0), Some((value, bytes.len())));
         }
-        let mut out = [0; MAX_VARLONG_LEN];
-        assert_eq!(put_varlong(&mut out, 0, i64::MIN), MAX_VARLONG_LEN);
-        assert_eq!(
-            out,
-            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]
-        );
+        let lowest = Short::varlong(i64::MIN);
+        assert_eq!(lowest.len(), MAX_VARLONG_LEN);
+        assert_eq!(lowest.padded()[..9], [0xff; 9]);
+        assert_eq!(lowest.padded()[9], 0x01);
     }
 
     #[test]
@@ -164,18 +215,26 @@ mod tests {
     proptest! {
         #[test]
         fn every_int_round_trips(value: i32, before in 0usize..4) {
-            let mut out = [0; 16];
-            let end = put_varint(&mut out, before, value);
-            prop_assert_eq!(end - before, varint_len(value));
+            let mut short = Short::default();
+            for _ in 0..before {
+                short = short.then(Short::ZERO);
+            }
+            let (out, end) = (short.then(Short::varint(value)), before + varint_len(value));
+            prop_assert_eq!(out.len(), end);
+            let out = out.padded();
             prop_assert_eq!(varint(&out, before), Some((value, end)));
             prop_assert_eq!(varint(&out[..end - 1], before), None);
         }
 
         #[test]
         fn every_long_round_trips(value: i64, before in 0usize..4) {
-            let mut out = [0; 16];
-            let end = put_varlong(&mut out, before, value);
-            prop_assert_eq!(end - before, varlong_len(value));
+            let mut short = Short::default();
+            for _ in 0..before {
+                short = short.then(Short::ZERO);
+            }
+            let (out, end) = (short.then(Short::varlong(value)), before + varlong_len(value));
+            prop_assert_eq!(out.len(), end);
+            let out = out.padded();
             prop_assert_eq!(varlong(&out, before), Some((value, end)));
             prop_assert_eq!(varlong(&out[..end - 1], before), None);
         }

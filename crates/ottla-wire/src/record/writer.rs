@@ -8,7 +8,7 @@ use super::error::{AppendError, SealError};
 use super::header::{BatchHeader, CONTROL, HEADER_LEN};
 use super::reader::RecordRef;
 use super::sealed::{SealOptions, SealedBatch};
-use super::varint::{put_varint, put_varlong, varint_len, varlong_len};
+use super::varint::{Short, varint_len, varlong_len};
 
 /// A record to append, borrowed from the caller.
 #[derive(Clone, Copy, Debug)]
@@ -229,32 +229,31 @@ impl BatchWriter {
         value: Option<&[u8]>,
         tail: Tail<'_>,
     ) -> Result<i32, AppendError> {
-        let timestamp_delta = self.timestamp_delta(timestamp);
-        let body = body_len(timestamp_delta, offset_delta, key, value, &tail);
+        let key_bytes = key.unwrap_or_default();
+        let value_bytes = value.unwrap_or_default();
+        // Lengths past 31 bits come out wrong here and are refused below.
+        let delta = Short::varlong(self.timestamp_delta(timestamp));
+        let offset_and_key = Short::varint(offset_delta).then(Short::varint(nullable_len(key)));
+        let value_len = Short::varint(nullable_len(value));
+        let body = 1
+            + (delta.len() + offset_and_key.len() + value_len.len()) as u64
+            + key_bytes.len() as u64
+            + value_bytes.len() as u64
+            + tail.len();
         if body + MAX_LENGTH_LEN > MAX_BATCH_LEN - self.buf.len() as u64 || self.count == i32::MAX {
             return Err(self.refuse(body));
         }
 
-        // One growth at most, and room for the fixed-size copies below to overshoot.
-        self.buf.reserve(body as usize + PREFIX_LEN);
-
-        let mut prefix = [0; PREFIX_LEN];
-        // All fit in 31 bits, for they are parts of a body that does.
-        let mut at = put_varint(&mut prefix, 0, body as i32);
-        prefix[at] = 0; // Attributes: none are defined.
-        at = put_varlong(&mut prefix, at + 1, timestamp_delta);
-        at = put_varint(&mut prefix, at, offset_delta);
-        at = put_varint(&mut prefix, at, nullable_len(key));
-        put_short(&mut self.buf, &prefix, at);
-        if let Some(key) = key {
-            self.buf.extend_from_slice(key);
-        }
-        let mut prefix = [0; 8];
-        let at = put_varint(&mut prefix, 0, nullable_len(value));
-        put_short(&mut self.buf, &prefix, at);
-        if let Some(value) = value {
-            self.buf.extend_from_slice(value);
-        }
+        // One growth at most, and room for the fixed-size copies to overshoot.
+        self.buf
+            .reserve(body as usize + MAX_LENGTH_LEN as usize + 16);
+        // Attributes, of which none are defined, are a byte of zero.
+        let length = Short::varint(body as i32).then(Short::ZERO);
+        put_short(&mut self.buf, length.then(delta));
+        put_short(&mut self.buf, offset_and_key);
+        self.buf.extend_from_slice(key_bytes);
+        put_short(&mut self.buf, value_len);
+        self.buf.extend_from_slice(value_bytes);
         match tail {
             Tail::NoHeaders => self.buf.extend_from_slice(&[0]),
             Tail::Headers(headers) => put_headers(&mut self.buf, headers),
@@ -290,9 +289,19 @@ enum Tail<'a> {
     Encoded(&'a [u8]),
 }
 
+impl Tail<'_> {
+    #[inline(always)]
+    fn len(&self) -> u64 {
+        match self {
+            Self::NoHeaders => 1,
+            Self::Headers(headers) => headers_len(headers),
+            Self::Encoded(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
 /// Bytes of a record after its length field. Saturates nowhere: the sum of lengths of slices in
 /// memory fits 64 bits.
-#[inline(always)]
 fn body_len(
     timestamp_delta: i64,
     offset_delta: i32,
@@ -300,16 +309,11 @@ fn body_len(
     value: Option<&[u8]>,
     tail: &Tail<'_>,
 ) -> u64 {
-    let tail = match tail {
-        Tail::NoHeaders => 1,
-        Tail::Headers(headers) => headers_len(headers),
-        Tail::Encoded(bytes) => bytes.len() as u64,
-    };
     1 + varlong_len(timestamp_delta) as u64
         + varint_len(offset_delta) as u64
         + nullable_encoded_len(key)
         + nullable_encoded_len(value)
-        + tail
+        + tail.len()
 }
 
 #[inline(always)]
@@ -319,7 +323,6 @@ fn nullable_len(bytes: Option<&[u8]>) -> i32 {
 
 /// Bytes of a nullable field with its length. A length past 31 bits counts as the longest varint;
 /// the sum is then too large to be appended anyway.
-#[inline(always)]
 fn nullable_encoded_len(bytes: Option<&[u8]>) -> u64 {
     let len = bytes.map_or(0, <[u8]>::len);
     let len_len = match bytes {
@@ -339,31 +342,23 @@ fn headers_len(headers: &[Header<'_>]) -> u64 {
 }
 
 fn put_headers(buf: &mut BytesMut, headers: &[Header<'_>]) {
-    let mut prefix = [0; 8];
-    let at = put_varint(&mut prefix, 0, headers.len() as i32);
-    buf.extend_from_slice(&prefix[..at]);
+    put_short(buf, Short::varint(headers.len() as i32));
     for header in headers {
-        let at = put_varint(&mut prefix, 0, header.key.len() as i32);
-        buf.extend_from_slice(&prefix[..at]);
+        put_short(buf, Short::varint(header.key.len() as i32));
         buf.extend_from_slice(header.key.as_bytes());
-        let at = put_varint(&mut prefix, 0, nullable_len(header.value));
-        buf.extend_from_slice(&prefix[..at]);
+        put_short(buf, Short::varint(nullable_len(header.value)));
         buf.extend_from_slice(header.value.unwrap_or_default());
     }
 }
 
-/// Appends the first `len` bytes of `bytes`. Copying all of it and cutting is a couple of moves;
-/// copying a length known at run time only is a call.
+/// Appends `short`. Copying sixteen bytes and cutting is one store; copying a length known at run
+/// time only is a call.
 #[inline(always)]
-fn put_short<const N: usize>(buf: &mut BytesMut, bytes: &[u8; N], len: usize) {
-    let end = buf.len() + len;
-    buf.extend_from_slice(bytes);
+fn put_short(buf: &mut BytesMut, short: Short) {
+    let end = buf.len() + short.len();
+    buf.extend_from_slice(&short.padded());
     buf.truncate(end);
 }
-
-/// Length, attributes, timestamp delta, offset delta and key length take at most 5 + 1 + 10 + 5 + 5
-/// bytes; 32 is a whole number of registers.
-const PREFIX_LEN: usize = 32;
 
 /// A record's length field at its longest.
 const MAX_LENGTH_LEN: u64 = 5;

@@ -1,0 +1,4 @@
+//! Fuzz targets for everything that reads foreign bytes; see `README.md`.
+
+pub mod messages;
+pub mod targets;
