@@ -608,8 +608,7 @@ impl Consumer {
             return;
         }
         // Whoever calls this is done with what it was handed.
-        shared.mark_processed();
-        shared.commit_processed(deadline).await;
+        shared.commit_processed(true, deadline).await;
     }
 
     async fn bounds(

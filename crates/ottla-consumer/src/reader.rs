@@ -120,7 +120,11 @@ impl Reader {
         // The application is done with what came before this call, not with what this call hands out.
         let mut first = true;
         while left > 0 {
-            if self.current.is_none() || self.hold {
+            let finished = self
+                .current
+                .as_ref()
+                .is_none_or(|current| current.records.left() == 0);
+            if finished || self.hold {
                 match self.next_batch(shared, first) {
                     Ok(true) => {}
                     Ok(false) => break,

@@ -71,10 +71,11 @@ impl Shared {
         receiver
     }
 
-    /// The positions automatic commit should write now.
-    pub(crate) fn processed(self: &Arc<Self>) -> Offsets {
+    /// The positions automatic commit should write now. `done`: the application is done with all it was
+    /// handed.
+    fn processed(self: &Arc<Self>, done: bool) -> Offsets {
         let reader = self.reader.lock();
-        let done = reader.waiting > 0;
+        let done = done || reader.waiting > 0;
         let offsets = self.core(|core| {
             reader.sync(core, done);
             if done {
@@ -88,18 +89,10 @@ impl Shared {
             .collect()
     }
 
-    /// The application is done with all that it was handed.
-    pub(crate) fn mark_processed(self: &Arc<Self>) {
-        let reader = self.reader.lock();
-        self.core(|core| {
-            reader.sync(core, true);
-            core.mark_processed();
-        });
-    }
-
-    /// Commits what the application is done with, and waits for the outcome.
-    pub(crate) async fn commit_processed(self: &Arc<Self>, deadline: Instant) {
-        let offsets = self.processed();
+    /// Commits what the application is done with, and waits for the outcome. `done`: that is all it was
+    /// handed.
+    pub(crate) async fn commit_processed(self: &Arc<Self>, done: bool, deadline: Instant) {
+        let offsets = self.processed(done);
         if offsets.is_empty() {
             return;
         }
@@ -173,7 +166,7 @@ async fn commit_by_itself(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(interval).await;
         let deadline = now() + shared.config.default_api_timeout;
-        shared.commit_processed(deadline).await;
+        shared.commit_processed(false, deadline).await;
     }
 }
 

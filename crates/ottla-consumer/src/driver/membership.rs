@@ -171,10 +171,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 requests.spawn(async move {
                     if shared.config.enable_auto_commit {
                         // It came back: it is done with all it has.
-                        shared.mark_processed();
-                        shared
-                            .commit_processed(now() + shared.config.request_timeout)
-                            .await;
+                        let deadline = now() + shared.config.request_timeout;
+                        shared.commit_processed(true, deadline).await;
                     }
                     Event::Committed(number)
                 });

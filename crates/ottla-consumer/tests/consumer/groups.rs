@@ -1,0 +1,253 @@
+//! Reading as a member of a group, over scripted brokers and with a paused clock.
+
+use std::{
+    sync::Arc,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use crate::support::*;
+use ottla_consumer::{ConsumerConfig, Error};
+use ottla_net::testing::Reply;
+use ottla_wire::{ErrorCode, messages::offset_commit::OffsetCommitRequest};
+
+fn events(world: &Shared) -> Vec<String> {
+    std::mem::take(&mut world.lock().unwrap().events)
+}
+
+#[tokio::test(start_paused = true)]
+async fn joins_reads_commits_what_is_done_and_leaves() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 0, 5);
+    append(&world, 1, 5);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    let first = read(&consumer, 3).await;
+    assert_eq!(events(&world), ["member id", "join", "sync"]);
+    assert_eq!(consumer.group_metadata().unwrap().generation_id, 1);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    // The third record may still be in the works.
+    let partition = first[0].0;
+    assert_eq!(events(&world), [format!("commit {partition}@2")]);
+    read(&consumer, 7).await;
+    consumer.close(Duration::from_secs(5)).await.unwrap();
+    let mut last = events(&world);
+    last.sort();
+    assert_eq!(last, ["commit 0@5", "commit 1@5", "leave"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebalance_waits_for_the_application_and_commits_first() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 10);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 4).await;
+    events(&world);
+    world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
+    let beats = world.lock().unwrap().heartbeats;
+    // The application works on a record for long: nothing is given up meanwhile, and heartbeats go on.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(
+        events(&world)
+            .iter()
+            .all(|event| event.starts_with("commit 0@3"))
+    );
+    assert!(world.lock().unwrap().heartbeats >= beats + 18);
+    assert_eq!(consumer.assignment(), [tp(0)]);
+    // It comes back: what it is done with is committed, then the group is joined again.
+    assert_eq!(
+        read(&consumer, 6).await,
+        (4..10).map(|o| (0, o)).collect::<Vec<_>>()
+    );
+    assert_eq!(events(&world), ["commit 0@4", "join", "sync"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_application_is_no_obstacle_to_a_rebalance() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 1);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 1).await;
+    events(&world);
+    let waiting = tokio::spawn({
+        let consumer = consumer.clone();
+        async move { consumer.recv().await.unwrap().offset() }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(events(&world), ["commit 0@1", "join", "sync"]);
+    append(&world, 0, 1);
+    assert_eq!(waiting.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stays_away_too_long_leaves_and_comes_back() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 10);
+    let config = ConsumerConfig {
+        max_poll_interval: Duration::from_secs(30),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 4).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(consumer.assignment(), [tp(0)]);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(consumer.assignment().is_empty());
+    assert_eq!(
+        events(&world),
+        ["member id", "join", "sync", "commit 0@3", "leave"]
+    );
+    // The record in the works when the place was lost is delivered again.
+    assert_eq!(
+        read(&consumer, 7).await,
+        (3..10).map(|o| (0, o)).collect::<Vec<_>>()
+    );
+    assert_eq!(events(&world), ["member id", "join", "sync"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_member_joins_anew() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    consumer.commit().await.unwrap();
+    events(&world);
+    for error in [ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::ILLEGAL_GENERATION] {
+        world.lock().unwrap().heartbeat = error;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(consumer.assignment(), [tp(0)], "after {error}");
+    }
+    assert_eq!(
+        events(&world),
+        ["member id", "join", "sync", "join", "sync"]
+    );
+    assert_eq!(read(&consumer, 2).await, [(0, 2), (0, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_member_is_told_until_it_subscribes_anew() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let config = ConsumerConfig {
+        group_instance_id: Some("a".into()),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 1).await;
+    world.lock().unwrap().heartbeat = ErrorCode::FENCED_INSTANCE_ID;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    for _ in 0..2 {
+        match consumer.recv().await {
+            Err(Error::Group { error, .. }) => assert_eq!(error, ErrorCode::FENCED_INSTANCE_ID),
+            other => panic!("{other:?}"),
+        }
+    }
+    // A static member does not leave.
+    consumer.close(Duration::from_secs(5)).await.unwrap();
+    assert!(!events(&world).contains(&"leave".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_follows_the_coordinator() {
+    let (cluster, world) = start(2, 1);
+    append(&world, 0, 4);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    cluster.set_coordinator(GROUP, Ok(2));
+    let refuser = world.clone();
+    let refused = Arc::new(AtomicUsize::new(0));
+    let count = refused.clone();
+    cluster
+        .broker(1)
+        .on::<OffsetCommitRequest>(move |request, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            refuser
+                .lock()
+                .unwrap()
+                .commit(&request, ErrorCode::NOT_COORDINATOR)
+                .into()
+        });
+    consumer.commit().await.unwrap();
+    assert!(refused.load(Ordering::Relaxed) >= 1);
+    assert_eq!(world.lock().unwrap().committed[&0], 2);
+    let committed = consumer.committed(&[tp(0)]).await.unwrap();
+    assert_eq!(committed[&tp(0)].as_ref().unwrap().offset, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_is_lost_is_repeated_or_called_unknown() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let config = ConsumerConfig {
+        enable_auto_commit: false,
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    // Applied, and the answer lost, once.
+    let applied = world.clone();
+    let mut losing = true;
+    cluster
+        .broker(1)
+        .on::<OffsetCommitRequest>(move |request, _| {
+            let answer = applied.lock().unwrap().commit(&request, ErrorCode::NONE);
+            if std::mem::take(&mut losing) {
+                Reply::Close
+            } else {
+                answer.into()
+            }
+        });
+    consumer.commit().await.unwrap();
+    assert_eq!(world.lock().unwrap().committed[&0], 2);
+    cluster
+        .broker(1)
+        .on::<OffsetCommitRequest>(|_, _| Reply::Close);
+    read(&consumer, 1).await;
+    match consumer.commit().await {
+        Err(Error::CommitUnknown { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_ends_in_time_though_nobody_answers() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    cluster.broker(1).fall_silent();
+    let started = tokio::time::Instant::now();
+    assert!(matches!(
+        consumer.close(Duration::from_secs(3)).await,
+        Err(Error::Timeout { .. })
+    ));
+    assert!(
+        started.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn misuse_is_explained() {
+    let (cluster, _) = start(1, 1);
+    let alone = consumer(&cluster, config());
+    assert!(matches!(alone.subscribe([TOPIC]), Err(Error::Usage(_))));
+    assert!(matches!(alone.commit().await, Err(Error::Usage(_))));
+    assert!(matches!(alone.position(&tp(0)), Err(Error::NotAssigned(_))));
+    let member = consumer(&cluster, group_config());
+    member.subscribe([TOPIC]).unwrap();
+    let by_hand = [(tp(0), ottla_consumer::Offset::End)];
+    assert!(matches!(member.assign(by_hand), Err(Error::Usage(_))));
+}
