@@ -47,6 +47,7 @@ pub mod record;
 mod tagged;
 mod uuid;
 pub mod varint;
+mod versioned;
 pub mod wire;
 mod writer;
 
@@ -64,5 +65,6 @@ pub use crate::reader::Reader;
 pub use crate::tagged::TaggedFields;
 pub use crate::uuid::{Uuid, UuidError};
 pub use crate::varint::VarintError;
+pub use crate::versioned::{decode_versioned, encode_versioned};
 pub use crate::wire::Struct;
 pub use crate::writer::Writer;
