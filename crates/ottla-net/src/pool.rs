@@ -140,8 +140,7 @@ impl Pool {
                             Some(outcome) => return outcome.clone(),
                             None => {}
                         },
-                        // The attempt was dropped with the client or its runtime.
-                        Err(_) => return Err(Error::Closed),
+                        Err(_) => return Err(self.abandoned(peer)),
                     },
                 }
             }
@@ -190,10 +189,12 @@ impl Pool {
         self.retain(|target, _| matches!(target, Target::Broker(_)));
     }
 
-    /// Closes the connections to brokers that left the cluster or are at another address now.
-    pub(crate) fn keep_brokers(&self, address_of: impl Fn(i32) -> Option<Address>) {
+    /// Closes the connections to brokers that are at another address now. Those to brokers not known
+    /// (any more) stay: one that is shutting down, or that the broker asked does not see yet, still
+    /// answers.
+    pub(crate) fn close_moved(&self, address_of: impl Fn(i32) -> Option<Address>) {
         self.retain(|target, reach| match target {
-            Target::Broker(node) => address_of(*node).as_ref() == Some(&reach.address),
+            Target::Broker(node) => address_of(*node).is_none_or(|now| now == reach.address),
             Target::Bootstrap(_) => true,
         });
     }
@@ -251,8 +252,11 @@ impl Pool {
             Slot::Ready(connection) if lane == Lane::Produce && !connection.has_ended() => {
                 return Ok(Step::Drain(connection.clone()));
             }
-            Slot::Connecting(attempt) => return Ok(Step::Await(attempt.clone())),
-            Slot::Ready(_) | Slot::Vacant => {}
+            // An attempt without a sender has panicked, in somebody's connector or authenticator.
+            Slot::Connecting(attempt) if attempt.has_changed().is_ok() => {
+                return Ok(Step::Await(attempt.clone()));
+            }
+            Slot::Connecting(_) | Slot::Ready(_) | Slot::Vacant => {}
         }
         if let Some((until, error)) = reach.backing_off.clone().filter(|(until, _)| *until > now) {
             return Ok(Step::BackOff(until, error));
@@ -372,6 +376,18 @@ impl Pool {
         drop(state);
         if cause.is_sudden() {
             self.lost.notify_one();
+        }
+    }
+
+    /// Why an attempt ended without an outcome.
+    fn abandoned(&self, peer: &Peer) -> Error {
+        if self.closing.is_cancelled() {
+            return Error::Closed;
+        }
+        Error::Handshake {
+            peer: peer.clone(),
+            reason: "the connector or authenticator panicked".into(),
+            retriable: false,
         }
     }
 

@@ -22,6 +22,7 @@ where
     let mut waiting = attempts.into_iter();
     let mut running: Vec<Pin<Box<F>>> = Vec::new();
     let mut failures = Vec::new();
+    let mut first = true;
     let timer = sleep_until(Instant::now());
     tokio::pin!(timer);
 
@@ -40,7 +41,8 @@ where
                     Poll::Pending => n += 1,
                 }
             }
-            if !one_failed && timer.as_mut().poll(cx).is_pending() {
+            let due = std::mem::take(&mut first) || one_failed;
+            if !due && timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             match waiting.next() {

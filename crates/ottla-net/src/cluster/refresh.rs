@@ -57,7 +57,7 @@ async fn refresh(inner: &Inner, query: &Query) {
             let snapshot = cache.snapshot();
             inner
                 .pool
-                .keep_brokers(|node| snapshot.broker(node).map(|broker| broker.address.clone()));
+                .close_moved(|node| snapshot.broker(node).map(|broker| broker.address.clone()));
             if from_bootstrap && snapshot.brokers().len() > 0 {
                 inner.pool.close_bootstrap();
             }

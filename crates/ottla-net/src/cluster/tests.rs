@@ -642,6 +642,63 @@ async fn a_broker_at_a_new_address_is_reached_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_nobody_lists_any_more_still_answers() {
+    let network = MemoryNetwork::new();
+    let start = |node, host| ScriptedBroker::start(&network, node, Address::new(host, 9092));
+    let (door, leaving) = (start(9, "door"), start(1, "leaving"));
+    introduce(&door, &[(9, "door"), (1, "leaving")]);
+    introduce(&leaving, &[(9, "door"), (1, "leaving")]);
+    leaving.on::<HeartbeatRequest>(|_, _| Reply::after(5 * SECOND, HeartbeatResponse::default()));
+    let config = ClusterConfig::new([Address::new("door", 9092)]);
+    let cluster = Cluster::new(config, network.connector()).unwrap();
+    cluster.ready(within(9)).await.unwrap();
+    let connection = cluster
+        .connection(1, Lane::Coordination, within(9))
+        .await
+        .unwrap();
+    let pending = connection
+        .submit(&HeartbeatRequest::default(), 4, within(30))
+        .unwrap();
+    introduce(&door, &[(9, "door")]);
+    introduce(&leaving, &[(9, "door")]);
+    let mut changes = cluster.changes();
+    cluster.refresh_soon();
+    changes.changed().await.unwrap();
+    assert!(cluster.metadata().broker(1).is_none());
+    pending.await.unwrap();
+    let error = cluster
+        .connection(1, Lane::Coordination, within(9))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::UnknownBroker { node: 1 }) && error.is_retriable());
+}
+
+/// An authenticator with a fault.
+struct Panics(AtomicUsize);
+
+impl crate::Authenticator for Panics {
+    fn authenticate<'a>(
+        &'a self,
+        _: &'a mut crate::Handshake,
+    ) -> crate::transport::BoxFuture<'a, Result<crate::Session, Error>> {
+        let first = self.0.fetch_add(1, Ordering::Relaxed) == 0;
+        assert!(!first, "the fault that this test is about");
+        Box::pin(async { Ok(crate::Session::default()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_an_authenticator_is_an_error_and_blocks_nothing() {
+    let brokers = ScriptedCluster::start(1);
+    let mut config = brokers.config();
+    config.authenticator = Some(Arc::new(Panics(AtomicUsize::new(0))));
+    let cluster = brokers.connect_with(config);
+    let error = cluster.ready(within(9)).await.unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+    cluster.ready(within(9)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_connection_has_the_metadata_refreshed() {
     let brokers = ScriptedCluster::start(3);
     brokers.add_topic("t", 3);
