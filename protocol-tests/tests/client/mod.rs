@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ottla_consumer::{Consumer, ConsumerConfig, Offset, OffsetReset, TopicPartition};
 use ottla_net::{Address, Cluster, ClusterConfig};
 use ottla_producer::{Delivery, Header, Producer, ProducerConfig, ProducerRecord, SendError};
 use ottla_protocol_tests::Sample;
@@ -61,4 +62,49 @@ pub(crate) async fn send(
         timestamp: Some(sample.timestamp),
     };
     producer.send(record).await
+}
+
+/// A consumer that reads `partitions` of `topic` from the beginning, in no group.
+pub(crate) fn reader(bootstrap: &str, topic: &str, partitions: i32) -> Consumer {
+    let consumer = Consumer::new(cluster(bootstrap), ConsumerConfig::default()).unwrap();
+    consumer
+        .assign((0..partitions).map(|index| ((topic.to_owned(), index), Offset::Beginning)))
+        .unwrap();
+    consumer
+}
+
+/// A member of `group`, subscribed to `topic`; starts at the beginning, commits when told to.
+pub(crate) fn member(bootstrap: &str, group: &str, topic: &str) -> Consumer {
+    let config = ConsumerConfig {
+        group_id: Some(group.to_owned()),
+        auto_offset_reset: OffsetReset::Earliest,
+        enable_auto_commit: false,
+        ..Default::default()
+    };
+    let consumer = Consumer::new(cluster(bootstrap), config).unwrap();
+    consumer.subscribe([topic.to_owned()]).unwrap();
+    consumer
+}
+
+/// The next `count` records of `consumer`, and where each lay.
+pub(crate) async fn read(consumer: &Consumer, count: usize) -> Vec<(TopicPartition, i64, Sample)> {
+    let mut samples = Vec::with_capacity(count);
+    while samples.len() < count {
+        let record = consumer
+            .recv()
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        let owned = |bytes: &[u8]| bytes.to_vec();
+        let sample = Sample {
+            timestamp: record.timestamp(),
+            key: record.key().map(owned),
+            value: record.value().map(owned),
+            headers: record
+                .headers()
+                .map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), value.map(owned)))
+                .collect(),
+        };
+        samples.push((record.topic_partition().clone(), record.offset(), sample));
+    }
+    samples
 }
