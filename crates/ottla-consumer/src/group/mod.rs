@@ -4,3 +4,5 @@
 pub(crate) mod classic;
 pub(crate) mod commit;
 pub(crate) mod protocol;
+#[cfg(test)]
+mod tests;

@@ -336,7 +336,7 @@ pub(crate) fn serve_fetches(cluster: &ScriptedCluster, world: &Shared, node: i32
                 .all(|data| {
                     data.records
                         .as_ref()
-                        .is_none_or(|records| records.is_empty())
+                        .is_none_or(Bytes::is_empty)
                 });
             let wait = if empty { request.max_wait_ms as u64 } else { 0 };
             Reply::after(Duration::from_millis(wait), response)

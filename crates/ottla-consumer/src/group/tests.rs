@@ -1,0 +1,318 @@
+//! The membership against a coordinator that may do anything.
+
+use std::time::{Duration, Instant};
+
+use ottla_net::Backoff;
+use ottla_wire::{Bytes, ErrorCode};
+use proptest::prelude::*;
+
+use super::{
+    classic::{Classic, ClassicConfig, Joined, Step},
+    protocol::Assignment,
+};
+use crate::{Str, TopicPartition};
+
+fn classic() -> Classic {
+    Classic::new(ClassicConfig {
+        heartbeat_interval: Duration::from_secs(3),
+        max_poll_interval: Duration::from_secs(30),
+        backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
+        seed: 1,
+    })
+}
+
+fn assignment() -> Bytes {
+    let partitions = vec![TopicPartition::new("t", 0)];
+    Assignment {
+        partitions,
+        user_data: None,
+    }
+    .encode()
+}
+
+fn joined(generation: i32) -> Joined {
+    Joined {
+        generation,
+        member_id: "me".into(),
+        leader: "other".into(),
+        assignor: "range".into(),
+        ..Default::default()
+    }
+}
+
+/// Takes it to its first assignment.
+fn member(now: Instant) -> Classic {
+    let mut classic = classic();
+    classic.subscribe(now);
+    let Step::Join { attempt, .. } = classic.poll(now) else {
+        panic!("must join")
+    };
+    classic.handle_joined(attempt, joined(1), now);
+    let Step::Sync {
+        attempt,
+        generation: 1,
+        ..
+    } = classic.poll(now)
+    else {
+        panic!("must sync")
+    };
+    classic.handle_synced(attempt, Ok(assignment()), now);
+    assert!(matches!(classic.poll(now), Step::Adopt(partitions) if partitions.len() == 1));
+    classic
+}
+
+fn heartbeat(classic: &mut Classic, now: Instant) -> u64 {
+    match classic.poll(now) {
+        Step::Heartbeat { attempt, .. } => attempt,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn comes_back_at_once_with_the_id_it_was_given() {
+    let now = Instant::now();
+    let mut classic = classic();
+    classic.subscribe(now);
+    let Step::Join {
+        attempt, member_id, ..
+    } = classic.poll(now)
+    else {
+        panic!("must join")
+    };
+    assert_eq!(member_id, "");
+    let error = ErrorCode::MEMBER_ID_REQUIRED;
+    classic.handle_joined(
+        attempt,
+        Joined {
+            error,
+            member_id: "me".into(),
+            ..joined(0)
+        },
+        now,
+    );
+    assert!(matches!(classic.poll(now), Step::Join { member_id, .. } if member_id == "me"));
+}
+
+#[test]
+fn a_moving_coordinator_keeps_the_place() {
+    let mut now = Instant::now();
+    let mut classic = member(now);
+    now += Duration::from_secs(3);
+    for error in [
+        ErrorCode::NOT_COORDINATOR,
+        ErrorCode::COORDINATOR_NOT_AVAILABLE,
+    ] {
+        let attempt = heartbeat(&mut classic, now);
+        classic.handle_heartbeat(attempt, error, now);
+        assert_eq!(classic.poll(now), Step::Rediscover);
+        assert!(
+            matches!(classic.poll(now), Step::Wait(Some(at)) if at > now),
+            "{error:?}"
+        );
+        now += Duration::from_secs(2);
+    }
+    let attempt = heartbeat(&mut classic, now);
+    classic.handle_heartbeat(attempt, ErrorCode::NONE, now);
+    assert_eq!(classic.identity().generation, 1);
+}
+
+#[test]
+fn heartbeats_go_on_until_partitions_are_given_up() {
+    let mut now = Instant::now();
+    let mut classic = member(now);
+    now += Duration::from_secs(3);
+    let attempt = heartbeat(&mut classic, now);
+    classic.handle_heartbeat(attempt, ErrorCode::REBALANCE_IN_PROGRESS, now);
+    assert_eq!(classic.poll(now), Step::Revoke);
+    for _ in 0..5 {
+        now += Duration::from_secs(3);
+        let attempt = heartbeat(&mut classic, now);
+        classic.handle_heartbeat(attempt, ErrorCode::REBALANCE_IN_PROGRESS, now);
+        assert!(
+            matches!(classic.poll(now), Step::Wait(Some(_))),
+            "revoked once only"
+        );
+    }
+    classic.handle_revoked(now);
+    assert!(matches!(classic.poll(now), Step::Join { member_id, .. } if member_id == "me"));
+}
+
+#[test]
+fn a_changed_subscription_is_told_without_becoming_two_members() {
+    let now = Instant::now();
+    let mut classic = classic();
+    classic.subscribe(now);
+    let Step::Join { attempt, .. } = classic.poll(now) else {
+        panic!("must join")
+    };
+    classic.subscribe(now);
+    assert_eq!(
+        classic.poll(now),
+        Step::Wait(None),
+        "the first join is still out"
+    );
+    classic.handle_joined(attempt, joined(1), now);
+    let Step::Sync { attempt, .. } = classic.poll(now) else {
+        panic!("must sync")
+    };
+    classic.handle_synced(attempt, Ok(assignment()), now);
+    assert!(matches!(classic.poll(now), Step::Join { member_id, .. } if member_id == "me"));
+}
+
+#[test]
+fn a_member_that_left_while_joining_says_so() {
+    let now = Instant::now();
+    let mut classic = classic();
+    classic.subscribe(now);
+    let Step::Join { attempt, .. } = classic.poll(now) else {
+        panic!("must join")
+    };
+    classic.leave(true, "unsubscribed");
+    assert_eq!(classic.poll(now), Step::Wait(None));
+    classic.handle_joined(attempt, joined(1), now);
+    assert!(matches!(classic.poll(now), Step::Leave { member_id, .. } if member_id == "me"));
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Answer(ErrorCode),
+    Unanswered,
+    /// An answer to an earlier attempt.
+    Stale(ErrorCode),
+    Revoked,
+    Polls(bool),
+    Subscribe,
+    TopicsChanged,
+    Wait(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let error = || {
+        prop::sample::select(vec![
+            ErrorCode::NONE,
+            ErrorCode::NONE,
+            ErrorCode::NONE,
+            ErrorCode::REBALANCE_IN_PROGRESS,
+            ErrorCode::UNKNOWN_MEMBER_ID,
+            ErrorCode::ILLEGAL_GENERATION,
+            ErrorCode::NOT_COORDINATOR,
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            ErrorCode::MEMBER_ID_REQUIRED,
+        ])
+    };
+    prop_oneof![
+        8 => error().prop_map(Event::Answer),
+        1 => Just(Event::Unanswered),
+        1 => error().prop_map(Event::Stale),
+        3 => Just(Event::Revoked),
+        2 => any::<bool>().prop_map(Event::Polls),
+        1 => Just(Event::Subscribe),
+        1 => Just(Event::TopicsChanged),
+        2 => (0..40_u64).prop_map(Event::Wait),
+    ]
+}
+
+/// What is out and can be answered.
+enum Out {
+    Join(u64),
+    Sync(u64),
+    Heartbeat(u64),
+}
+
+proptest! {
+    /// Whatever the coordinator answers and whenever: partitions are adopted only by who owns none; a join
+    /// goes out only when none are owned; one join or sync is out at a time; and in the end, with a
+    /// coordinator that is well, the member has its place.
+    #[test]
+    fn never_two_owners(events in prop::collection::vec(event(), 1..80)) {
+        let mut now = Instant::now();
+        let mut classic = classic();
+        classic.subscribe(now);
+        let (mut owns, mut revoking, mut generation) = (false, false, 0);
+        let mut out: Vec<Out> = Vec::new();
+        // Ends with calm: the application waits for records, every answer is good.
+        let calm = (0..40).flat_map(|_| {
+            [Event::Polls(true), Event::Revoked, Event::Answer(ErrorCode::NONE), Event::Wait(4)]
+        });
+        for event in events.into_iter().chain(calm) {
+            match event {
+                Event::Wait(seconds) => now += Duration::from_secs(seconds),
+                Event::Polls(waiting) => classic.application_polls(waiting, now),
+                Event::Subscribe => classic.subscribe(now),
+                Event::TopicsChanged => classic.topics_changed(),
+                Event::Revoked if revoking => {
+                    (revoking, owns) = (false, false);
+                    classic.handle_revoked(now);
+                }
+                Event::Revoked => {}
+                Event::Stale(error) => {
+                    classic.handle_heartbeat(0, error, now);
+                    classic.handle_synced(0, Err(error), now);
+                    classic.handle_joined(0, Joined { error, ..joined(9) }, now);
+                }
+                Event::Unanswered => {
+                    if let Some(request) = out.pop() {
+                        let (Out::Join(n) | Out::Sync(n) | Out::Heartbeat(n)) = request;
+                        classic.handle_unanswered(n, now);
+                    }
+                }
+                Event::Answer(error) => match out.pop() {
+                    Some(Out::Join(n)) => {
+                        generation += 1;
+                        classic.handle_joined(n, Joined { error, ..joined(generation) }, now);
+                    }
+                    Some(Out::Sync(n)) => {
+                        let result = error.ok().map(|()| assignment());
+                        // A sync knows no 79.
+                        if error != ErrorCode::MEMBER_ID_REQUIRED {
+                            classic.handle_synced(n, result, now);
+                        } else {
+                            out.push(Out::Sync(n));
+                        }
+                    }
+                    Some(Out::Heartbeat(n)) => {
+                        let known = error != ErrorCode::MEMBER_ID_REQUIRED;
+                        classic.handle_heartbeat(n, if known { error } else { ErrorCode::NONE }, now);
+                    }
+                    None => {}
+                },
+            }
+            for steps in 0.. {
+                prop_assert!(steps < 20, "a busy loop");
+                match classic.poll(now) {
+                    Step::Wait(until) => {
+                        prop_assert!(until.is_none_or(|until| until > now), "nothing was due");
+                        break;
+                    }
+                    Step::Join { attempt, .. } => {
+                        prop_assert!(!owns, "joins with partitions in hand");
+                        out.retain(|out| matches!(out, Out::Heartbeat(_)));
+                        out.push(Out::Join(attempt));
+                    }
+                    Step::Sync { attempt, .. } => out.push(Out::Sync(attempt)),
+                    Step::Heartbeat { attempt, generation: of, .. } => {
+                        prop_assert!(owns && of == generation);
+                        out.push(Out::Heartbeat(attempt));
+                    }
+                    Step::Adopt(_) => {
+                        prop_assert!(!owns, "two assignments at once");
+                        owns = true;
+                    }
+                    Step::Revoke => {
+                        prop_assert!(owns);
+                        revoking = true;
+                    }
+                    Step::Lose => {
+                        prop_assert!(owns);
+                        (owns, revoking) = (false, false);
+                    }
+                    Step::Leave { member_id, .. } => prop_assert_ne!(member_id, Str::new()),
+                    Step::Rediscover => {}
+                    Step::Lead { .. } => prop_assert!(false, "someone else leads"),
+                    Step::Fail(error) => prop_assert!(false, "{}", error),
+                }
+            }
+        }
+        prop_assert!(owns, "still without its place");
+    }
+}
