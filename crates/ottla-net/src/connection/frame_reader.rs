@@ -3,7 +3,9 @@
 //! Owns the receive buffers. Small frames are slices of one shared buffer, several to a read. A large
 //! frame is read straight into a buffer of its own, so that a fetch response is one piece of memory
 //! that nobody copied. A length is only believed as far as bytes really arrive: the buffer of a large
-//! frame starts at [`TRUST_BYTES`] and then at most doubles what is there.
+//! frame starts at [`TRUST_BYTES`], or at the size of the largest frame that this stream has delivered in
+//! full, and then at most doubles what is there. So a stream of large frames is not copied while buffers
+//! grow, and nobody gets memory for a promise.
 
 use std::io;
 use std::pin::Pin;
@@ -22,6 +24,8 @@ pub(crate) struct FrameReader {
     large: Option<LargeFrame>,
     /// The greatest length accepted.
     frame_bytes_max: usize,
+    /// How much memory a length field is good for before its bytes arrive.
+    trusted_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -37,6 +41,7 @@ impl FrameReader {
             shared: BytesMut::new(),
             large: None,
             frame_bytes_max,
+            trusted_bytes: TRUST_BYTES,
         }
     }
 
@@ -70,6 +75,7 @@ impl FrameReader {
     /// The length field cannot be right. Nothing more can be read from this stream.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Bytes>, BadLength> {
         if let Some(large) = self.large.take_if(|large| large.body.len() == large.len) {
+            self.trusted_bytes = self.trusted_bytes.max(large.len);
             return Ok(Some(large.body.freeze()));
         }
         let Some(&prefix) = self.shared.first_chunk::<LENGTH_BYTES>() else {
@@ -86,7 +92,7 @@ impl FrameReader {
             return Ok(Some(self.shared.split_to(len).freeze()));
         }
         if len > SHARED_FRAME_BYTES_MAX {
-            let mut body = BytesMut::with_capacity(len.min(TRUST_BYTES));
+            let mut body = BytesMut::with_capacity(len.min(self.trusted_bytes));
             body.extend_from_slice(&self.shared[LENGTH_BYTES..]);
             self.shared.clear();
             self.large = Some(LargeFrame { body, len });
@@ -138,7 +144,7 @@ const READ_BYTES_MIN: usize = 4 << 10;
 /// A longer frame that has not come whole gets a buffer of its own.
 const SHARED_FRAME_BYTES_MAX: usize = 4 << 10;
 
-/// How much memory a length field is good for before its bytes arrive.
+/// How much memory the first large length field of a stream is good for before its bytes arrive.
 const TRUST_BYTES: usize = 1 << 20;
 
 #[cfg(test)]
@@ -274,6 +280,24 @@ mod tests {
         .unwrap();
         let large = reader.large.as_ref().unwrap();
         assert!(large.body.capacity() <= 4 * large.body.len());
+    }
+
+    #[test]
+    fn a_stream_that_delivered_large_frames_is_trusted_with_as_much() {
+        let mut reader = FrameReader::new(1 << 30);
+        let first = framed(&[body(5 * TRUST_BYTES, 0)]);
+        assert_eq!(
+            read_all(&mut reader, &mut Pieces::cut(&first, &[]))
+                .unwrap()
+                .len(),
+            1
+        );
+        // The next promises a gigabyte and brings a little.
+        let mut bytes = (1_i32 << 29).to_be_bytes().to_vec();
+        bytes.extend(body(100, 0));
+        read_all(&mut reader, &mut Pieces::cut(&bytes, &[])).unwrap();
+        let large = reader.large.as_ref().unwrap();
+        assert_eq!(large.body.capacity(), 5 * TRUST_BYTES);
     }
 
     #[test]
