@@ -311,6 +311,7 @@ impl Client {
                 Effect::Wake(broker) if Some(broker) == own => {}
                 Effect::Wake(broker) => self.line(broker).wake(),
                 Effect::NeedIdentity => self.identity_wanted.notify_one(),
+                Effect::SeekLeaders => self.deadlines_changed.notify_one(),
                 Effect::Split(slot, batch) => {
                     let partition = self.partition(slot);
                     let pieces = self.sealer.split(self, &partition.topic, batch);
@@ -367,6 +368,7 @@ impl Client {
         let tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.iter().for_each(JoinHandle::abort);
         self.fail(&SendError::Closed);
+        self.core.lock().forget_in_flight();
         let names: Vec<_> = self.topics.load().by_name.keys().cloned().collect();
         self.cluster.untrack(names.iter().map(|name| &**name));
         tasks

@@ -36,7 +36,12 @@ pub(crate) async fn run_keeper(client: Arc<Client>) {
             client.carry_out(effects, None);
         }
         let deadline = expire(&client, now);
-        let wake_at = [linger_end, deadline].into_iter().flatten().min();
+        let seek_at = client.core.lock().seeks_leaders().then(|| {
+            // The cluster spaces its requests itself.
+            client.cluster.refresh_soon();
+            now + client.config.retry_backoff.max(Duration::from_millis(10))
+        });
+        let wake_at = [linger_end, deadline, seek_at].into_iter().flatten().min();
         tokio::select! {
             changed = changes.changed() => {
                 if changed.is_err() {

@@ -4,7 +4,7 @@
 //! source inside. Work per event is proportional to the lanes that are ready, not to those that exist.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +72,8 @@ pub(crate) enum Effect {
     Wake(i32),
     /// A producer id is needed: see [`SenderCore::identity_obtained`].
     NeedIdentity,
+    /// Partitions with records have no leader: see [`SenderCore::seeks_leaders`].
+    SeekLeaders,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,8 @@ pub(crate) struct SenderCore {
     fatal: Option<SendError>,
     lanes: Vec<Lane>,
     brokers: HashMap<i32, Broker>,
+    /// Lanes with work and without a leader.
+    homeless: HashSet<Slot>,
     next_request: u64,
     effects: Vec<Effect>,
     /// Why there is no producer id yet.
@@ -112,6 +116,7 @@ impl SenderCore {
             fatal: None,
             lanes: Vec::new(),
             brokers: HashMap::new(),
+            homeless: HashSet::new(),
             next_request: 1,
             effects: Vec::new(),
             identity_error: None,
@@ -137,6 +142,9 @@ impl SenderCore {
         }
         lane.leader_epoch = epoch;
         lane.leader = leader;
+        if leader.is_some() {
+            self.homeless.remove(&slot);
+        }
         if let Some(until) = lane.muted_until {
             match leader {
                 // Whom to ask is known again; there is nothing left to wait for.
@@ -321,7 +329,7 @@ impl SenderCore {
         batch.last_error = answer.code.is_err().then(|| said(broker, &answer));
         match Verdict::of(answer.code) {
             Verdict::Written => {
-                lane.succeeded(batch.stamp);
+                lane.succeeded(batch.stamp, head);
                 let outcome = Outcome::Written(Written {
                     base_offset: answer.base_offset,
                     append_time: answer.append_time,
@@ -336,12 +344,16 @@ impl SenderCore {
                 self.retry(broker, slot, batch, for_leader, now, random);
             }
             Verdict::OutOfOrder | Verdict::UnknownProducer
-                if batch.stamp.is_some() && batch.resets < RESETS_MAX =>
+                if batch.stamp.is_some()
+                    && batch.resets < RESETS_MAX
+                    && !(batch.maybe_written && lane.may_be_outrun()) =>
             {
                 batch.maybe_written = false;
                 lane.failed();
                 if head && let Some(identity) = identity {
-                    lane.clear_doubt(identity);
+                    if !lane.may_be_outrun() {
+                        lane.clear_doubt(identity);
+                    }
                     // Out of order in front of everything else: the log lost what came before, or
                     // retention deleted it. Under another epoch the broker expects no past.
                     if current {
@@ -447,6 +459,20 @@ impl SenderCore {
     /// `broker` cannot be reached, for `reason`; or can again.
     pub(crate) fn set_broker_error(&mut self, broker: i32, reason: Option<Arc<str>>) {
         self.broker(broker).error = reason;
+    }
+
+    /// Whether records wait for a partition to get a leader.
+    pub(crate) fn seeks_leaders(&mut self) -> bool {
+        let lanes = &self.lanes;
+        self.homeless.retain(|slot| lanes[*slot].has_work());
+        !self.homeless.is_empty()
+    }
+
+    /// The connections are gone, and nobody waits for answers.
+    pub(crate) fn forget_in_flight(&mut self) {
+        for lane in &mut self.lanes {
+            lane.in_flight.clear();
+        }
     }
 
     pub(crate) fn identity_obtained(&mut self, identity: ProducerIdentity) {
@@ -667,7 +693,7 @@ impl SenderCore {
         now: Instant,
     ) {
         let lane = &mut self.lanes[slot];
-        lane.abandoned(batch.stamp);
+        lane.abandoned(batch.stamp, batch.maybe_written);
         let outcome = if batch.maybe_written {
             let stuck = match &error {
                 SendError::TimedOut { stuck, .. } => stuck.clone(),
@@ -688,7 +714,13 @@ impl SenderCore {
     /// there already, for what kept it waiting may be over.
     fn touch(&mut self, slot: Slot) {
         let lane = &mut self.lanes[slot];
-        let Some(leader) = lane.leader.filter(|_| lane.has_work()) else {
+        if !lane.has_work() {
+            return;
+        }
+        let Some(leader) = lane.leader else {
+            if self.homeless.insert(slot) {
+                self.effects.push(Effect::SeekLeaders);
+            }
             return;
         };
         if lane.rotating_at != Some(leader) {

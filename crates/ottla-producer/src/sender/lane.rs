@@ -61,6 +61,9 @@ pub(crate) struct Lane {
     recovering: bool,
     /// Some sequences of the current identity went to records that were given up.
     gap: bool,
+    /// Some of those records are in doubt: a request that an ended connection left behind may still
+    /// fill the gap, and one behind it then be taken after all.
+    gap_in_doubt: bool,
 }
 
 #[derive(Debug)]
@@ -104,6 +107,7 @@ impl Lane {
             proven: false,
             recovering: false,
             gap: false,
+            gap_in_doubt: false,
         }
     }
 
@@ -192,9 +196,11 @@ impl Lane {
         Next::Send
     }
 
-    /// A batch of this lane succeeded.
-    pub(crate) fn succeeded(&mut self, stamp: Option<Stamp>) {
-        if stamp.map(|stamp| stamp.identity) == self.identity {
+    /// A batch of this lane succeeded; `head`: and none before it is unsettled. Only then may several leave
+    /// at once again: while a batch comes back that is written already, the broker must not get so many later ones
+    /// that it forgets that one.
+    pub(crate) fn succeeded(&mut self, stamp: Option<Stamp>, head: bool) {
+        if head && stamp.map(|stamp| stamp.identity) == self.identity {
             self.proven = true;
         }
         self.last_error = None;
@@ -214,12 +220,18 @@ impl Lane {
     }
 
     /// `batch` is given up: its sequences, if it had any, will never be used.
-    pub(crate) fn abandoned(&mut self, stamp: Option<Stamp>) {
+    pub(crate) fn abandoned(&mut self, stamp: Option<Stamp>, in_doubt: bool) {
         if let Some(stamp) = stamp
             && Some(stamp.identity) == self.identity
         {
             self.lost_sequences();
+            self.gap_in_doubt |= in_doubt;
         }
+    }
+
+    /// Whether the broker's word that a batch does not follow can be outrun by an earlier request.
+    pub(crate) fn may_be_outrun(&self) -> bool {
+        self.gap_in_doubt
     }
 
     /// Records that had sequences of this lane are gone.
@@ -283,6 +295,7 @@ impl Lane {
         self.next_sequence = 0;
         self.proven = false;
         self.gap = false;
+        self.gap_in_doubt = false;
         for batch in &mut self.queue {
             batch.stamp = None;
         }

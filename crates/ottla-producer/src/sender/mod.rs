@@ -11,3 +11,6 @@ mod verdict;
 
 pub(crate) use self::core::{Effect, SenderCore, Settings, Slot};
 pub(crate) use self::driver::run_broker;
+
+#[cfg(test)]
+mod simulation;
