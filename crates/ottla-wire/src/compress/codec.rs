@@ -75,7 +75,8 @@ impl Compression {
             Self::None | Self::Snappy => 0,
             Self::Gzip => 6,
             Self::Lz4 => 9,
-            Self::Zstd => 3,
+            // Not Java's 3: see docs/decisions/0002-zstd.md.
+            Self::Zstd => 1,
         }
     }
 }
