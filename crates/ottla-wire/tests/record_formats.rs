@@ -359,7 +359,10 @@ fn decode(batch: &Batch) -> DecodedBatch {
     batch.decode(&mut Decompressor::new(), 1 << 20).unwrap()
 }
 
-fn batch(records: &[(i64, Option<&[u8]>, Option<&[u8]>)]) -> BytesMut {
+/// Timestamp, key, value.
+type New<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>);
+
+fn batch(records: &[New<'_>]) -> BytesMut {
     let records: Vec<_> = records
         .iter()
         .map(|&(timestamp, key, value)| NewRecord {
