@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use bytes::{Bytes, BytesMut};
 use ottla_wire::compress::{Codec, Compression, Compressor, Decompressor};
 use ottla_wire::record::{
-    Batch, BatchWriter, Batches, Header, NewRecord, SealOptions, restamp, split,
+    Batch, BatchWriter, Batches, Header, NewRecord, SealOptions, SealedBatch, restamp, split,
 };
 
 /// Output that a decompressor may make of a fuzzer's few bytes.
@@ -76,7 +76,7 @@ fn walk(batch: &Batch, decompressor: &mut Decompressor) {
     let options = SealOptions::default();
     let mut compressor = Compressor::new();
     if let Ok(parts) = split(batch.bytes(), 256, &options, &mut compressor, decompressor) {
-        let count: i32 = parts.iter().map(|part| part.record_count()).sum();
+        let count: i32 = parts.iter().map(SealedBatch::record_count).sum();
         assert_eq!(count as usize, good);
     }
 }
