@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_wire::compress::Decompressor;
+use ottla_wire::record::Batches;
 use ottla_wire::{ErrorCode, Uuid};
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
@@ -288,6 +290,37 @@ impl EmbeddedCluster {
         Some((state.log.start_offset(), state.log.end_offset()))
     }
 
+    /// Every record of a partition, as offset and value, read straight from the log. `None` if there is no such
+    /// partition, or its log cannot be read.
+    #[must_use]
+    pub fn records(&self, topic: &str, partition: i32) -> Option<Vec<(i64, Option<Vec<u8>>)>> {
+        let partition = self
+            .shared
+            .cluster
+            .read()
+            .topic(topic)?
+            .partition(partition)?
+            .clone();
+        let state = partition.state.lock();
+        let (mut offset, end) = (state.log.start_offset(), state.log.end_offset());
+        let mut records = Vec::new();
+        while offset < end {
+            let bytes = state.log.read(offset, end, READ_STEP, true).ok()?;
+            for batch in Batches::new(bytes) {
+                let batch = batch.ok()?;
+                let decoded = batch.decode(&mut Decompressor::new(), usize::MAX).ok()?;
+                for record in decoded.records() {
+                    let record = record.ok()?;
+                    if record.offset() >= offset {
+                        records.push((record.offset(), record.value().map(<[u8]>::to_vec)));
+                    }
+                }
+                offset = batch.header().next_offset();
+            }
+        }
+        Some(records)
+    }
+
     /// Makes `node` the coordinator of a group.
     pub fn move_coordinator(&self, group: &str, node: i32) {
         self.shared.cluster.write().appoint(group, node);
@@ -483,3 +516,5 @@ fn random_id() -> Uuid {
 
 /// How much an in-memory connection holds in each direction.
 const MEMORY_PIPE: usize = 256 << 10;
+
+const READ_STEP: usize = 1 << 20;

@@ -1,0 +1,284 @@
+//! Producers in bad weather: what is acknowledged is written once and in order, what is refused is not written,
+//! and everything ends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use ottla_broker::EmbeddedCluster;
+use ottla_net::Cluster;
+use ottla_producer::{
+    Compression, Partitioning, Producer, ProducerConfig, ProducerRecord, SendError,
+};
+
+use crate::chaos::Weather;
+use crate::world::{World, check};
+
+/// One record's fate, by its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// At this partition and offset.
+    Acknowledged(i32, i64),
+    /// Certainly not in the log.
+    Refused,
+    /// Nobody said.
+    Unknown,
+}
+
+/// Runs producers against a faulty cluster and checks the log afterwards.
+pub(crate) async fn run(world: &World) -> Result<String, String> {
+    let mut rng = world.rng();
+    let topic = "sim".to_owned();
+    let partitions = rng.i32(1..=4);
+    world
+        .cluster
+        .create_topic(&topic, partitions)
+        .map_err(|error| error.to_string())?;
+    let producers = rng.usize(1..=3);
+    let mut tasks = Vec::new();
+    for producer in 0..producers {
+        let rng = rng.fork();
+        let net = world.client().map_err(|error| error.to_string())?;
+        tasks.push(tokio::spawn(one_producer(
+            net,
+            world.weather(),
+            topic.clone(),
+            partitions,
+            producer,
+            rng,
+        )));
+    }
+    let storm = Duration::from_millis(rng.u64(2_000..60_000));
+    world.harm(&[(topic.clone(), partitions)], &[], storm).await;
+    let mut fates = HashMap::new();
+    for task in tasks {
+        let (told, closed) = task
+            .await
+            .map_err(|error| format!("a producer panicked: {error}"))?;
+        closed?;
+        fates.extend(told);
+    }
+    let written = logs(&world.cluster, &topic, partitions)?;
+    verify(&fates, &written)?;
+    let acknowledged = fates
+        .values()
+        .filter(|fate| matches!(fate, Fate::Acknowledged(..)))
+        .count();
+    let unknown = fates
+        .values()
+        .filter(|fate| **fate == Fate::Unknown)
+        .count();
+    Ok(format!(
+        "{acknowledged} of {} acknowledged, {unknown} unknown",
+        fates.len()
+    ))
+}
+
+type Told = (HashMap<String, Fate>, Result<(), String>);
+
+async fn one_producer(
+    net: Cluster,
+    weather: Arc<Weather>,
+    topic: String,
+    partitions: i32,
+    number: usize,
+    mut rng: Rng,
+) -> Told {
+    let buffer_memory = rng.choice([4_000, 100_000, 1 << 20]).unwrap_or(100_000);
+    let config = ProducerConfig {
+        linger: Duration::from_millis(rng.choice([0, 0, 5, 100]).unwrap_or(0)),
+        batch_size: rng.choice([200, 2_000, 100_000]).unwrap_or(2_000),
+        buffer_memory,
+        max_request_size: buffer_memory,
+        delivery_timeout: Duration::from_secs(rng.choice([15, 30, 600]).unwrap_or(600)),
+        request_timeout: Duration::from_secs(rng.choice([2, 10]).unwrap_or(10)),
+        max_block: Duration::from_secs(600),
+        max_in_flight: rng.usize(1..=5),
+        compression: rng
+            .choice([Compression::None, Compression::None, Compression::Lz4])
+            .unwrap_or(Compression::None),
+        partitioner: if rng.bool() {
+            Partitioning::default()
+        } else {
+            Partitioning::Random
+        },
+        ..ProducerConfig::default()
+    };
+    let producer = match Producer::new(net.clone(), config) {
+        Ok(producer) => producer,
+        Err(error) => return (HashMap::new(), Err(error.to_string())),
+    };
+    let mut fates = HashMap::new();
+    let mut deliveries = Vec::new();
+    let count = rng.usize(20..300);
+    for sequence in 0..count {
+        let value = format!("{number}/{sequence}{}", "x".repeat(rng.usize(0..60)));
+        let key = format!("k{}", rng.u32(0..6));
+        let mut record = ProducerRecord::to(&topic).value(&value);
+        if rng.bool() {
+            record = record.key(&key);
+        } else if rng.bool() {
+            record = record.partition(rng.i32(0..partitions));
+        }
+        let send = producer.send(record);
+        // Callers give up at any time.
+        let sent = if rng.u32(0..20) == 0 {
+            let patience = Duration::from_millis(rng.u64(0..20));
+            tokio::time::timeout(patience, send).await.ok()
+        } else {
+            Some(send.await)
+        };
+        match sent {
+            // The future was dropped: the record was taken or it was not.
+            None => {
+                fates.insert(value, Fate::Unknown);
+            }
+            Some(Err(error)) => {
+                fates.insert(value, fate_of(&error));
+            }
+            // The caller does not want to know; the record goes its way.
+            Some(Ok(_delivery)) if rng.u32(0..30) == 0 => {
+                fates.insert(value, Fate::Unknown);
+            }
+            Some(Ok(delivery)) => deliveries.push((value, delivery)),
+        }
+        if rng.u32(0..10) == 0 {
+            tokio::time::sleep(Duration::from_millis(rng.u64(0..400))).await;
+        }
+        if rng.u32(0..40) == 0 {
+            // In bad weather a flush may well run into its deadline.
+            let _ = producer
+                .flush(Duration::from_millis(rng.u64(0..3_000)))
+                .await;
+        }
+    }
+    for (value, delivery) in deliveries {
+        let fate = match delivery.await {
+            Ok(metadata) => match metadata.offset() {
+                Some(offset) => Fate::Acknowledged(metadata.partition(), offset),
+                None => Fate::Unknown,
+            },
+            Err(error) => fate_of(&error),
+        };
+        fates.insert(value, fate);
+    }
+    if let Err(problem) = last_record(&producer, &weather, &topic, number, count, &mut fates).await
+    {
+        return (fates, Err(problem));
+    }
+    let closed = producer
+        .close(CLOSE_PATIENCE)
+        .await
+        .map_err(|error| format!("close() did not end in fair weather: {error}"));
+    net.close().await;
+    (fates, closed)
+}
+
+/// Whatever happened before, in fair weather a record is written.
+async fn last_record(
+    producer: &Producer,
+    weather: &Weather,
+    topic: &str,
+    number: usize,
+    sequence: usize,
+    fates: &mut HashMap<String, Fate>,
+) -> Result<(), String> {
+    while !weather.is_fair() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let value = format!("{number}/{sequence}");
+    let sent = producer.send(ProducerRecord::to(topic).value(&value)).await;
+    let delivered = match sent {
+        Ok(delivery) => delivery.await,
+        Err(error) => Err(error),
+    };
+    let metadata = delivered.map_err(|error| format!("stuck: in fair weather, {error}"))?;
+    let offset = metadata.offset().ok_or("acknowledged without an offset")?;
+    fates.insert(value, Fate::Acknowledged(metadata.partition(), offset));
+    Ok(())
+}
+
+fn fate_of(error: &SendError) -> Fate {
+    if error.possibly_written() {
+        Fate::Unknown
+    } else {
+        Fate::Refused
+    }
+}
+
+/// Values by partition, in order of offset.
+fn logs(
+    cluster: &EmbeddedCluster,
+    topic: &str,
+    partitions: i32,
+) -> Result<BTreeMap<i32, Vec<(i64, String)>>, String> {
+    (0..partitions)
+        .map(|partition| {
+            let records = cluster
+                .records(topic, partition)
+                .ok_or_else(|| format!("{topic}-{partition} is gone"))?;
+            let values = records
+                .into_iter()
+                .map(|(offset, value)| {
+                    (
+                        offset,
+                        String::from_utf8_lossy(&value.unwrap_or_default()).into_owned(),
+                    )
+                })
+                .collect();
+            Ok((partition, values))
+        })
+        .collect()
+}
+
+fn verify(
+    fates: &HashMap<String, Fate>,
+    written: &BTreeMap<i32, Vec<(i64, String)>>,
+) -> Result<(), String> {
+    let mut places: HashMap<&str, (i32, i64)> = HashMap::new();
+    for (partition, records) in written {
+        let mut newest: HashMap<&str, usize> = HashMap::new();
+        for (offset, value) in records {
+            check(
+                places.insert(value, (*partition, *offset)).is_none(),
+                || format!("duplicate: {value} stands twice in the log"),
+            )?;
+            let fate = fates.get(value).copied();
+            check(fate.is_some(), || format!("{value} was never sent"))?;
+            check(fate != Some(Fate::Refused), || {
+                format!("{value} was reported as not written, and stands at {partition}/{offset}")
+            })?;
+            let (producer, sequence) = number(value);
+            if let Some(before) = newest.insert(producer, sequence) {
+                check(before < sequence, || {
+                    format!(
+                        "order: {value} stands behind record {before} of its producer in partition {partition}"
+                    )
+                })?;
+            }
+        }
+    }
+    for (value, fate) in fates {
+        if let Fate::Acknowledged(partition, offset) = fate {
+            let place = places.get(value.as_str());
+            check(place == Some(&(*partition, *offset)), || {
+                format!(
+                    "loss: {value} was acknowledged at {partition}/{offset}, and stands at {place:?}"
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn number(value: &str) -> (&str, usize) {
+    let value = value.trim_end_matches('x');
+    match value.split_once('/') {
+        Some((producer, sequence)) => (producer, sequence.parse().unwrap_or(usize::MAX)),
+        None => ("", usize::MAX),
+    }
+}
+
+/// In fair weather, with everything settled, closing takes no time.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(700);
