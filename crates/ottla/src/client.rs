@@ -1,0 +1,306 @@
+//! The client of one cluster: where producers, consumers and administration come from.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use ottla_admin::Admin;
+use ottla_consumer::{Consumer, ConsumerConfig};
+use ottla_net::{Cluster, ClusterConfig};
+use ottla_producer::{Producer, ProducerConfig};
+
+use crate::config::{Config, ConfigError, Settings};
+use crate::error::Error;
+
+/// A client of one cluster. Cheap to clone; clones are the same client.
+///
+/// What it hands out shares its connections and its knowledge of the cluster. Nothing is connected
+/// before something is asked for.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use ottla::prelude::*;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::builder()
+///     .bootstrap_servers("localhost:9092")
+///     .set("compression.type", "lz4")
+///     .producer(|p| p.linger = Duration::from_millis(20))
+///     .build()?;
+///
+/// let producer = client.producer()?;
+/// let delivery = producer.send(ProducerRecord::to("clicks").key("user-7").value("{}")).await?;
+/// println!("written at offset {:?}", delivery.await?.offset());
+///
+/// producer.close(Duration::from_secs(30)).await?;
+/// client.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    cluster: Cluster,
+}
+
+impl Client {
+    /// A client with the settings of `config`. What they have no effect on goes to the log as
+    /// warnings ([`Config::warnings`]).
+    ///
+    /// Connects to nothing yet. Must be called within a tokio runtime with its I/O and time drivers,
+    /// whose tasks and timers it uses from then on.
+    ///
+    /// # Errors
+    /// [`Error::Config`] without `bootstrap.servers`; [`Error::Net`] for a setting that cannot work.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new(config: Config) -> Result<Client, Error> {
+        Client::builder().config(config).build()
+    }
+
+    /// Gathers settings for a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder {
+            config: Config::new(),
+            tweaks: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// A new producer. Each has a buffer, batches and sequence numbers of its own: one for a whole
+    /// program is usual.
+    ///
+    /// # Errors
+    /// [`Error::Producer`] for a setting that cannot work.
+    pub fn producer(&self) -> Result<Producer, Error> {
+        self.producer_with(self.producer_config())
+    }
+
+    /// A new producer with settings of its own.
+    ///
+    /// # Errors
+    /// As [`Client::producer`].
+    pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer, Error> {
+        Ok(Producer::new(self.inner.cluster.clone(), config)?)
+    }
+
+    /// A new consumer.
+    ///
+    /// # Errors
+    /// [`Error::Consumer`] for a setting that cannot work.
+    pub fn consumer(&self) -> Result<Consumer, Error> {
+        self.consumer_with(self.consumer_config())
+    }
+
+    /// A new consumer with settings of its own.
+    ///
+    /// # Errors
+    /// As [`Client::consumer`].
+    pub fn consumer_with(&self, config: ConsumerConfig) -> Result<Consumer, Error> {
+        Ok(Consumer::new(self.inner.cluster.clone(), config)?)
+    }
+
+    /// Administration, whose calls take `default.api.timeout.ms` at most.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.inner.cluster.clone()).with_timeout(self.inner.settings.admin_timeout)
+    }
+
+    /// The connections and the knowledge of the cluster that everything shares.
+    pub fn cluster(&self) -> &Cluster {
+        &self.inner.cluster
+    }
+
+    /// The settings that [`Client::producer`] uses, as a start for [`Client::producer_with`].
+    pub fn producer_config(&self) -> ProducerConfig {
+        self.inner.settings.producer.clone()
+    }
+
+    /// The settings that [`Client::consumer`] uses, as a start for [`Client::consumer_with`].
+    pub fn consumer_config(&self) -> ConsumerConfig {
+        self.inner.settings.consumer.clone()
+    }
+
+    /// Ends the connections. Close producers and consumers before: what they still have to say needs
+    /// the connections. Always ends, after a second at the most; may be called more than once.
+    pub async fn close(&self) {
+        self.inner.cluster.close().await;
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("cluster", &self.inner.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Gathers settings for a [`Client`]: by name, and typed ones, which come last.
+///
+/// The first mistake is kept, and is what [`ClientBuilder::build`] returns.
+#[must_use = "nothing happens before `build`"]
+pub struct ClientBuilder {
+    config: Config,
+    tweaks: Vec<Tweak>,
+    error: Option<ConfigError>,
+}
+
+type Tweak = Box<dyn FnOnce(&mut Settings) + Send>;
+
+impl ClientBuilder {
+    /// Brokers to learn the cluster from, as `host:port`, comma separated (`bootstrap.servers`).
+    pub fn bootstrap_servers(self, servers: impl ToString) -> Self {
+        self.set("bootstrap.servers", servers)
+    }
+
+    /// A name for this program in the brokers' logs, metrics and quotas (`client.id`).
+    pub fn client_id(self, id: impl ToString) -> Self {
+        self.set("client.id", id)
+    }
+
+    /// The group of this client's consumers (`group.id`).
+    pub fn group_id(self, id: impl ToString) -> Self {
+        self.set("group.id", id)
+    }
+
+    /// Any setting, by Java's or librdkafka's name.
+    pub fn set(self, key: impl AsRef<str>, value: impl ToString) -> Self {
+        self.then(|config| config.set(key, value).map(drop))
+    }
+
+    /// The settings of a Java `.properties` file, see [`Config::load_properties_file`].
+    pub fn properties_file(self, path: impl AsRef<Path>) -> Self {
+        self.then(|config| config.load_properties_file(path).map(drop))
+    }
+
+    /// The settings of the environment, see [`Config::load_environment`].
+    pub fn environment(self) -> Self {
+        self.then(|config| config.load_environment().map(drop))
+    }
+
+    /// Everything that is set in `config`.
+    pub fn config(self, config: Config) -> Self {
+        self.then(|own| {
+            own.merge(config);
+            Ok(())
+        })
+    }
+
+    /// Typed settings of producers, after those by name.
+    pub fn producer(self, tweak: impl FnOnce(&mut ProducerConfig) + Send + 'static) -> Self {
+        self.tweak(|settings| tweak(&mut settings.producer))
+    }
+
+    /// Typed settings of consumers, after those by name.
+    pub fn consumer(self, tweak: impl FnOnce(&mut ConsumerConfig) + Send + 'static) -> Self {
+        self.tweak(|settings| tweak(&mut settings.consumer))
+    }
+
+    /// Typed settings of connections and metadata, after those by name.
+    pub fn cluster(self, tweak: impl FnOnce(&mut ClusterConfig) + Send + 'static) -> Self {
+        self.tweak(|settings| tweak(&mut settings.cluster))
+    }
+
+    /// The client. Connects to nothing yet; see [`Client::new`] for the runtime it needs.
+    ///
+    /// # Errors
+    /// The first setting that was wrong; [`Error::Config`] without `bootstrap.servers`.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn build(self) -> Result<Client, Error> {
+        if let Some(error) = self.error {
+            return Err(error.into());
+        }
+        for warning in self.config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let mut settings = self.config.settings();
+        for tweak in self.tweaks {
+            tweak(&mut settings);
+        }
+        if settings.cluster.bootstrap_servers.is_empty() {
+            return Err(Error::Config(ConfigError::Missing {
+                key: "bootstrap.servers",
+                hint: "name at least one broker as host:port, or set OTTLA_BOOTSTRAP and load the \
+                       environment",
+            }));
+        }
+        let cluster = Cluster::over_tcp(settings.cluster.clone())?;
+        Ok(Client {
+            inner: Arc::new(Inner { settings, cluster }),
+        })
+    }
+
+    fn then(mut self, step: impl FnOnce(&mut Config) -> Result<(), ConfigError>) -> Self {
+        if self.error.is_none() {
+            self.error = step(&mut self.config).err();
+        }
+        self
+    }
+
+    fn tweak(mut self, tweak: impl FnOnce(&mut Settings) + Send + 'static) -> Self {
+        self.tweaks.push(Box::new(tweak));
+        self
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("config", &self.config)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_mistake_is_returned() {
+        let error = Client::builder()
+            .bootstrap_servers("kafka:9092")
+            .set("linger", 5)
+            .set("acks", "many")
+            .build()
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("did you mean `linger.ms`?"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_client_needs_servers() {
+        let error = Client::new(Config::new()).unwrap_err().to_string();
+        assert!(
+            error.contains("bootstrap.servers") && error.contains("OTTLA_BOOTSTRAP"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn typed_settings_come_after_named_ones() {
+        let client = Client::builder()
+            .bootstrap_servers("127.0.0.1:1")
+            .producer(|p| p.linger = Duration::ZERO)
+            .set("linger.ms", 50)
+            .consumer(|c| c.max_poll_records = 7)
+            .cluster(|c| c.client_id = "typed".into())
+            .build()
+            .unwrap();
+        assert_eq!(client.producer_config().linger, Duration::ZERO);
+        assert_eq!(client.consumer_config().max_poll_records, 7);
+        assert_eq!(client.cluster().config().client_id, "typed");
+        client.close().await;
+    }
+}
