@@ -19,7 +19,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     else {
         return Err("say BOOTSTRAP GROUP TOPIC [SECONDS]".into());
     };
-    let seconds = arguments.next().map_or(Ok(u64::MAX), |seconds| seconds.parse())?;
+    let seconds = arguments
+        .next()
+        .map_or(Ok(u64::MAX), |seconds| seconds.parse())?;
     let cluster = Cluster::over_tcp(ClusterConfig::new([bootstrap.parse()?]))?;
     let consumer = Consumer::new(
         cluster,
@@ -47,7 +49,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut now: Vec<_> = consumer.assignment().iter().map(|p| p.partition).collect();
         now.sort_unstable();
         if now != assigned {
-            println!("{:>6} ms: partitions {now:?}", started.elapsed().as_millis());
+            println!(
+                "{:>6} ms: partitions {now:?}",
+                started.elapsed().as_millis()
+            );
             assigned = now;
         }
     }

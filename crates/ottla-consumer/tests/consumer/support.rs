@@ -333,11 +333,7 @@ pub(crate) fn serve_fetches(cluster: &ScriptedCluster, world: &Shared, node: i32
                 .responses
                 .iter()
                 .flat_map(|topic| &topic.partitions)
-                .all(|data| {
-                    data.records
-                        .as_ref()
-                        .is_none_or(Bytes::is_empty)
-                });
+                .all(|data| data.records.as_ref().is_none_or(Bytes::is_empty));
             let wait = if empty { request.max_wait_ms as u64 } else { 0 };
             Reply::after(Duration::from_millis(wait), response)
         });
