@@ -5,6 +5,10 @@
     reason = "these are tests, helper functions included"
 )]
 
+#[allow(
+    unreachable_pub,
+    reason = "shared with the simulation inside the crate"
+)]
 mod model;
 
 use std::collections::HashMap;
@@ -276,13 +280,14 @@ async fn every_codec_and_acknowledgement_level_delivers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_writes_nothing_twice() {
-    for fate in 0..2 {
+    for fate in 0..3 {
         let kafka = Kafka::start(1, 1);
         let mut count = 0;
         kafka.fault(move |_, _, _| {
             count += 1;
             match (count % 3, fate) {
                 (0, 0) => Act::AppendAndClose,
+                (0, 1) => Act::Close,
                 (0, _) => Act::AppendAndSilence,
                 _ => Act::Append,
             }
