@@ -123,8 +123,8 @@ mod generate {
     use fastrand::Rng;
 
     /// Bytes of values in a pool: enough that it does not stay in a core's cache, as real traffic
-    /// would not.
-    const POOL_BYTES: usize = 16 << 20;
+    /// would not, and that no codec's window holds the same record of a partition twice.
+    const POOL_BYTES: usize = 64 << 20;
 
     /// Writes a pool of values of exactly `size` bytes (64 or more) to `path`.
     pub fn write(path: &Path, size: usize) -> io::Result<()> {
