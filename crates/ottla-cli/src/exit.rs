@@ -130,7 +130,10 @@ fn status_of(error: &net::Error) -> u8 {
         | net::Error::NotKafka { .. }
         | net::Error::Handshake { .. }
         | net::Error::Disconnected { .. }
-        | net::Error::TimedOut { .. } => UNREACHABLE,
+        | net::Error::TimedOut { .. }
+        | net::Error::NoAnswerYet { .. }
+        | net::Error::NotKnownYet { .. }
+        | net::Error::UnknownBroker { .. } => UNREACHABLE,
         net::Error::Deadline {
             last: Some(last), ..
         } => status_of(last),

@@ -23,7 +23,7 @@ impl Session {
     pub(crate) fn new(common: &Common) -> Result<Session, Failure> {
         let mut config = Config::new();
         config.load_environment()?;
-        for file in &common.files {
+        for file in &common.properties {
             config.load_properties_file(file)?;
         }
         for setting in &common.settings {

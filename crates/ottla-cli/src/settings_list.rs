@@ -21,7 +21,7 @@ pub(crate) fn run(common: &Common) -> Result<(), Failure> {
         let session = Session::new(&Common {
             settings,
             bootstrap: common.bootstrap.clone(),
-            files: common.files.clone(),
+            properties: common.properties.clone(),
             ..*common
         })?;
         return stdout::print(session.config.to_string());

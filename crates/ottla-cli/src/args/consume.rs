@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Bytes, delimiter};
+use super::{Bytes, separator};
 use crate::consume::Offset;
 
 #[derive(Debug, Args)]
@@ -61,11 +61,11 @@ pub(crate) struct ConsumeArgs {
     pub(crate) json: bool,
 
     /// Prints the key and DELIM before the value. Escapes: \t \n \r \0 \\ \xHH
-    #[arg(short = 'K', long, value_name = "DELIM", value_parser = delimiter)]
+    #[arg(short = 'K', long, value_name = "DELIM", value_parser = separator)]
     pub(crate) key_delimiter: Option<Bytes>,
 
     /// What to print after each record [default: a line feed]
-    #[arg(short = 'D', long, value_name = "DELIM", value_parser = delimiter)]
+    #[arg(short = 'D', long, value_name = "DELIM", value_parser = separator)]
     pub(crate) delimiter: Option<Bytes>,
 
     /// Prints a null key or value as NULL rather than as nothing

@@ -42,7 +42,7 @@ pub(crate) struct Common {
 
     /// Reads settings from a Java properties file, before -X
     #[arg(short = 'F', long = "properties", global = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) properties: Vec<PathBuf>,
 
     /// How long to try to reach the cluster, and how long an administrative call may take
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 15.0,
@@ -142,6 +142,11 @@ fn delimiter(text: &str) -> Result<Bytes, String> {
     Ok(Bytes(bytes))
 }
 
+/// What to print between things: a delimiter, or nothing.
+fn separator(text: &str) -> Result<Bytes, String> {
+    crate::escape::unescape(text).map(Bytes)
+}
+
 /// Bytes given on the command line; a type of its own, since clap takes a `Vec` for many values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
@@ -177,6 +182,8 @@ mod tests {
             "ottla consume -G group -X auto.offset.reset=earliest a b c",
             "ottla -b a:1 consume -t t -o beginning -u",
             "ottla topics list -b a:1 --json",
+            "ottla produce -t t -F client.properties file",
+            "ottla consume -t t -F client.properties",
             "ottla -X list",
         ] {
             parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
