@@ -1,4 +1,8 @@
 //! What the tool makes of mistakes: an exit status, one paragraph on standard error, in time.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at what cannot go wrong"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::codec::Compression;
 use super::error::DecompressError;
-use super::output::Output;
+use super::output::{Output, Spares};
 use super::{gzip, lz4, snappy, zstd};
 
 /// Decompresses batch bodies from brokers that are not trusted, keeping each codec's context for
@@ -26,6 +26,9 @@ use super::{gzip, lz4, snappy, zstd};
 pub struct Decompressor {
     gzip: gzip::Decoder,
     zstd: zstd::Decoder,
+    spares: Spares,
+    /// How many bytes one byte became in the last batch of each codec.
+    growth: [usize; Compression::ALL.len()],
 }
 
 impl Decompressor {
@@ -70,7 +73,16 @@ impl Decompressor {
         max_bytes: usize,
         lz4_checksum: lz4::HeaderChecksum,
     ) -> Result<Bytes, DecompressError> {
-        let mut out = Output::new(compression, input.len(), max_bytes);
+        let growth = &mut self.growth[compression as usize];
+        // What the last batch grew by is a good guess; a wrong one costs a copy or some room.
+        let expected = input
+            .len()
+            .saturating_mul((*growth).min(GROWTH_MAX))
+            .min(max_bytes);
+        let (spares, buffer) = (self.spares.clone(), self.spares.take(expected));
+        let buffer = buffer.unwrap_or_else(|| Vec::with_capacity(expected));
+        let mut out =
+            Output::with_buffer(compression, input.len(), max_bytes, buffer, Some(spares));
         match compression {
             Compression::None => out.extend(input)?,
             Compression::Gzip => self.gzip.decompress(input, &mut out)?,
@@ -78,6 +90,7 @@ impl Decompressor {
             Compression::Lz4 => lz4::decompress(input, lz4_checksum, &mut out)?,
             Compression::Zstd => self.zstd.decompress(input, &mut out)?,
         }
+        *growth = out.len().div_ceil(input.len().max(1));
         out.finish()
     }
 }
@@ -87,3 +100,6 @@ impl std::fmt::Debug for Decompressor {
         f.debug_struct("Decompressor").finish_non_exhaustive()
     }
 }
+
+/// The most that is set aside for one byte before any was produced.
+const GROWTH_MAX: usize = 16;

@@ -88,9 +88,11 @@ impl Decoder {
             let (in_before, out_before) = (inflate.total_in(), inflate.total_out());
             let has_room = out.room() > 0;
             let status = if has_room {
-                // Deflate seldom makes more than four bytes of one; `spare` doubles after that.
+                // Deflate seldom makes more than four bytes of one; `append_with` doubles after that.
                 let guess = rest.len().saturating_mul(4).max(512);
-                inflate.decompress_vec(rest, out.spare(guess)?, FlushDecompress::None)
+                out.append_with(guess, |bytes| {
+                    inflate.decompress_vec(rest, bytes, FlushDecompress::None)
+                })?
             } else {
                 // The member may end exactly at the budget, with nothing left to write.
                 inflate.decompress(rest, &mut [], FlushDecompress::None)
