@@ -226,6 +226,10 @@ impl Admin {
                     .into_iter()
                     .map(|t| {
                         let name = t.name.unwrap_or_default();
+                        // Asking again would not make it exist.
+                        if t.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
+                            return Answer::refused(name, t.error_code);
+                        }
                         Answer::new(name, t.error_code, t.error_message.as_ref(), || ())
                     })
                     .collect())
