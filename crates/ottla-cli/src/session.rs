@@ -87,6 +87,11 @@ impl Session {
         client.admin().with_timeout(self.timeout)
     }
 
+    /// Whether topics may be made on the way (`allow.auto.create.topics`), so that none need be there before.
+    pub(crate) fn may_create_topics(&self) -> bool {
+        self.config.get("allow.auto.create.topics").as_deref() == Some("true")
+    }
+
     /// Topics that must exist.
     pub(crate) async fn find_topics(
         &self,

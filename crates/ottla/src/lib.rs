@@ -49,3 +49,8 @@ pub mod prelude {
     #[doc(no_inline)]
     pub use ottla_producer::{Acks, Compression, Header, Producer, ProducerRecord};
 }
+
+/// The README's example must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -18,7 +18,9 @@ pub(super) async fn run(mut session: Session, args: PerfProduceArgs) -> Result<(
     session.option("-z", "compression.type", args.compression.as_deref())?;
     session.option("-a", "acks", args.acks.as_deref())?;
     let client = session.connect().await?;
-    session.find_topics(&client, &[&args.topic]).await?;
+    if !session.may_create_topics() {
+        session.find_topics(&client, &[&args.topic]).await?;
+    }
     let producer = client.producer()?;
     let values = payload::values(args.size);
     let progress = Progress::new(session.quiet, Some(args.records), "records");

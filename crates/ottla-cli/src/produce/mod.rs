@@ -23,7 +23,7 @@ use crate::stdout::Output;
 pub(crate) async fn run(mut session: Session, args: ProduceArgs) -> Result<(), Failure> {
     session.option("-z", "compression.type", args.compression.as_deref())?;
     let client = session.connect().await?;
-    if session.config.get("allow.auto.create.topics").as_deref() != Some("true") {
+    if !session.may_create_topics() {
         let found = session.find_topics(&client, &[&args.topic]).await?;
         let partitions = found.first().map_or(0, |t| t.partitions.len());
         if let Some(partition) = args.partition

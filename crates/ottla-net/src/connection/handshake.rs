@@ -113,9 +113,11 @@ impl Handshake {
                     source,
                 }
             })?;
-        self.write(frame.chunks())
-            .await
-            .map_err(|error| self.failed(format!("writing failed: {error}")))?;
+        match self.write(frame.chunks()).await {
+            Ok(()) => {}
+            Err(error) if is_reset(&error) => return Err(self.closed_by_peer(R::KEY)),
+            Err(error) => return Err(self.failed(format!("writing failed: {error}"))),
+        }
 
         let body = self.read_frame(R::KEY).await?;
         if peek_correlation_id(&body) != Some(id) {
@@ -183,6 +185,8 @@ impl Handshake {
             match read {
                 Ok(0) => return Err(self.closed_by_peer(api)),
                 Ok(_) => {}
+                // Whoever closes with our bytes unread resets the connection: the same thing, seen otherwise.
+                Err(error) if is_reset(&error) => return Err(self.closed_by_peer(api)),
                 Err(error) => return Err(self.failed(format!("reading failed: {error}"))),
             }
         }
@@ -227,6 +231,14 @@ impl Handshake {
             retriable: true,
         }
     }
+}
+
+fn is_reset(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset
+    )
 }
 
 impl fmt::Debug for Handshake {
