@@ -126,6 +126,10 @@ impl Run<'_> {
         if self.failed <= FAILURES_TOLD {
             say(error);
         }
+        // Each of these has waited for max.block.ms, and the next would.
+        if matches!(error, SendError::TopicUnavailable { .. }) {
+            return Err(Failure::failed("the topic cannot be written to; stopped"));
+        }
         match self.failed {
             FAILURES_MAX.. => Err(Failure::failed("too many records failed; stopped")),
             _ => Ok(()),

@@ -183,7 +183,12 @@ impl<'a> Run<'a> {
                 Err(error) => {
                     fail(&mut self.failed, &chunk.source, line, &error);
                     // The next record would fare no better.
-                    if matches!(error, SendError::Closed | SendError::Fatal { .. }) {
+                    if matches!(
+                        error,
+                        SendError::Closed
+                            | SendError::Fatal { .. }
+                            | SendError::TopicUnavailable { .. }
+                    ) {
                         return Err(Failure::failed(error));
                     }
                 }
