@@ -2,6 +2,10 @@
 //! kafka-protocol in the same run.
 //!
 //! `cargo bench -p ottla-bench --bench records`
+#![allow(
+    missing_docs,
+    reason = "criterion_group! makes a public function without any"
+)]
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};

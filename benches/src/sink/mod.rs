@@ -4,7 +4,7 @@
 //! One blocking thread per connection. Of a produced batch it reads the header and lets the kernel
 //! throw the rest away uncopied; a fetched batch goes out of one shared buffer with only its base
 //! offset rewritten, which a batch's checksum does not cover. Any topic exists, with
-//! [`PARTITIONS`](crate::workload::PARTITIONS) partitions, all on this broker. It serves topics by
+//! [`PARTITIONS`] partitions, all on this broker. It serves topics by
 //! name and gives no fetch sessions (session id 0), as Kafka 2.1 to 2.7 would, which every contestant
 //! speaks; it advertises nothing about groups and transactions.
 
