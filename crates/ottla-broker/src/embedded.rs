@@ -1,7 +1,6 @@
 //! The embedded cluster: starts its nodes, lets a program control them, and stops them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cluster::{Cluster, Node, Partition, Topic};
 use crate::context::Shared;
+use crate::damage::Damage;
 use crate::error::Error;
 use crate::group::Groups;
 use crate::group::classic::GroupSettings;
@@ -31,6 +31,7 @@ use crate::topics::{self, NewTopic};
 pub struct EmbeddedCluster {
     shared: Arc<Shared>,
     nodes: Mutex<BTreeMap<i32, RunningNode>>,
+    damage: Vec<Damage>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -131,12 +132,7 @@ impl EmbeddedCluster {
     fn with_nodes(options: BrokerOptions, nodes: Vec<Node>) -> Result<Self, Error> {
         let data_dir = match &options.data_dir {
             None => None,
-            Some(path) => Some(DataDir::open(path, || random_id().to_string()).map_err(
-                |source| Error::DataDir {
-                    path: path.clone(),
-                    source,
-                },
-            )?),
+            Some(path) => Some(DataDir::open(path, || random_id().to_string())?),
         };
         let cluster_id = data_dir.as_ref().map_or_else(
             || random_id().to_string(),
@@ -149,16 +145,13 @@ impl EmbeddedCluster {
             members_max: 10_000,
         });
         let wanted = options.topics.clone();
-        let data_path = options.data_dir.clone();
         let shared = Arc::new(Shared::new(
             options,
             Cluster::new(cluster_id, nodes),
             groups,
             data_dir,
         ));
-        if let Some(path) = data_path {
-            recover(&shared).map_err(|source| Error::DataDir { path, source })?;
-        }
+        let damage = recover(&shared)?;
         for (name, partitions) in wanted {
             let missing = shared.cluster.read().topic(&name).is_none();
             if missing {
@@ -178,6 +171,7 @@ impl EmbeddedCluster {
         Ok(Self {
             shared,
             nodes: Mutex::default(),
+            damage,
             background,
         })
     }
@@ -290,6 +284,22 @@ impl EmbeddedCluster {
         Some((state.log.start_offset(), state.log.end_offset()))
     }
 
+    /// What was found wrong in the data directory at the start, and what became of it; nothing in memory.
+    #[must_use]
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// Fills the disk, for tests: the data directory takes only so many more bytes, then every write ends in the
+    /// middle. `None` makes room again. Nothing in memory.
+    ///
+    /// While it is full, producing fails with `KAFKA_STORAGE_ERROR`, and what was acknowledged can still be read.
+    pub fn limit_disk(&self, bytes: Option<u64>) {
+        if let Some(data_dir) = &self.shared.data_dir {
+            data_dir.limit(bytes);
+        }
+    }
+
     /// Every record of a partition, as offset and value, read straight from the log. `None` if there is no such
     /// partition, or its log cannot be read.
     #[must_use]
@@ -374,6 +384,8 @@ impl EmbeddedCluster {
         }
         for node in nodes.into_values() {
             let _ = node.task.await;
+            // Connections in memory have no listener to wait for; what they hold has to be let go of too.
+            node.stop.closed().await;
         }
         for task in self.background.drain(..) {
             task.abort();
@@ -440,15 +452,17 @@ async fn accept(
 }
 
 /// Brings back what the data directory holds.
-fn recover(shared: &Shared) -> io::Result<()> {
+fn recover(shared: &Shared) -> Result<Vec<Damage>, Error> {
     let Some(data_dir) = &shared.data_dir else {
-        return Ok(());
+        return Ok(Vec::new());
     };
-    let mut next_producer_id = data_dir.next_producer_id()?;
+    let mut damage = Vec::new();
+    let mut next_producer_id = data_dir.next_producer_id();
     for saved in data_dir.topics()? {
         let topic = recover_topic(shared, data_dir, &saved)?;
         for partition in &topic.partitions {
-            let state = partition.state.lock();
+            let mut state = partition.state.lock();
+            damage.extend(state.log.take_damage());
             let newest = state
                 .log
                 .producers()
@@ -464,25 +478,36 @@ fn recover(shared: &Shared) -> io::Result<()> {
         .cluster
         .write()
         .reserve_producer_ids(next_producer_id);
-    data_dir.save_producer_id_block(next_producer_id)?;
     let mut groups = shared.groups.lock();
     for (id, offsets) in data_dir.groups()? {
         groups.get_or_create(&id).offsets = offsets;
     }
-    Ok(())
+    Ok(damage)
 }
 
-fn recover_topic(shared: &Shared, data_dir: &DataDir, saved: &SavedTopic) -> io::Result<Topic> {
+fn recover_topic(shared: &Shared, data_dir: &DataDir, saved: &SavedTopic) -> Result<Topic, Error> {
+    let damaged = |what| Error::DataDirDamaged {
+        file: data_dir.topic_path(&saved.name),
+        what,
+    };
     let config = saved
         .config
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()));
-    let config = TopicConfig::new(config)
-        .map_err(|message| io::Error::new(io::ErrorKind::InvalidData, message))?;
+    let config = TopicConfig::new(config).map_err(damaged)?;
+    let id = saved
+        .id
+        .parse()
+        .map_err(|_| damaged(format!("{} is no topic id", saved.id)))?;
     let live: BTreeSet<i32> = shared.cluster.read().live();
     let mut partitions = Vec::new();
     for (index, replicas) in saved.replicas.iter().enumerate() {
-        let log = data_dir.open_log(&saved.name, index, config.log, shared.now_ms())?;
+        let log = data_dir
+            .open_log(&saved.name, index, config.log, shared.now_ms())
+            .map_err(|source| Error::DataDir {
+                path: data_dir.log_dir(&saved.name, index),
+                source,
+            })?;
         // The cluster may have fewer nodes than when the topic was made.
         let mut replicas: Vec<i32> = replicas
             .iter()
@@ -496,7 +521,7 @@ fn recover_topic(shared: &Shared, data_dir: &DataDir, saved: &SavedTopic) -> io:
     }
     Ok(Topic {
         name: saved.name.clone(),
-        id: saved.parsed_id()?,
+        id,
         internal: false,
         config: Arc::new(config),
         partitions,

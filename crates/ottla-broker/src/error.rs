@@ -28,6 +28,39 @@ pub enum Error {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// Another broker, of this process or another, uses the data directory.
+    #[error(
+        "the data directory {} is in use by another broker; stop that one or choose another directory",
+        path.display()
+    )]
+    DataDirInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The data directory is not one that this version of the broker writes.
+    #[error(
+        "the data directory {} holds {found}; this broker reads and writes version {} of the layout only; choose another directory",
+        path.display(),
+        crate::storage::VERSION
+    )]
+    DataDirVersion {
+        /// The directory.
+        path: PathBuf,
+        /// What it is instead.
+        found: String,
+    },
+    /// A file without which the broker cannot know what it has to serve is not as it was written. Nothing was
+    /// changed. Damage to record batches is none of these: see [`Damage`](crate::Damage).
+    #[error(
+        "{} is damaged: {what}; bring it back from a copy, or remove it if what it holds may be lost",
+        file.display()
+    )]
+    DataDirDamaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A topic could not be created.
     #[error("topic {topic}: {message}")]
     Topic {

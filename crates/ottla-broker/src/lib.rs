@@ -25,6 +25,8 @@
 mod api;
 mod cluster;
 mod context;
+mod damage;
+mod disk;
 mod embedded;
 mod error;
 mod fetch_session;
@@ -37,6 +39,7 @@ mod storage;
 mod topic_config;
 mod topics;
 
+pub use damage::{Damage, DamageKind};
 pub use embedded::EmbeddedCluster;
 pub use error::Error;
 pub use options::BrokerOptions;

@@ -1,28 +1,36 @@
 //! The data directory: where logs, topics, committed offsets and the next producer id outlive the process.
 //!
-//! Layout, version 1:
+//! Layout, version 2:
 //!
 //! ```text
 //! broker.json                     version, cluster id
 //! broker.lock                     held while a broker uses the directory
-//! producer-ids                    the first producer id that was never handed out
+//! producer-ids.json               the first producer id that was never handed out
 //! topics/NAME.json                id, settings, replicas of each partition
+//! deleted/NAME.json               the same of a topic whose logs are being removed
 //! groups/HEX.json                 committed offsets of one group
 //! logs/NAME-INDEX/OFFSET.log      record batches, as Apache Kafka writes them
+//! logs/NAME-INDEX/checkpoint      where the log starts, and its leader epochs
 //! ```
 //!
-//! Every JSON file is replaced as a whole by renaming a finished one over it, so that a crash leaves the old or
-//! the new one.
+//! Every file but the batches is replaced as a whole by renaming a finished one over it, so that a crash leaves
+//! the old or the new one, and carries a checksum, so that one that was changed is noticed. Batches are written in
+//! place; they outlive a crash of the process at once, a crash of the machine only with `flush.messages=1`.
+//!
+//! What is not named here is left alone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ottla_wire::Uuid;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Topic;
+use crate::disk::{Disk, ReadError, at, read_checked};
+use crate::error::Error;
 use crate::group::offsets::{Committed, Offsets};
 use crate::log::{Log, LogSettings};
 
@@ -31,6 +39,9 @@ use crate::log::{Log, LogSettings};
 pub(crate) struct DataDir {
     root: PathBuf,
     cluster_id: String,
+    disk: Arc<Disk>,
+    /// No producer id from here on was handed out.
+    producer_ids_end: Mutex<i64>,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -48,6 +59,12 @@ pub(crate) struct SavedTopic {
 struct SavedBroker {
     version: u32,
     cluster_id: String,
+}
+
+/// What every version's file has.
+#[derive(Debug, Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,51 +87,57 @@ impl DataDir {
     /// Opens the directory, or makes it with `new_cluster_id`.
     ///
     /// # Errors
-    /// If it is in use, was written by another version, or cannot be read or written.
-    pub(crate) fn open(root: &Path, new_cluster_id: impl FnOnce() -> String) -> io::Result<Self> {
-        for dir in ["topics", "groups", "logs"] {
-            fs::create_dir_all(root.join(dir))?;
+    /// If it is in use, was written by another version, is damaged, or cannot be read or written.
+    pub(crate) fn open(
+        root: &Path,
+        new_cluster_id: impl FnOnce() -> String,
+    ) -> Result<Self, Error> {
+        let failed = |error| Error::DataDir {
+            path: root.to_owned(),
+            source: error,
+        };
+        fs::create_dir_all(root).map_err(failed)?;
+        // Apache Kafka's own directories begin with this file.
+        if root.join("meta.properties").exists() {
+            return Err(Error::DataDirVersion {
+                path: root.to_owned(),
+                found: "a data directory of Apache Kafka".to_owned(),
+            });
         }
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(root.join("broker.lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("{} is in use by another broker", root.display());
-                return Err(io::Error::new(ErrorKind::ResourceBusy, message));
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
+        let lock = lock(root)?;
         let path = root.join("broker.json");
-        let saved: SavedBroker = match read_json(&path)? {
-            Some(saved) => saved,
+        let disk = Arc::new(Disk::default());
+        let cluster_id = match broker_file(root, &path)? {
+            Some(saved) => saved.cluster_id,
             None => {
+                let cluster_id = new_cluster_id();
                 let saved = SavedBroker {
                     version: VERSION,
-                    cluster_id: new_cluster_id(),
+                    cluster_id: cluster_id.clone(),
                 };
-                write_json(&path, &saved)?;
-                saved
+                disk.replace(&path, &saved).map_err(failed)?;
+                cluster_id
             }
         };
-        if saved.version != VERSION {
-            return Err(io::Error::new(
-                ErrorKind::InvalidData,
-                format!(
-                    "{} was written in version {} of the layout; this broker knows version {VERSION}",
-                    root.display(),
-                    saved.version
-                ),
-            ));
+        for dir in FOLDERS {
+            fs::create_dir_all(root.join(dir)).map_err(failed)?;
         }
-        Ok(Self {
+        let path = root.join("producer-ids.json");
+        let producer_ids_end = checked(&path, read_checked::<i64>(&path))?.unwrap_or(0);
+        let opened = Self {
             root: root.to_owned(),
-            cluster_id: saved.cluster_id,
+            cluster_id,
+            disk,
+            producer_ids_end: Mutex::new(producer_ids_end),
             _lock: lock,
-        })
+        };
+        opened.finish_deletions().map_err(failed)?;
+        Ok(opened)
+    }
+
+    /// Lets a test fill the disk: only so many more bytes are taken; `None` lifts the limit.
+    pub(crate) fn limit(&self, bytes: Option<u64>) {
+        self.disk.limit(bytes);
     }
 
     pub(crate) fn cluster_id(&self) -> &str {
@@ -122,12 +145,24 @@ impl DataDir {
     }
 
     /// Every topic that was saved.
-    pub(crate) fn topics(&self) -> io::Result<Vec<SavedTopic>> {
+    pub(crate) fn topics(&self) -> Result<Vec<SavedTopic>, Error> {
         let mut topics = Vec::new();
-        for path in json_files(&self.root.join("topics"))? {
-            topics.extend(read_json::<SavedTopic>(&path)?);
+        for path in self.json_files("topics")? {
+            let Some(topic) = checked(&path, read_checked::<SavedTopic>(&path))? else {
+                continue;
+            };
+            if self.topic_path(&topic.name) != path {
+                let what = format!("it holds the topic {}", topic.name);
+                return Err(Error::DataDirDamaged { file: path, what });
+            }
+            topics.push(topic);
         }
         Ok(topics)
+    }
+
+    /// The file that holds a topic, for messages about what is in it.
+    pub(crate) fn topic_path(&self, name: &str) -> PathBuf {
+        self.root.join("topics").join(format!("{name}.json"))
     }
 
     pub(crate) fn save_topic(&self, topic: &Topic) -> io::Result<()> {
@@ -145,20 +180,47 @@ impl DataDir {
                 .map(|p| p.replicas.clone())
                 .collect(),
         };
-        write_json(&self.topic_path(&topic.name), &saved)
+        self.disk.replace(&self.topic_path(&topic.name), &saved)?;
+        // What was not removed of an older topic of that name is this one's now.
+        remove_if_there(&self.deleted_path(&topic.name))
     }
 
-    /// Removes a topic: first its name, so that a crash leaves logs that the next start cleans up.
-    pub(crate) fn delete_topic(&self, topic: &Topic) -> io::Result<()> {
-        remove_if_there(&self.topic_path(&topic.name))?;
-        for partition in &topic.partitions {
-            let dir = self.log_dir(&topic.name, partition.index as usize);
-            match fs::remove_dir_all(dir) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
+    /// Takes note that a topic is deleted: from here on it does not come back.
+    pub(crate) fn mark_deleted(&self, topic: &str) -> io::Result<()> {
+        let from = self.topic_path(topic);
+        match fs::rename(&from, self.deleted_path(topic)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(at(&from, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the logs of a topic that was marked. What remains of them after a crash, the next start removes.
+    pub(crate) fn remove_deleted(&self, topic: &Topic) -> io::Result<()> {
+        self.remove_logs(&topic.name, topic.partitions.len())
+    }
+
+    fn finish_deletions(&self) -> io::Result<()> {
+        for path in json_files(&self.root.join("deleted"))? {
+            match read_checked::<SavedTopic>(&path) {
+                // It was made anew.
+                Ok(Some(topic)) if self.topic_path(&topic.name).exists() => remove_if_there(&path)?,
+                Ok(Some(topic)) if self.deleted_path(&topic.name) == path => {
+                    self.remove_logs(&topic.name, topic.replicas.len())?;
+                }
+                Ok(_) | Err(ReadError::Damaged(_)) => {
+                    tracing::warn!(path = %path.display(), "damaged; a deleted topic's logs stay");
+                }
+                Err(ReadError::Io(error)) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    fn remove_logs(&self, topic: &str, partitions: usize) -> io::Result<()> {
+        for index in 0..partitions {
+            remove_dir_if_there(&self.log_dir(topic, index))?;
+        }
+        remove_if_there(&self.deleted_path(topic))
     }
 
     /// Makes a new partition's log; what a deleted topic of that name left behind goes.
@@ -170,11 +232,8 @@ impl DataDir {
         now_ms: i64,
     ) -> io::Result<Log> {
         let dir = self.log_dir(topic, partition);
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        Log::open(&dir, settings, now_ms)
+        remove_dir_if_there(&dir)?;
+        Log::open(&dir, Arc::clone(&self.disk), settings, now_ms)
     }
 
     /// Opens a partition's log and cuts what a crash left torn.
@@ -185,16 +244,21 @@ impl DataDir {
         settings: LogSettings,
         now_ms: i64,
     ) -> io::Result<Log> {
-        Log::open(&self.log_dir(topic, partition), settings, now_ms)
+        let dir = self.log_dir(topic, partition);
+        Log::open(&dir, Arc::clone(&self.disk), settings, now_ms)
     }
 
     /// Committed offsets of every group.
-    pub(crate) fn groups(&self) -> io::Result<Vec<(String, Offsets)>> {
+    pub(crate) fn groups(&self) -> Result<Vec<(String, Offsets)>, Error> {
         let mut groups = Vec::new();
-        for path in json_files(&self.root.join("groups"))? {
-            let Some(saved) = read_json::<SavedGroup>(&path)? else {
+        for path in self.json_files("groups")? {
+            let Some(saved) = checked(&path, read_checked::<SavedGroup>(&path))? else {
                 continue;
             };
+            if self.group_path(&saved.group).ok().as_deref() != Some(&*path) {
+                let what = format!("it holds the group {}", saved.group);
+                return Err(Error::DataDirDamaged { file: path, what });
+            }
             let mut offsets = Offsets::default();
             for saved in saved.offsets {
                 let committed = Committed {
@@ -222,7 +286,7 @@ impl DataDir {
                 commit_time_ms: committed.commit_time_ms,
             })
             .collect();
-        write_json(
+        self.disk.replace(
             &self.group_path(group)?,
             &SavedGroup {
                 group: group.to_owned(),
@@ -236,41 +300,36 @@ impl DataDir {
     }
 
     /// The first producer id that certainly was never handed out.
-    pub(crate) fn next_producer_id(&self) -> io::Result<i64> {
-        match fs::read_to_string(self.root.join("producer-ids")) {
-            Ok(text) => text.trim().parse().map_err(|_| {
-                io::Error::new(
-                    ErrorKind::InvalidData,
-                    "the file producer-ids holds no number",
-                )
-            }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        }
+    pub(crate) fn next_producer_id(&self) -> i64 {
+        *self.producer_ids_end.lock()
     }
 
-    /// Notes that every id below `next` may be in use.
-    pub(crate) fn save_producer_id_block(&self, next: i64) -> io::Result<()> {
-        let block_end = (next / PRODUCER_ID_BLOCK + 1) * PRODUCER_ID_BLOCK;
-        replace(
-            &self.root.join("producer-ids"),
-            block_end.to_string().as_bytes(),
-        )
-    }
-
-    /// Notes that `used` was handed out; ids are set aside in blocks, so most calls write nothing.
+    /// Notes that `used` is handed out; ids are set aside in blocks, so most calls write nothing. After an error it
+    /// must not be.
     pub(crate) fn save_producer_id(&self, used: i64) -> io::Result<()> {
-        if used % PRODUCER_ID_BLOCK != 0 {
+        let mut end = self.producer_ids_end.lock();
+        if used < *end {
             return Ok(());
         }
-        self.save_producer_id_block(used)
+        let block_end = (used / PRODUCER_ID_BLOCK + 1) * PRODUCER_ID_BLOCK;
+        self.disk
+            .replace(&self.root.join("producer-ids.json"), &block_end)?;
+        *end = block_end;
+        Ok(())
     }
 
-    fn topic_path(&self, name: &str) -> PathBuf {
-        self.root.join("topics").join(format!("{name}.json"))
+    fn json_files(&self, folder: &str) -> Result<Vec<PathBuf>, Error> {
+        json_files(&self.root.join(folder)).map_err(|source| Error::DataDir {
+            path: self.root.clone(),
+            source,
+        })
     }
 
-    fn log_dir(&self, topic: &str, partition: usize) -> PathBuf {
+    fn deleted_path(&self, name: &str) -> PathBuf {
+        self.root.join("deleted").join(format!("{name}.json"))
+    }
+
+    pub(crate) fn log_dir(&self, topic: &str, partition: usize) -> PathBuf {
         self.root.join("logs").join(format!("{topic}-{partition}"))
     }
 
@@ -284,13 +343,79 @@ impl DataDir {
     }
 }
 
-impl SavedTopic {
-    pub(crate) fn parsed_id(&self) -> io::Result<Uuid> {
-        self.id.parse().map_err(|_| {
-            let message = format!("the topic {} has the impossible id {}", self.name, self.id);
-            io::Error::new(ErrorKind::InvalidData, message)
-        })
+/// Makes sure that nobody else uses the directory. The system lets go of the lock when the process ends, however.
+fn lock(root: &Path) -> Result<File, Error> {
+    let failed = |source| Error::DataDir {
+        path: root.to_owned(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(root.join("broker.lock"))
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::DataDirInUse {
+            path: root.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+/// Reads what says which layout this is; `None` in a directory that no broker has used.
+fn broker_file(root: &Path, path: &Path) -> Result<Option<SavedBroker>, Error> {
+    // The version alone comes first: files of other versions may look different in everything else.
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let used = FOLDERS.iter().any(|folder| {
+                fs::read_dir(root.join(folder)).is_ok_and(|mut entries| entries.next().is_some())
+            });
+            if used {
+                let what = "it is missing, and there is data beside it".to_owned();
+                return Err(Error::DataDirDamaged {
+                    file: path.to_owned(),
+                    what,
+                });
+            }
+            return Ok(None);
+        }
+        Err(source) => {
+            return Err(Error::DataDir {
+                path: root.to_owned(),
+                source,
+            });
+        }
+    };
+    let first_line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if let Ok(Versioned { version }) = serde_json::from_slice(first_line)
+        && version != VERSION
+    {
+        // A changed digit would look like another version, if it were not for the checksum.
+        if version == 1 || checked(path, read_checked::<Versioned>(path)).is_ok() {
+            return Err(Error::DataDirVersion {
+                path: root.to_owned(),
+                found: format!("version {version} of the layout"),
+            });
+        }
+    }
+    checked(path, read_checked(path))
+}
+
+/// A read's result as the whole broker's.
+fn checked<T>(path: &Path, read: Result<T, ReadError>) -> Result<T, Error> {
+    read.map_err(|error| match error {
+        ReadError::Io(source) => Error::DataDir {
+            path: path.to_owned(),
+            source,
+        },
+        ReadError::Damaged(what) => Error::DataDirDamaged {
+            file: path.to_owned(),
+            what,
+        },
+    })
 }
 
 fn json_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -308,41 +433,24 @@ fn json_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Option<T>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-        io::Error::new(
-            ErrorKind::InvalidData,
-            format!("{}: {error}", path.display()),
-        )
-    })
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
-    replace(path, &bytes)
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    fs::rename(&fresh, path)
-}
-
 fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(at(path, &error)),
         _ => Ok(()),
     }
 }
 
-const VERSION: u32 = 1;
+fn remove_dir_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(at(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+const FOLDERS: [&str; 4] = ["topics", "deleted", "groups", "logs"];
+
+/// The layout that this broker writes; the one number to change with it.
+pub(crate) const VERSION: u32 = 2;
 const PRODUCER_ID_BLOCK: i64 = 1000;
 
 /// Twice as many hexadecimal digits and an ending must fit into a file name.

@@ -131,14 +131,24 @@ pub(crate) fn add_partitions(
 
 /// Deletes a topic with all that is in it.
 pub(crate) fn delete(shared: &Shared, name: &str) -> Result<Topic, TopicError> {
-    let topic = shared.cluster.write().remove_topic(name).ok_or_else(|| {
+    // Held throughout: who makes a topic of that name at once must not have its new logs removed.
+    let mut cluster = shared.cluster.write();
+    if let Some(data_dir) = &shared.data_dir
+        && cluster.topic(name).is_some()
+    {
+        data_dir.mark_deleted(name).map_err(TopicError::storage)?;
+    }
+    let topic = cluster.remove_topic(name).ok_or_else(|| {
         let message = "This server does not host this topic-partition.";
         TopicError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
     })?;
-    shared.groups.lock().forget_topic(name);
-    if let Some(data_dir) = &shared.data_dir {
-        data_dir.delete_topic(&topic).map_err(TopicError::storage)?;
+    if let Some(data_dir) = &shared.data_dir
+        && let Err(error) = data_dir.remove_deleted(&topic)
+    {
+        tracing::warn!(topic = name, %error, "not all files of a deleted topic could be removed");
     }
+    drop(cluster);
+    shared.groups.lock().forget_topic(name);
     Ok(topic)
 }
 

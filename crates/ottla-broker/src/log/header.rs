@@ -7,6 +7,8 @@ pub(crate) struct BatchHeader {
     /// Bytes after the first twelve.
     batch_length: i32,
     pub(crate) partition_leader_epoch: i32,
+    /// CRC-32C of everything from [`CRC_COVERS_FROM`] on.
+    pub(crate) crc: u32,
     pub(crate) attributes: i16,
     last_offset_delta: i32,
     pub(crate) max_timestamp: i64,
@@ -24,6 +26,7 @@ impl BatchHeader {
             base_offset: i64::from_be_bytes(*header[0..].first_chunk()?),
             batch_length: i32::from_be_bytes(*header[8..].first_chunk()?),
             partition_leader_epoch: i32::from_be_bytes(*header[12..].first_chunk()?),
+            crc: u32::from_be_bytes(*header[17..].first_chunk()?),
             attributes: i16::from_be_bytes(*header[21..].first_chunk()?),
             last_offset_delta: i32::from_be_bytes(*header[23..].first_chunk()?),
             max_timestamp: i64::from_be_bytes(*header[35..].first_chunk()?),
@@ -63,6 +66,9 @@ impl BatchHeader {
         self.attributes & 0x20 != 0
     }
 }
+
+/// What stands before it is filled in by the broker and not covered by the checksum.
+pub(crate) const CRC_COVERS_FROM: usize = 21;
 
 /// Length of the fixed fields.
 pub(crate) const HEADER_LEN: usize = 61;

@@ -9,10 +9,12 @@ pub(crate) mod producers;
 mod recovery;
 pub(crate) mod segment;
 pub(crate) mod validate;
+mod walk;
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_wire::ErrorCode;
@@ -21,11 +23,15 @@ use header::BatchHeader;
 use producers::{Producers, Verdict};
 use segment::Segment;
 
+use crate::damage::Damage;
+use crate::disk::Disk;
+
 /// A partition's log.
 #[derive(Debug)]
 pub(crate) struct Log {
     /// Where segment files live; `None` keeps everything in memory.
     dir: Option<PathBuf>,
+    disk: Arc<Disk>,
     /// Never empty; in order of offset, each beginning where the one before ends. The last is written to.
     segments: VecDeque<Segment>,
     /// The first offset that may be read; may lie inside the first segment after DeleteRecords.
@@ -33,6 +39,11 @@ pub(crate) struct Log {
     producers: Producers,
     /// Leader epochs and the offset at which each began, both rising.
     epochs: Vec<(i32, i64)>,
+    /// Before this offset compaction may have removed records, so recovery takes no gap there for damage. It must be
+    /// noted ([`Self::write_checkpoint`]) before a compacted segment takes the place of the whole one.
+    compacted_below: i64,
+    /// What recovery found.
+    damage: Vec<Damage>,
     settings: LogSettings,
 }
 
@@ -85,6 +96,7 @@ impl Log {
     pub(crate) fn in_memory(settings: LogSettings, now_ms: i64) -> Self {
         Self::with_segments(
             None,
+            Arc::default(),
             VecDeque::from([Segment::in_memory(0, now_ms)]),
             settings,
         )
@@ -92,18 +104,27 @@ impl Log {
 
     fn with_segments(
         dir: Option<PathBuf>,
+        disk: Arc<Disk>,
         segments: VecDeque<Segment>,
         settings: LogSettings,
     ) -> Self {
         let start_offset = segments.front().map_or(0, Segment::base_offset);
         Self {
             dir,
+            disk,
             segments,
             start_offset,
             producers: Producers::default(),
             epochs: Vec::new(),
+            compacted_below: 0,
+            damage: Vec::new(),
             settings,
         }
+    }
+
+    /// What recovery found wrong; only the first call gets it.
+    pub(crate) fn take_damage(&mut self) -> Vec<Damage> {
+        std::mem::take(&mut self.damage)
     }
 
     pub(crate) fn set_settings(&mut self, settings: LogSettings) {
@@ -183,21 +204,34 @@ impl Log {
         }
         self.roll_if_due(batch.len() as u64, now_ms)
             .map_err(AppendError::Storage)?;
+        self.note_epoch(leader_epoch, base_offset)
+            .map_err(AppendError::Storage)?;
+        let sync = self.settings.sync_each_append;
         let Some(active) = self.segments.back_mut() else {
             return Err(AppendError::Refused(ErrorCode::KAFKA_STORAGE_ERROR));
         };
         active
-            .append(&header, batch)
+            .append(&header, batch, sync)
             .map_err(AppendError::Storage)?;
-        if self.settings.sync_each_append {
-            active.sync().map_err(AppendError::Storage)?;
-        }
         self.note_appended(&header, now_ms);
         Ok(Appended {
             base_offset,
             append_time_ms: now_ms,
             duplicate: false,
         })
+    }
+
+    /// Notes that `epoch` begins at `offset`, on disk before its first batch is: recovery compares them.
+    fn note_epoch(&mut self, epoch: i32, offset: i64) -> io::Result<()> {
+        if epoch <= self.latest_epoch() {
+            return Ok(());
+        }
+        self.epochs.push((epoch, offset));
+        let noted = self.write_checkpoint();
+        if noted.is_err() {
+            self.epochs.pop();
+        }
+        noted
     }
 
     fn note_appended(&mut self, header: &BatchHeader, now_ms: i64) {
@@ -226,7 +260,7 @@ impl Log {
     fn new_segment(&self, base_offset: i64, now_ms: i64) -> io::Result<Segment> {
         match &self.dir {
             None => Ok(Segment::in_memory(base_offset, now_ms)),
-            Some(dir) => Segment::create(dir, base_offset, now_ms),
+            Some(dir) => Segment::create(dir, base_offset, now_ms, Arc::clone(&self.disk)),
         }
     }
 
@@ -274,11 +308,15 @@ impl Log {
     /// below it. Returns the new start offset.
     pub(crate) fn delete_before(&mut self, offset: i64) -> io::Result<i64> {
         self.start_offset = self.start_offset.max(offset.min(self.end_offset()));
+        self.trim_epochs();
+        let noted = self.write_checkpoint();
         while self.segments.len() > 1 && self.segments[0].next_offset() <= self.start_offset {
             self.drop_first_segment()?;
         }
-        self.trim_epochs();
-        self.write_checkpoint()?;
+        if noted.is_err() {
+            // A full disk must not keep anybody from making room on it.
+            self.write_checkpoint()?;
+        }
         Ok(self.start_offset)
     }
 
@@ -288,10 +326,10 @@ impl Log {
         if !self.settings.delete {
             return Ok(false);
         }
-        let mut removed = false;
+        let mut removed = 0;
         let mut size = self.size_bytes();
-        while self.segments.len() > 1 {
-            let first = &self.segments[0];
+        while removed + 1 < self.segments.len() {
+            let first = &self.segments[removed];
             let newest = match first.max_timestamp() {
                 ..0 => first.created_ms(),
                 timestamp => timestamp,
@@ -304,14 +342,12 @@ impl Log {
                 break;
             }
             size -= first.len();
-            self.drop_first_segment()?;
-            removed = true;
+            removed += 1;
         }
-        if removed {
-            self.start_offset = self.start_offset.max(self.segments[0].base_offset());
-            self.trim_epochs();
+        if removed > 0 {
+            self.delete_before(self.segments[removed].base_offset())?;
         }
-        Ok(removed)
+        Ok(removed > 0)
     }
 
     fn drop_first_segment(&mut self) -> io::Result<()> {
@@ -338,9 +374,10 @@ impl Log {
         self.producers.expire(before_ms);
     }
 
-    /// Makes everything written survive a crash of the machine.
+    /// Makes everything written survive a crash of the machine, and notes how far it goes.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.segments.back().map_or(Ok(()), Segment::sync)
+        self.segments.back().map_or(Ok(()), Segment::sync)?;
+        self.write_checkpoint()
     }
 }
 
@@ -352,7 +389,7 @@ mod tests {
 
     use super::*;
 
-    const SETTINGS: LogSettings = LogSettings {
+    pub(super) const SETTINGS: LogSettings = LogSettings {
         segment_bytes: 2000,
         segment_ms: i64::MAX,
         retention_bytes: -1,
@@ -405,7 +442,7 @@ mod tests {
     fn both(check: impl Fn(&mut Log)) {
         check(&mut Log::in_memory(SETTINGS, 0));
         let dir = tempfile::tempdir().unwrap();
-        check(&mut Log::open(dir.path(), SETTINGS, 0).unwrap());
+        check(&mut Log::open(dir.path(), Arc::default(), SETTINGS, 0).unwrap());
     }
 
     #[test]
@@ -472,7 +509,7 @@ mod tests {
     #[test]
     fn a_torn_tail_is_cut_and_appending_goes_on() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = Log::open(dir.path(), SETTINGS, 0).unwrap();
+        let mut log = Log::open(dir.path(), Arc::default(), SETTINGS, 0).unwrap();
         fill(&mut log, 100);
         log.delete_before(40).unwrap();
         drop(log);
@@ -484,7 +521,7 @@ mod tests {
             .unwrap()
             .set_len(len - 5)
             .unwrap();
-        let mut log = Log::open(dir.path(), SETTINGS, 0).unwrap();
+        let mut log = Log::open(dir.path(), Arc::default(), SETTINGS, 0).unwrap();
         assert_eq!((log.start_offset(), log.end_offset()), (40, 198));
         assert_eq!(log.append(&mut batch(&[1]), 4, 0).unwrap().base_offset, 198);
         assert_eq!(read_all(&log), 199);
@@ -493,14 +530,14 @@ mod tests {
     #[test]
     fn from_a_damaged_batch_on_everything_is_cut() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = Log::open(dir.path(), SETTINGS, 0).unwrap();
+        let mut log = Log::open(dir.path(), Arc::default(), SETTINGS, 0).unwrap();
         fill(&mut log, 100);
         drop(log);
         let second = segment_files(dir.path()).remove(1);
         let mut bytes = std::fs::read(&second).unwrap();
         bytes[100] ^= 1;
         std::fs::write(&second, bytes).unwrap();
-        let log = Log::open(dir.path(), SETTINGS, 0).unwrap();
+        let log = Log::open(dir.path(), Arc::default(), SETTINGS, 0).unwrap();
         let first_segment_end = log.segments[0].next_offset();
         assert_eq!(log.end_offset(), first_segment_end);
         assert_eq!(read_all(&log), first_segment_end);

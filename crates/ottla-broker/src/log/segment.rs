@@ -7,10 +7,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::header::{BatchHeader, HEADER_LEN};
+use crate::disk::{Disk, at};
 
 /// Consecutive batches from `base_offset` on.
 #[derive(Debug)]
@@ -45,6 +47,9 @@ enum Storage {
     File {
         file: File,
         path: PathBuf,
+        disk: Arc<Disk>,
+        /// Part of a batch that could not be written whole may still stand behind the last one.
+        torn: bool,
     },
 }
 
@@ -58,55 +63,31 @@ impl Segment {
     }
 
     /// Creates `<base offset>.log` in `dir`; a file of that name must not exist.
-    pub(crate) fn create(dir: &Path, base_offset: i64, created_ms: i64) -> io::Result<Self> {
+    pub(crate) fn create(
+        dir: &Path,
+        base_offset: i64,
+        created_ms: i64,
+        disk: Arc<Disk>,
+    ) -> io::Result<Self> {
         let path = dir.join(file_name(base_offset));
         let file = File::options()
             .read(true)
-            .append(true)
+            .write(true)
             .create_new(true)
-            .open(&path)?;
-        Ok(Self::new(
-            base_offset,
-            created_ms,
-            Storage::File { file, path },
-        ))
+            .open(&path)
+            .map_err(|error| at(&path, &error))?;
+        Ok(Self::over(file, path, base_offset, created_ms, disk))
     }
 
-    /// Opens a segment file after a stop or a crash, and walks it: `accept` sees every whole batch and says
-    /// whether it is sound. From the first one that is torn or refused on, the file is cut.
-    ///
-    /// Returns the segment and how many bytes were cut.
-    pub(crate) fn recover(
-        path: &Path,
+    /// A segment over a file that recovery has opened; empty until [`Self::note_appended`] tells it of batches.
+    pub(super) fn over(
+        file: File,
+        path: PathBuf,
         base_offset: i64,
         created_ms: i64,
-        mut accept: impl FnMut(&BatchHeader, &Bytes) -> bool,
-    ) -> io::Result<(Self, u64)> {
-        let file = File::options().read(true).append(true).open(path)?;
-        let file_len = file.metadata()?.len();
-        let mut segment = Self::new(
-            base_offset,
-            created_ms,
-            Storage::File {
-                file,
-                path: path.to_owned(),
-            },
-        );
-        while let Some(header) = segment.header_within(segment.len, file_len)? {
-            let batch = segment.storage.read(segment.len, header.total_len())?;
-            if header.base_offset < segment.next_offset || !accept(&header, &batch) {
-                break;
-            }
-            segment.note_appended(&header);
-        }
-        let torn = file_len - segment.len;
-        if torn > 0
-            && let Storage::File { file, .. } = &segment.storage
-        {
-            file.set_len(segment.len)?;
-            file.sync_all()?;
-        }
-        Ok((segment, torn))
+        disk: Arc<Disk>,
+    ) -> Self {
+        Self::new(base_offset, created_ms, Storage::file(file, path, disk))
     }
 
     fn new(base_offset: i64, created_ms: i64, storage: Storage) -> Self {
@@ -145,14 +126,21 @@ impl Segment {
         self.created_ms
     }
 
-    /// Appends one batch whose header, offsets included, is final.
-    pub(crate) fn append(&mut self, header: &BatchHeader, batch: &[u8]) -> io::Result<()> {
-        self.storage.append(self.len, batch)?;
+    /// Appends one batch whose header, offsets included, is final; with `sync`, so that it survives a crash of
+    /// the machine. After an error the segment is as it was.
+    pub(crate) fn append(
+        &mut self,
+        header: &BatchHeader,
+        batch: &[u8],
+        sync: bool,
+    ) -> io::Result<()> {
+        self.storage.append(self.len, batch, sync)?;
         self.note_appended(header);
         Ok(())
     }
 
-    fn note_appended(&mut self, header: &BatchHeader) {
+    /// Counts in a batch that stands at the end already.
+    pub(super) fn note_appended(&mut self, header: &BatchHeader) {
         let due = match self.index.last() {
             None => true,
             Some(last) => self.len - last.position >= INDEX_INTERVAL,
@@ -230,7 +218,7 @@ impl Segment {
     pub(crate) fn sync(&self) -> io::Result<()> {
         match &self.storage {
             Storage::Memory { .. } => Ok(()),
-            Storage::File { file, .. } => file.sync_data(),
+            Storage::File { file, path, .. } => file.sync_data().map_err(|error| at(path, &error)),
         }
     }
 
@@ -238,7 +226,9 @@ impl Segment {
     pub(crate) fn delete(self) -> io::Result<()> {
         match self.storage {
             Storage::Memory { .. } => Ok(()),
-            Storage::File { path, .. } => std::fs::remove_file(path),
+            Storage::File { path, .. } => {
+                std::fs::remove_file(&path).map_err(|error| at(&path, &error))
+            }
         }
     }
 
@@ -253,7 +243,17 @@ impl Segment {
 }
 
 impl Storage {
-    fn append(&mut self, len: u64, batch: &[u8]) -> io::Result<()> {
+    fn file(file: File, path: PathBuf, disk: Arc<Disk>) -> Self {
+        Self::File {
+            file,
+            path,
+            disk,
+            torn: false,
+        }
+    }
+
+    /// Puts `batch` behind the `len` bytes that count. Nothing of it counts after an error.
+    fn append(&mut self, len: u64, batch: &[u8], sync: bool) -> io::Result<()> {
         match self {
             Self::Memory { chunks, open } => {
                 if !open.is_empty() && open.len() + batch.len() > CHUNK_LEN {
@@ -263,13 +263,25 @@ impl Storage {
                 open.extend_from_slice(batch);
                 Ok(())
             }
-            Self::File { file, .. } => {
-                let written = io::Write::write_all(file, batch);
-                if written.is_err() {
-                    // A torn batch must not stand before the next one.
-                    file.set_len(len)?;
+            Self::File {
+                file,
+                path,
+                disk,
+                torn,
+            } => {
+                // A torn batch must never stand in front of the next one, nor behind it.
+                if *torn {
+                    file.set_len(len).map_err(|error| at(path, &error))?;
+                    *torn = false;
                 }
-                written
+                let mut written = disk.write_at(file, batch, len);
+                if sync && written.is_ok() {
+                    written = file.sync_data();
+                }
+                written.map_err(|error| {
+                    *torn = file.set_len(len).is_err();
+                    at(path, &error)
+                })
             }
         }
     }
@@ -277,9 +289,10 @@ impl Storage {
     fn read(&self, position: u64, len: usize) -> io::Result<Bytes> {
         match self {
             Self::Memory { chunks, open } => Ok(read_chunks(chunks, open, position, len)),
-            Self::File { file, .. } => {
+            Self::File { file, path, .. } => {
                 let mut bytes = BytesMut::zeroed(len);
-                file.read_exact_at(&mut bytes, position)?;
+                file.read_exact_at(&mut bytes, position)
+                    .map_err(|error| at(path, &error))?;
                 Ok(bytes.freeze())
             }
         }

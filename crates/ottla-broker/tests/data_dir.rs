@@ -1,0 +1,204 @@
+//! Data directories that cannot be used, and those that only look like it.
+#![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
+
+use std::fs;
+use std::path::Path;
+
+use ottla_broker::{BrokerOptions, EmbeddedCluster, Error};
+
+mod support;
+use support::Client;
+
+fn options(dir: &Path) -> BrokerOptions {
+    BrokerOptions {
+        data_dir: Some(dir.to_owned()),
+        topics: vec![("t".into(), 2)],
+        ..Default::default()
+    }
+}
+
+/// A directory with a topic that holds a record, and a group that committed.
+async fn used() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+    let mut client = Client::new(cluster.connect(1).unwrap());
+    client.produce("t", 0, &[b"one"]).await.unwrap();
+    let commit = ottla_wire::messages::offset_commit::OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![
+            ottla_wire::messages::offset_commit::OffsetCommitRequestTopic {
+                name: "t".into(),
+                partitions: vec![Default::default()],
+                ..Default::default()
+            },
+        ],
+        ..Default::default()
+    };
+    client.ask(&commit, 8).await.unwrap();
+    client
+        .ask(
+            &ottla_wire::messages::init_producer_id::InitProducerIdRequest {
+                transactional_id: None,
+                ..Default::default()
+            },
+            4,
+        )
+        .await
+        .unwrap();
+    cluster.stop().await;
+    dir
+}
+
+#[tokio::test]
+async fn another_broker_in_it_is_named_and_its_end_lets_go() {
+    let dir = used().await;
+    let first = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+    let error = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap_err();
+    assert!(matches!(&error, Error::DataDirInUse { path } if path == dir.path()));
+    assert!(error.to_string().contains("in use"), "{error}");
+    first.stop().await;
+    EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+}
+
+#[tokio::test]
+async fn another_version_is_named_and_nothing_is_touched() {
+    let dir = used().await;
+    let files = [
+        // What the layout before this one looked like.
+        r#"{"version":1,"cluster_id":"x"}"#.to_owned(),
+        with_checksum(r#"{"version":3,"id":"unlike ours"}"#),
+    ];
+    for text in files {
+        fs::write(dir.path().join("broker.json"), &text).unwrap();
+        let error = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap_err();
+        let Error::DataDirVersion { path, found } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(path, dir.path());
+        assert!(found.starts_with("version "), "{found}");
+        assert!(error.to_string().contains("version 2"), "{error}");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("broker.json")).unwrap(),
+            text
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_data_directory_of_apache_kafka_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("meta.properties"), "version=1\n").unwrap();
+    let error = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap_err();
+    assert!(matches!(error, Error::DataDirVersion { .. }), "{error}");
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "nothing was put into it"
+    );
+}
+
+#[tokio::test]
+async fn a_folder_with_other_things_in_it_will_do() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("lost+found")).unwrap();
+    fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+    EmbeddedCluster::start_in_memory(options(dir.path()))
+        .unwrap()
+        .stop()
+        .await;
+    assert_eq!(fs::read(dir.path().join("notes.txt")).unwrap(), b"mine");
+}
+
+#[tokio::test]
+async fn a_damaged_or_missing_file_that_is_needed_is_named() {
+    let dir = used().await;
+    let group = format!("groups/{:02x}.json", b'g');
+    for name in ["broker.json", "topics/t.json", &*group, "producer-ids.json"] {
+        let file = dir.path().join(name);
+        let whole = fs::read(&file).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        for bytes in [&b""[..], b"garbage", &whole[..whole.len() - 1], &flipped] {
+            fs::write(&file, bytes).unwrap();
+            let error = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap_err();
+            assert!(
+                matches!(&error, Error::DataDirDamaged { file: named, .. } if *named == file),
+                "{error:?}"
+            );
+            assert_eq!(fs::read(&file).unwrap(), bytes, "nothing was changed");
+        }
+        fs::write(&file, whole).unwrap();
+    }
+    // With data beside it, nobody can say of what version that is.
+    fs::rename(dir.path().join("broker.json"), dir.path().join("elsewhere")).unwrap();
+    let error = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap_err();
+    assert!(matches!(error, Error::DataDirDamaged { .. }), "{error:?}");
+    fs::rename(dir.path().join("elsewhere"), dir.path().join("broker.json")).unwrap();
+    let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+    assert_eq!(cluster.offsets("t", 0), Some((0, 1)));
+    assert_eq!(cluster.damage(), []);
+}
+
+#[tokio::test]
+async fn a_file_under_another_name_is_not_taken_for_another_topic() {
+    let dir = used().await;
+    let topics = dir.path().join("topics");
+    fs::copy(topics.join("t.json"), topics.join("u.json")).unwrap();
+    let error = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap_err();
+    assert!(
+        matches!(&error, Error::DataDirDamaged { file, .. } if *file == topics.join("u.json")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn damage_to_batches_is_reported_by_a_cluster_that_runs() {
+    let dir = used().await;
+    let file = dir.path().join("logs/t-0/00000000000000000000.log");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[30] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+    let damage = cluster.damage();
+    assert_eq!(damage.len(), 1);
+    assert_eq!((&damage[0].file, damage[0].position), (&file, 0));
+    let told = damage[0].to_string();
+    assert!(
+        told.contains("00000000000000000000.log, byte 0: "),
+        "{told}"
+    );
+    assert!(told.contains("set aside in "), "{told}");
+    assert_eq!(cluster.offsets("t", 0), Some((0, 0)));
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_interrupted_is_finished_unless_the_topic_was_made_anew() {
+    let dir = used().await;
+    let (topic, deleted) = (
+        dir.path().join("topics/t.json"),
+        dir.path().join("deleted/t.json"),
+    );
+    // Ended right after the topic was marked.
+    fs::rename(&topic, &deleted).unwrap();
+    let none = BrokerOptions {
+        topics: Vec::new(),
+        ..options(dir.path())
+    };
+    let cluster = EmbeddedCluster::start_in_memory(none.clone()).unwrap();
+    assert_eq!(cluster.offsets("t", 0), None);
+    assert!(!dir.path().join("logs/t-0").exists() && !deleted.exists());
+    cluster.create_topic("t", 1).unwrap();
+    let mut client = Client::new(cluster.connect(1).unwrap());
+    client.produce("t", 0, &[b"new"]).await.unwrap();
+    cluster.stop().await;
+    // Ended right after a new topic of that name was made.
+    fs::copy(&topic, &deleted).unwrap();
+    let cluster = EmbeddedCluster::start_in_memory(none).unwrap();
+    assert_eq!(cluster.offsets("t", 0), Some((0, 1)));
+    assert!(!deleted.exists());
+}
+
+fn with_checksum(text: &str) -> String {
+    format!("{text}\ncrc32c {:08x}\n", crc32c::crc32c(text.as_bytes()))
+}
