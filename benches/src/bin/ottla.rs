@@ -121,7 +121,7 @@ async fn consume(consumer: &Consumer, phase: Phase) -> Result<Outcome, Failure> 
     let mut touched = 0_u64;
     while phase.open(outcome.records) {
         let wait = phase.remaining().min(Duration::from_millis(100));
-        for batch in consumer.poll_max(20_000, wait).await? {
+        for batch in consumer.poll_max(1_000, wait).await? {
             for record in &batch {
                 let value = record?.value().unwrap_or_default();
                 touched += u64::from(value.first().copied().unwrap_or(0));

@@ -209,7 +209,7 @@ impl<D> Core<D> {
     /// How much may be decoded ahead: beyond the budget for what was fetched, since it cannot be known before
     /// how large it gets.
     fn ahead_max(&self) -> usize {
-        self.config.queued_bytes_max / 8
+        (self.config.queued_bytes_max / 8).min(AHEAD_MAX)
     }
 
     /// Something that was decoded ahead is gone from the queues.
@@ -251,3 +251,7 @@ impl<D> Core<D> {
 
 /// How many batches behind the head of a queue are decoded ahead.
 const WORK_DEPTH: usize = 64;
+
+/// The most bytes decoded ahead. Enough to keep another core busy; more would leave the caches before it is
+/// read, and need more buffers than are kept for reuse, which costs more than decoding itself.
+const AHEAD_MAX: usize = 2 << 20;

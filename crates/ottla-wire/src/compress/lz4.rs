@@ -204,9 +204,9 @@ impl FrameHeader {
         let (done, target) = out.grow(most.min(room))?;
         let result = if self.linked {
             let from = start.max(at.saturating_sub(WINDOW_LEN));
-            block::decompress_into_with_dict(body, target, &done[from..])
+            linked(body, target, &done[from..])
         } else {
-            block::decompress_into(body, target)
+            independent(body, target)
         };
         match result {
             Ok(written) => {
@@ -219,6 +219,18 @@ impl FrameHeader {
             Err(error) => Err(out.corrupt(error.to_string())),
         }
     }
+}
+
+/// The path of nearly every block. In a function of its own the compiler turns its many copies of a
+/// few bytes into plain moves; inlined beside its twin for linked blocks they became calls.
+#[inline(never)]
+fn independent(body: &[u8], target: &mut [u8]) -> Result<usize, block::DecompressError> {
+    block::decompress_into(body, target)
+}
+
+#[inline(never)]
+fn linked(body: &[u8], target: &mut [u8], done: &[u8]) -> Result<usize, block::DecompressError> {
+    block::decompress_into_with_dict(body, target, done)
 }
 
 fn header_checksum(header: &[u8]) -> u8 {

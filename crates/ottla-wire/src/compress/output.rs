@@ -184,7 +184,7 @@ impl Output {
 
 /// Buffers of earlier batches that nobody reads any more, for later ones. Clones share them.
 ///
-/// At most [`SPARES_MAX`] buffers of at most [`SPARE_LEN_MAX`] bytes each are kept.
+/// At most [`SPARES_LEN_MAX`] bytes are kept, in at most [`SPARES_MAX`] buffers.
 #[derive(Clone, Default)]
 pub(super) struct Spares {
     buffers: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -206,11 +206,12 @@ impl Spares {
     }
 
     fn give_back(&self, bytes: Vec<u8>) {
-        if !(SPARE_LEN_MIN..=SPARE_LEN_MAX).contains(&bytes.capacity()) {
+        if bytes.capacity() < SPARE_LEN_MIN {
             return;
         }
         let mut buffers = self.lock();
-        if buffers.len() < SPARES_MAX {
+        let kept: usize = buffers.iter().map(Vec::capacity).sum();
+        if buffers.len() < SPARES_MAX && kept + bytes.capacity() <= SPARES_LEN_MAX {
             buffers.push(bytes);
         }
     }
@@ -241,13 +242,13 @@ impl Drop for Lent {
 }
 
 /// How many buffers are kept for later.
-const SPARES_MAX: usize = 4;
+const SPARES_MAX: usize = 16;
 
 /// Smaller buffers are cheaper from the allocator.
 const SPARE_LEN_MIN: usize = 64 * 1024;
 
-/// Larger buffers are not kept.
-const SPARE_LEN_MAX: usize = 4 << 20;
+/// How many bytes are kept for later.
+const SPARES_LEN_MAX: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -299,6 +300,21 @@ mod tests {
         assert!(small.extend(&[3; 2]).is_err());
         small.extend(&[4]).unwrap();
         assert_eq!(small.produced()[99_998..], [3, 4]);
+    }
+
+    #[test]
+    fn what_is_kept_for_later_is_bounded() {
+        let spares = Spares::default();
+        for len in [SPARE_LEN_MIN, SPARES_LEN_MAX / 4, SPARES_LEN_MAX + 1] {
+            (0..2 * SPARES_MAX).for_each(|_| spares.give_back(Vec::with_capacity(len)));
+            let buffers = std::mem::take(&mut *spares.lock());
+            let kept: usize = buffers.iter().map(Vec::capacity).sum();
+            assert!(
+                kept <= SPARES_LEN_MAX && buffers.len() <= SPARES_MAX,
+                "{kept}"
+            );
+            assert_eq!(buffers.is_empty(), len > SPARES_LEN_MAX);
+        }
     }
 
     #[test]
