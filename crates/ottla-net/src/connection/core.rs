@@ -429,8 +429,9 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     }
 }
 
-/// The longest that a broker can make a client wait. Quota windows are seconds.
-const MUTE_MAX: Duration = Duration::from_secs(3600);
+/// The longest that one answer can make a client wait. Kafka's quota windows are eleven times one second by
+/// default, and a broker throttles for no longer than they last: more than this is a mistake, or worse.
+const MUTE_MAX: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests;
