@@ -66,6 +66,8 @@ pub(super) struct Policy {
 struct Interest {
     tracked: usize,
     waiting: usize,
+    /// Somebody wants it to be asked about, and waits for no answer.
+    wished: bool,
     wanted_at: Instant,
     /// Whether a query ever asked for it.
     asked: bool,
@@ -94,6 +96,20 @@ pub(super) struct Endpoint<'a> {
     pub(super) host: &'a str,
     pub(super) port: i32,
     pub(super) rack: Option<&'a str>,
+}
+
+impl Query {
+    /// Whether an answer about this topic is an answer to this query.
+    fn asks_about(&self, name: Option<&str>) -> bool {
+        match (&self.topics, name) {
+            (Some(asked), Some(name)) => {
+                asked.binary_search_by(|asked| (**asked).cmp(name)).is_ok()
+            }
+            (None, Some(_)) => true,
+            // Only answers to look-ups by id lack the name; none is made.
+            (_, None) => false,
+        }
+    }
 }
 
 impl MetadataCache {
@@ -137,6 +153,14 @@ impl MetadataCache {
         self.interest(now, name).tracked += 1;
     }
 
+    /// Asks about a topic once, though nobody waits for it.
+    pub(super) fn wish(&mut self, now: Instant, name: &str) {
+        let usable = self.is_usable(name);
+        let interest = self.interest(now, name);
+        interest.wished = true;
+        interest.settled &= usable;
+    }
+
     /// Undoes one [`MetadataCache::track`].
     pub(super) fn untrack(&mut self, now: Instant, name: &str) {
         if let Some(interest) = self.interests.get_mut(name) {
@@ -159,10 +183,7 @@ impl MetadataCache {
 
     /// Somebody waits until a topic is there.
     pub(super) fn begin_wait(&mut self, now: Instant, name: &str) {
-        let usable = self
-            .snapshot
-            .topic(name)
-            .is_some_and(|topic| topic.is_usable());
+        let usable = self.is_usable(name);
         let interest = self.interest(now, name);
         interest.waiting += 1;
         // Who waits although the matter looked settled has seen an error, and asks again.
@@ -248,7 +269,9 @@ impl MetadataCache {
         if response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED {
             self.handle_failure(now, random);
             self.rebootstrap_wanted = true;
-            self.blocked_until = None;
+            if !query.rebootstrap {
+                self.blocked_until = None;
+            }
             return false;
         }
         self.in_flight = false;
@@ -266,7 +289,10 @@ impl MetadataCache {
         let mut next = Metadata::clone(&self.snapshot);
         let mut changed = self.take_cluster(&mut next, response);
         for topic in &response.topics {
-            changed |= self.take_topic(&mut next, topic);
+            // What nobody asked about would never be dropped again.
+            if query.asks_about(topic.name.as_deref()) {
+                changed |= self.take_topic(&mut next, topic);
+            }
         }
         if query.is_full {
             changed |= self.drop_unwanted(&mut next, query, response);
@@ -315,6 +341,11 @@ impl MetadataCache {
         changed
     }
 
+    fn is_usable(&self, name: &str) -> bool {
+        let known = self.snapshot.topic(name);
+        known.is_some_and(|topic| topic.is_usable())
+    }
+
     fn interest(&mut self, now: Instant, name: &str) -> &mut Interest {
         self.started_at.get_or_insert(now);
         if !self.interests.contains_key(name) {
@@ -322,6 +353,7 @@ impl MetadataCache {
             let interest = Interest {
                 tracked: 0,
                 waiting: 0,
+                wished: false,
                 wanted_at: now,
                 asked: false,
                 settled: known.is_some_and(|topic| is_settled(topic)),
@@ -415,13 +447,13 @@ impl MetadataCache {
     }
 
     fn take_topic(&mut self, next: &mut Metadata, news: &MetadataResponseTopic) -> bool {
-        // Only answers to look-ups by id lack the name; none is made.
         let Some(name) = &news.name else {
             return false;
         };
         let known = next.topics.get(name);
         let topic = merge_topic(known.map(|topic| &**topic), name, news);
         if let Some(interest) = self.interests.get_mut(name) {
+            interest.wished = false;
             interest.settled = is_settled(&topic);
             interest.answered = self.answers;
         }
@@ -460,7 +492,7 @@ impl MetadataCache {
 impl Interest {
     /// Whether to ask about the topic again soon.
     fn is_open(&self) -> bool {
-        !self.settled && (self.tracked > 0 || self.waiting > 0)
+        !self.settled && (self.tracked > 0 || self.waiting > 0 || self.wished)
     }
 }
 
@@ -517,6 +549,17 @@ fn merge_topic(known: Option<&Topic>, name: &str, news: &MetadataResponseTopic) 
         .collect();
     partitions.sort_by_key(|partition| partition.index);
     partitions.dedup_by_key(|partition| partition.index);
+    // Brokers list all partitions, and number them from 0. An index beyond the list would have whoever counts
+    // partitions by it make that many.
+    let listed = partitions.len();
+    partitions.retain(|partition| usize::try_from(partition.index).is_ok_and(|i| i < listed));
+    if partitions.len() < listed {
+        tracing::warn!(
+            topic = name,
+            listed,
+            "partitions with impossible numbers are left out"
+        );
+    }
     if let Some(same) = same {
         for partition in &mut partitions {
             if let Some(known) = same.partition(partition.index)

@@ -176,6 +176,13 @@ impl Cluster {
         self.inner().refresh.notify_one();
     }
 
+    /// Has a topic asked about soon that nobody can wait for: a later [`Metadata::topic`] finds it, if it
+    /// exists. Any number of calls makes no more than one request per `retry.backoff.ms`.
+    pub fn prefetch_topic(&self, name: &str) {
+        self.inner().cache.lock().wish(Instant::now(), name);
+        self.inner().refresh.notify_one();
+    }
+
     /// Undoes [`Cluster::track`]. A topic nobody tracks is forgotten after `metadata.max.idle.ms`.
     pub fn untrack<'a>(&self, topics: impl IntoIterator<Item = &'a str>) {
         let now = Instant::now();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use ottla_wire::{ApiKey, ErrorCode};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::cache::Query;
@@ -157,9 +158,28 @@ async fn ask_one(inner: &Inner, query: &Query, peer: Peer) -> Result<MetadataRes
         allow_auto_topic_creation: query.auto_create,
         ..Default::default()
     };
-    connection
+    let response = connection
         .submit(&request, version, connection.request_deadline())?
-        .await
+        .await?;
+    let code = response.error_code;
+    if code == ErrorCode::REBOOTSTRAP_REQUIRED {
+        return Ok(response);
+    }
+    if code.is_err() {
+        return Err(Error::Broker {
+            peer,
+            api: ApiKey::Metadata,
+            code,
+            message: None,
+        });
+    }
+    if response.brokers.is_empty() {
+        // A broker that has just started and knows nothing yet: another one knows more.
+        return Err(Error::NotKnownYet {
+            what: "any broker of the cluster",
+        });
+    }
+    Ok(response)
 }
 
 async fn sleep_until_some(at: Option<Instant>) {

@@ -134,6 +134,17 @@ impl ScriptedCluster {
         Uuid(id)
     }
 
+    /// Adds partitions to a topic, up to `partitions` in all.
+    pub fn grow_topic(&self, name: &str, partitions: i32) {
+        let count = self.brokers.len() as i32;
+        self.change(name, |topic| {
+            let from = topic.leaders.len() as i32;
+            topic
+                .leaders
+                .extend((from..partitions).map(|p| (p % count + 1, 0)));
+        });
+    }
+
     /// Deletes a topic.
     pub fn remove_topic(&self, name: &str) {
         self.view.lock().topics.remove(name);

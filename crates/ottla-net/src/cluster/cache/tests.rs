@@ -490,8 +490,58 @@ fn hostile_answers_are_survived() {
     assert!(bench.cache.handle_response(bench.now, &query, &answer, 0.5));
     let snapshot = bench.cache.snapshot();
     assert_eq!((snapshot.brokers().len(), snapshot.controller()), (1, None));
+    // Whoever counted partitions by the highest number would have made two thousand million of them.
     let topic = snapshot.topic("t").unwrap();
-    assert_eq!(topic.partitions.len(), 2);
-    assert!(topic.partition(i32::MAX).is_some() && topic.partition(-7).is_none());
-    assert!(topic.partition(0).is_none());
+    assert!(topic.partitions.is_empty() && !topic.is_usable());
+    assert!(snapshot.topic("never asked for").is_none());
+}
+
+#[test]
+fn partitions_that_a_list_can_hold_outlive_impossible_ones() {
+    let mut bench = Bench::new();
+    bench.cache.track(bench.now, "t");
+    let mut odd = topic("t", 1, &[(1, 0), (2, 0), (3, 0)]);
+    odd.partitions[2].partition_index = 1 << 20;
+    bench.answer(vec![odd]);
+    assert_eq!(bench.leader("t", 1), Some((2, 0)));
+    assert_eq!(bench.leader("t", 1 << 20), None);
+}
+
+#[test]
+fn a_cluster_that_sends_us_back_for_ever_is_asked_at_leisure() {
+    let mut bench = Bench::new();
+    bench.cache.request_refresh(bench.now);
+    let response = MetadataResponse {
+        error_code: ErrorCode::REBOOTSTRAP_REQUIRED,
+        ..Default::default()
+    };
+    let mut asked = 0;
+    let end = bench.now + Duration::from_secs(10);
+    while bench.now < end {
+        let next = bench.next_in().expect("goes on asking") as u64;
+        bench.wait(Duration::from_millis(next));
+        let query = bench.query().unwrap();
+        bench
+            .cache
+            .handle_response(bench.now, &query, &response, 0.5);
+        asked += 1;
+        assert!(asked < 30, "a busy loop");
+    }
+}
+
+#[test]
+fn a_wish_is_asked_about_once_and_again_when_it_is_renewed() {
+    let mut bench = Bench::new();
+    bench.cache.track(bench.now, "known");
+    bench.answer(vec![topic("known", 1, &[(1, 0)])]);
+    bench.cache.wish(bench.now, "new");
+    assert_eq!(bench.next_in(), Some(0));
+    assert_eq!(bench.answer(vec![failed("new", UNKNOWN)]).0, ["new"]);
+    bench.wait(SECOND);
+    assert!(bench.query().is_none(), "nobody waits for it");
+    bench.cache.wish(bench.now, "new");
+    assert_eq!(bench.answer(vec![topic("new", 2, &[(2, 0)])]).0, ["new"]);
+    assert_eq!(bench.leader("new", 0), Some((2, 0)));
+    bench.cache.wish(bench.now, "new");
+    assert!(bench.query().is_none(), "it is known");
 }
