@@ -78,7 +78,13 @@ impl Admin {
             .await?)
     }
 
-    /// Asks about `names`, and again about those that fail for a reason that may pass.
+    /// Until when a topic that the brokers do not know may still be one that was just created.
+    pub(crate) fn unknown_until(&self, deadline: Instant) -> Instant {
+        deadline.min(Instant::now() + UNKNOWN_PATIENCE)
+    }
+
+    /// Asks about `names`, and again about those that fail for a reason that may pass. An unknown topic
+    /// is asked about again for a moment only.
     pub(crate) async fn each<T>(
         &self,
         kind: &'static str,
@@ -87,6 +93,7 @@ impl Admin {
         ask: impl AsyncFn(Vec<String>) -> Result<Vec<Answer<T>>, Error>,
     ) -> Results<T> {
         let mut items = Items::new(kind, names);
+        let unknown_until = self.unknown_until(deadline);
         let mut failures = 0;
         while items.open().next().is_some() {
             let open = items.open().map(str::to_owned).collect();
@@ -94,7 +101,10 @@ impl Admin {
             let pause = self.backoff.random_delay(failures);
             let last = Instant::now() + pause >= deadline;
             match ask(open).await {
-                Ok(answers) => {
+                Ok(mut answers) => {
+                    if Instant::now() >= unknown_until {
+                        answers.iter_mut().for_each(Answer::settle_if_unknown);
+                    }
                     if !items.settle(answers, last) {
                         break;
                     }
@@ -111,3 +121,6 @@ impl Admin {
         items.into_results()
     }
 }
+
+/// How long a topic takes to become known to every broker, amply.
+const UNKNOWN_PATIENCE: Duration = Duration::from_secs(1);

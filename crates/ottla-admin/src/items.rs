@@ -50,6 +50,17 @@ impl<T> Answer<T> {
         }
     }
 
+    /// Makes a refusal final if it says that there is no such topic.
+    pub(crate) fn settle_if_unknown(&mut self) {
+        if let Err(refusal) = &mut self.result {
+            let unknown = [
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                ErrorCode::UNKNOWN_TOPIC_ID,
+            ];
+            refusal.settled |= unknown.contains(&refusal.code);
+        }
+    }
+
     /// A refusal that is final here although its code may pass elsewhere.
     pub(crate) fn refused(name: impl AsRef<str>, code: ErrorCode) -> Answer<T> {
         let refusal = Refusal {

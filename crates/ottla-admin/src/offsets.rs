@@ -137,12 +137,23 @@ impl Admin {
         question: &Question<'_>,
         deadline: ottla_net::Instant,
     ) -> Result<i32, Result<Answer<T>, Error>> {
-        let topic = match self.cluster.topic(question.topic, deadline).await {
+        let until = self.unknown_until(deadline);
+        let topic = match self.cluster.topic(question.topic, until).await {
             Ok(topic) => topic,
-            Err(ottla_net::Error::Topic { code, .. }) => {
-                return Err(Ok(Answer::refused("", code)));
-            }
-            Err(error) => return Err(Err(error.into())),
+            // Also a deadline that passed while the brokers said so.
+            Err(error) => match error.code() {
+                Some(code) => return Err(Ok(Answer::refused("", code))),
+                // The cluster may still come up.
+                None if until < deadline && error.is_timeout() => {
+                    return Err(Ok(Answer::new(
+                        "",
+                        ErrorCode::LEADER_NOT_AVAILABLE,
+                        None::<&str>,
+                        || unreachable!("the code is an error"),
+                    )));
+                }
+                None => return Err(Err(error.into())),
+            },
         };
         match topic.partition(question.partition) {
             Some(partition) => partition.leader.ok_or_else(|| {
