@@ -140,7 +140,8 @@ impl RecordMetadata {
     /// records that it had written longer ago than it remembers where.
     pub fn offset(&self) -> Option<i64> {
         let base = self.written().base_offset;
-        (base >= 0).then(|| base + i64::from(self.index))
+        base.checked_add(i64::from(self.index))
+            .filter(|_| base >= 0)
     }
 
     /// The record's timestamp in milliseconds since 1970: the broker's where the topic has
@@ -344,6 +345,16 @@ mod tests {
         assert_eq!((metadata.topic(), metadata.partition()), ("clicks", 2));
         assert_eq!(first.try_outcome().unwrap().unwrap().offset(), Some(40));
         assert!(first.try_outcome().is_none(), "handed out once");
+    }
+
+    #[test]
+    fn an_offset_that_cannot_be_is_none() {
+        for base in [i64::MAX, -2, i64::MIN] {
+            let resolver = resolver();
+            let mut one = delivery(&resolver, 1);
+            resolver.resolve(written(base, -1));
+            assert_eq!(one.try_outcome().unwrap().unwrap().offset(), None);
+        }
     }
 
     #[test]

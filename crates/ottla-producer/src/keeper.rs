@@ -107,7 +107,11 @@ async fn obtain_identity(client: &Client) -> Result<ProducerIdentity, String> {
         {
             Ok(response) if response.error_code.is_ok() => {
                 let (id, epoch) = (response.producer_id, response.producer_epoch);
-                return Ok(ProducerIdentity { id, epoch });
+                if id >= 0 && epoch >= 0 {
+                    return Ok(ProducerIdentity { id, epoch });
+                }
+                // Records under such a number would not be told from repeated ones.
+                format!("InitProducerId: the answer holds no producer id ({id}, epoch {epoch})")
             }
             Ok(response) => match response.error_code {
                 code @ (ErrorCode::CLUSTER_AUTHORIZATION_FAILED
@@ -134,12 +138,13 @@ async fn obtain_identity(client: &Client) -> Result<ProducerIdentity, String> {
 
 fn learn_topics(client: &Arc<Client>) {
     let metadata = client.cluster.metadata();
-    let names: Vec<_> = client.topics.load().by_name.keys().cloned().collect();
-    for name in names {
-        if let Some(topic) = metadata.topic(&name) {
-            client.learn_topic(topic);
-        }
-    }
+    let topics = client.topics.load_full();
+    client.learn_topics(
+        topics
+            .by_name
+            .keys()
+            .filter_map(|name| metadata.topic(name)),
+    );
 }
 
 /// Reports batches whose time is over; gives the next time to look.
