@@ -97,55 +97,79 @@ impl Client {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Takes in what the cluster says of a topic, if it is news.
-    pub(crate) fn learn_topic(self: &Arc<Self>, seen: &Arc<ottla_net::Topic>) {
-        if seen.partitions.is_empty() {
-            return; // In the middle of being created or deleted: what was known is the better guess.
-        }
+    /// Takes in what the cluster says of topics, as far as it is news.
+    pub(crate) fn learn_topics<'a>(
+        self: &Arc<Self>,
+        seen: impl IntoIterator<Item = &'a Arc<ottla_net::Topic>>,
+    ) {
         let _change = self.topics_change.lock();
-        let mut topics = Topics::clone(&self.topics.load());
-        let name: &str = &seen.name;
-        let old = topics.by_name.get(name).cloned();
-        if old.as_ref().is_some_and(|old| Arc::ptr_eq(&old.seen, seen)) {
+        let current = self.topics.load();
+        let is_news = |seen: &&Arc<ottla_net::Topic>| {
+            // Without partitions it is being created or deleted: what was known is the better guess.
+            let old = current.by_name.get(&*seen.name);
+            !seen.partitions.is_empty() && old.is_none_or(|old| !Arc::ptr_eq(&old.seen, seen))
+        };
+        let mut news = seen.into_iter().filter(is_news).peekable();
+        if news.peek().is_none() {
             return;
         }
-        let is_new = old.is_none();
-        let shared = match &old {
+        let mut topics = Topics::clone(&current);
+        let mut effects = Vec::new();
+        for seen in news {
+            let topic = self.take_in(topics.by_name.get(&*seen.name), seen, &mut effects);
+            topics.by_name.insert(topic.shared.name.clone(), topic);
+        }
+        self.topics.store(Arc::new(topics));
+        self.carry_out(effects, None);
+    }
+
+    /// A topic as it is seen now, `old` being what it was.
+    fn take_in(
+        self: &Arc<Self>,
+        old: Option<&Arc<Topic>>,
+        seen: &Arc<ottla_net::Topic>,
+        effects: &mut Vec<Effect>,
+    ) -> Arc<Topic> {
+        let name: &str = &seen.name;
+        let shared = match old {
             Some(old) => old.shared.clone(),
-            None => Arc::new(TopicShared {
-                name: name.into(),
-                wire_name: seen.name.clone(),
-                id: Mutex::new(seen.id),
-                ratio: Ratio::new(),
-                sticky: Sticky::new(fastrand::u32(..seen.partitions.len() as u32)),
-            }),
+            None => {
+                self.cluster.track([name]);
+                Arc::new(TopicShared {
+                    name: name.into(),
+                    wire_name: seen.name.clone(),
+                    id: Mutex::new(seen.id),
+                    ratio: Ratio::new(),
+                    sticky: Sticky::new(fastrand::u32(..seen.partitions.len() as u32)),
+                })
+            }
         };
         let made_anew = std::mem::replace(&mut *shared.id.lock(), seen.id) != seen.id;
-        let mut partitions = old.map(|old| old.partitions.clone()).unwrap_or_default();
         // A topic made anew may have fewer partitions than it had; its sealed batches stay where they are.
         let count = seen
             .partitions
             .last()
             .map_or(0, |last| last.index as usize + 1);
-        for index in partitions.len()..count {
-            partitions.push(self.add_partition(&shared, index as i32));
+        let mut ever = old.map(|old| old.ever.clone()).unwrap_or_default();
+        for index in ever.len()..count {
+            ever.push(self.add_partition(&shared, index as i32));
+        }
+        let mut core = self.core.lock();
+        if made_anew {
+            ever.iter()
+                .for_each(|partition| core.forget_log(partition.slot));
         }
         for known in &seen.partitions {
-            let Some(partition) = partitions.get(known.index as usize) else {
-                continue;
-            };
-            let mut core = self.core.lock();
-            if made_anew && !is_new {
-                core.forget_log(partition.slot);
-            }
-            core.set_leader(partition.slot, known.leader, known.leader_epoch);
-            let effects = core.take_effects();
-            drop(core);
+            let slot = ever[known.index as usize].slot;
+            core.set_leader(slot, known.leader, known.leader_epoch);
+        }
+        effects.append(&mut core.take_effects());
+        drop(core);
+        for known in &seen.partitions {
             if let Some(leader) = known.leader {
                 let line = self.line(leader);
-                partition.front.lock().line = line;
+                ever[known.index as usize].front.lock().line = line;
             }
-            self.carry_out(effects, None);
         }
         let with_leader = seen
             .partitions
@@ -159,18 +183,13 @@ impl Client {
                 .map(|known| known.index as u32)
                 .collect();
         }
-        partitions.truncate(count);
-        let topic = Topic {
-            shared: shared.clone(),
+        Arc::new(Topic {
+            shared,
             seen: seen.clone(),
-            partitions,
+            partitions: ever[..count].to_vec(),
+            ever,
             available,
-        };
-        topics.by_name.insert(shared.name.clone(), Arc::new(topic));
-        self.topics.store(Arc::new(topics));
-        if is_new {
-            self.cluster.track([name]);
-        }
+        })
     }
 
     fn add_partition(&self, topic: &Arc<TopicShared>, index: i32) -> Arc<Partition> {
@@ -211,9 +230,11 @@ impl Client {
         }
         let line = Arc::new(Line::new());
         lines.insert(broker, line.clone());
+        let mut tasks = self.tasks.lock();
+        // Under the lock: who closes takes the tasks out after this one is among them, or before this look.
         if !self.is_closed() {
             let task = run_broker(self.clone(), broker, line.clone());
-            self.tasks.lock().push(self.runtime.spawn(task));
+            tasks.push(self.runtime.spawn(task));
         }
         line
     }

@@ -64,6 +64,14 @@ impl Producer {
     /// The first setting that cannot work.
     pub fn new(cluster: Cluster, config: ProducerConfig) -> Result<Self, ConfigError> {
         config.validate()?;
+        if config.request_timeout < cluster.config().request_timeout {
+            // A silent broker's connection would be kept, and tried again on, long after it should be
+            // replaced.
+            return Err(ConfigError {
+                setting: "request.timeout.ms",
+                problem: "must not be below the cluster's own (ClusterConfig::request_timeout)",
+            });
+        }
         let client = Client::new(cluster, config);
         let tasks = [
             client.runtime.spawn(run_keeper(client.clone())),
@@ -121,13 +129,12 @@ impl Producer {
                     .topic(record.topic)
                     .filter(|topic| topic.is_usable());
                 if let Some(topic) = known {
-                    client.learn_topic(topic);
+                    client.learn_topics([topic]);
                     if client.topics.load().by_name.contains_key(record.topic) {
                         return self.try_send(record);
                     }
                 }
-                client.cluster.track([record.topic]);
-                client.cluster.untrack([record.topic]);
+                client.cluster.prefetch_topic(record.topic);
                 Err(SendError::TopicNotLoaded {
                     topic: record.topic.into(),
                 })
@@ -288,7 +295,10 @@ impl Producer {
     ) -> Result<Delivery, SendError> {
         let client = self.client();
         let start = Instant::now();
-        let deadline = start + client.config.max_block;
+        // A time too long to express is as good as none.
+        let deadline = start
+            .checked_add(client.config.max_block)
+            .unwrap_or_else(|| start + LIFETIME);
         let mut extra = None;
         loop {
             match attempt {
@@ -330,7 +340,7 @@ impl Producer {
         };
         let found = client.cluster.topic(name, deadline).await;
         let topic = found.map_err(|error| unavailable(error.to_string()))?;
-        client.learn_topic(&topic);
+        client.learn_topics([&topic]);
         Ok(())
     }
 
@@ -359,6 +369,8 @@ impl Drop for Owner {
         self.client.abandon();
     }
 }
+
+const LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How far a record got.
 enum Attempt {

@@ -28,6 +28,9 @@ pub(crate) struct Topic {
     pub(crate) seen: Arc<ottla_net::Topic>,
     /// By number.
     pub(crate) partitions: Vec<Arc<Partition>>,
+    /// Every partition the topic ever had, by number. One that went away when the topic was made anew, and
+    /// comes back, goes on where it was: two of the same number would use the same sequences.
+    pub(crate) ever: Vec<Arc<Partition>>,
     /// Those with a leader, or all when none has one.
     pub(crate) available: Vec<u32>,
 }

@@ -92,7 +92,8 @@ async fn one_producer(
         buffer_memory,
         max_request_size: buffer_memory,
         delivery_timeout: Duration::from_secs(rng.choice([15, 30, 600]).unwrap_or(600)),
-        request_timeout: Duration::from_secs(rng.choice([2, 10]).unwrap_or(10)),
+        // Not below the connections' own.
+        request_timeout: Duration::from_secs(rng.choice([5, 10]).unwrap_or(10)),
         max_block: Duration::from_secs(600),
         max_in_flight: rng.usize(1..=5),
         compression: rng

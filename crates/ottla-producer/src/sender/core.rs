@@ -373,7 +373,10 @@ impl SenderCore {
                 }
                 self.put_back(slot, batch, now);
             }
-            Verdict::TooLarge if batch.records > 1 && batch.resolver.is_some() => {
+            // Pieces of a batch that an earlier attempt may have written would not be recognised.
+            Verdict::TooLarge
+                if batch.records > 1 && batch.resolver.is_some() && !batch.maybe_written =>
+            {
                 lane.failed();
                 lane.splitting = true;
                 self.effects.push(Effect::Split(slot, batch));

@@ -330,11 +330,8 @@ impl BrokerSender {
             self.client.cluster.learn_leaders(&hints, endpoints);
             // Before the answer is, so that the batches find their new leader.
             let metadata = self.client.cluster.metadata();
-            for hint in &hints {
-                if let Some(topic) = metadata.topic(hint.topic) {
-                    self.client.learn_topic(topic);
-                }
-            }
+            let topics = hints.iter().filter_map(|hint| metadata.topic(hint.topic));
+            self.client.learn_topics(topics);
         }
         self.client.cluster.refresh_soon();
     }
