@@ -1,15 +1,20 @@
 //! The "consumer" protocol: what members of a classic group tell each other through the
-//! coordinator, which passes the bytes on unread. Schemas `ConsumerProtocolSubscription` and
-//! `ConsumerProtocolAssignment`, versions 0 to 3.
+//! coordinator, which passes the bytes on unread. Between the wire's messages and what a membership is
+//! about.
 //!
-//! Another member wrote these bytes, so they are foreign: counts are checked against what is there.
+//! Another member wrote these bytes, so they are foreign: the wire checks counts against what is there.
 
 use std::collections::BTreeMap;
 
-use crate::{Bytes, Str};
-use bytes::{Buf, BufMut};
+use ottla_wire::{
+    DecodeError, Message, decode_versioned, encode_versioned,
+    messages::{
+        consumer_protocol_assignment::{self, ConsumerProtocolAssignment},
+        consumer_protocol_subscription::{self, ConsumerProtocolSubscription},
+    },
+};
 
-use crate::TopicPartition;
+use crate::{Bytes, Str, TopicPartition};
 
 /// What a member of the group asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,47 +28,34 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(64);
-        out.put_i16(VERSION);
-        out.put_i32(self.topics.len() as i32);
-        for topic in &self.topics {
-            put_str(&mut out, topic);
-        }
-        put_nullable_bytes(&mut out, self.user_data.as_ref());
-        put_partitions(&mut out, &self.owned);
-        out.put_i32(self.generation.unwrap_or(-1));
-        match &self.rack {
-            Some(rack) => put_str(&mut out, rack),
-            None => out.put_i16(-1),
-        }
-        out.into()
+        encode(&ConsumerProtocolSubscription {
+            topics: self.topics.clone(),
+            user_data: self.user_data.clone(),
+            owned_partitions: by_topic(&self.owned)
+                .map(
+                    |(topic, partitions)| consumer_protocol_subscription::TopicPartition {
+                        topic,
+                        partitions,
+                        ..Default::default()
+                    },
+                )
+                .collect(),
+            generation_id: self.generation.unwrap_or(-1),
+            rack_id: self.rack.clone(),
+            ..Default::default()
+        })
     }
 
-    pub(crate) fn decode(mut input: Bytes) -> Result<Self, Malformed> {
-        // A later version only adds to the end.
-        let version = input.try_get_i16().map_err(|_| Malformed)?;
-        if version < 0 {
-            return Err(Malformed);
-        }
-        let count = count(&mut input, 2)?;
-        let mut subscription = Self {
-            topics: (0..count)
-                .map(|_| str(&mut input))
-                .collect::<Result<_, _>>()?,
-            user_data: nullable_bytes(&mut input)?,
-            ..Self::default()
-        };
-        if version >= 1 {
-            subscription.owned = partitions(&mut input)?;
-        }
-        if version >= 2 {
-            let generation = input.try_get_i32().map_err(|_| Malformed)?;
-            subscription.generation = (generation >= 0).then_some(generation);
-        }
-        if version >= 3 {
-            subscription.rack = nullable_str(&mut input)?;
-        }
-        Ok(subscription)
+    pub(crate) fn decode(input: Bytes) -> Result<Self, DecodeError> {
+        let (_, told) = decode_versioned::<ConsumerProtocolSubscription>(input)?;
+        let owned = told.owned_partitions.into_iter();
+        Ok(Self {
+            topics: told.topics,
+            user_data: told.user_data,
+            owned: flatten(owned.map(|owned| (owned.topic, owned.partitions))),
+            generation: Some(told.generation_id).filter(|generation| *generation >= 0),
+            rack: told.rack_id,
+        })
     }
 }
 
@@ -76,122 +68,63 @@ pub(crate) struct Assignment {
 
 impl Assignment {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(64);
-        out.put_i16(VERSION);
-        put_partitions(&mut out, &self.partitions);
-        put_nullable_bytes(&mut out, self.user_data.as_ref());
-        out.into()
+        encode(&ConsumerProtocolAssignment {
+            assigned_partitions: by_topic(&self.partitions)
+                .map(
+                    |(topic, partitions)| consumer_protocol_assignment::TopicPartition {
+                        topic,
+                        partitions,
+                        ..Default::default()
+                    },
+                )
+                .collect(),
+            user_data: self.user_data.clone(),
+            ..Default::default()
+        })
     }
 
     /// No bytes at all is an empty assignment: what a member gets that the leader did not know.
-    pub(crate) fn decode(mut input: Bytes) -> Result<Self, Malformed> {
+    pub(crate) fn decode(input: Bytes) -> Result<Self, DecodeError> {
         if input.is_empty() {
             return Ok(Self::default());
         }
-        let version = input.try_get_i16().map_err(|_| Malformed)?;
-        if version < 0 {
-            return Err(Malformed);
-        }
+        let (_, told) = decode_versioned::<ConsumerProtocolAssignment>(input)?;
+        let assigned = told.assigned_partitions.into_iter();
         Ok(Self {
-            partitions: partitions(&mut input)?,
-            user_data: nullable_bytes(&mut input)?,
+            partitions: flatten(assigned.map(|of| (of.topic, of.partitions))),
+            user_data: told.user_data,
         })
     }
 }
 
-/// The bytes are not what the protocol says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
-
-fn put_str(out: &mut Vec<u8>, value: &str) {
-    // Topic names, racks: the broker holds them to less than 32 KiB.
-    out.put_i16(value.len() as i16);
-    out.put_slice(value.as_bytes());
+fn encode<M: Message>(message: &M) -> Bytes {
+    encode_versioned(message, M::VERSIONS.max).unwrap_or_else(|error| {
+        // Only a name longer than 32 KiB, which an assignor of the application's own may make up. Without
+        // bytes the member gets nothing.
+        tracing::error!(%error, "what the group is to be told cannot be expressed");
+        Bytes::new()
+    })
 }
 
-fn put_nullable_bytes(out: &mut Vec<u8>, value: Option<&Bytes>) {
-    match value {
-        Some(bytes) => {
-            out.put_i32(bytes.len() as i32);
-            out.put_slice(bytes);
-        }
-        None => out.put_i32(-1),
-    }
-}
-
-fn put_partitions(out: &mut Vec<u8>, partitions: &[TopicPartition]) {
-    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+fn by_topic(partitions: &[TopicPartition]) -> impl Iterator<Item = (Str, Vec<i32>)> {
+    let mut topics: BTreeMap<Str, Vec<i32>> = BTreeMap::new();
     for TopicPartition { topic, partition } in partitions {
-        topics.entry(topic).or_default().push(*partition);
+        topics.entry(topic.clone()).or_default().push(*partition);
     }
-    out.put_i32(topics.len() as i32);
-    for (topic, partitions) in topics {
-        put_str(out, topic);
-        out.put_i32(partitions.len() as i32);
-        for partition in partitions {
-            out.put_i32(partition);
-        }
-    }
+    topics.into_iter()
 }
 
-/// The count in front of a list whose elements take at least `each` bytes.
-fn count(input: &mut Bytes, each: usize) -> Result<usize, Malformed> {
-    let count = input.try_get_i32().map_err(|_| Malformed)?;
-    let count = usize::try_from(count).map_err(|_| Malformed)?;
-    if count > input.remaining() / each {
-        Err(Malformed)
-    } else {
-        Ok(count)
-    }
-}
-
-fn str(input: &mut Bytes) -> Result<Str, Malformed> {
-    nullable_str(input)?.ok_or(Malformed)
-}
-
-fn nullable_str(input: &mut Bytes) -> Result<Option<Str>, Malformed> {
-    let len = input.try_get_i16().map_err(|_| Malformed)?;
-    if len == -1 {
-        return Ok(None);
-    }
-    let len = usize::try_from(len).map_err(|_| Malformed)?;
-    if len > input.remaining() {
-        return Err(Malformed);
-    }
-    Str::try_from(input.split_to(len))
-        .map(Some)
-        .map_err(|_| Malformed)
-}
-
-fn nullable_bytes(input: &mut Bytes) -> Result<Option<Bytes>, Malformed> {
-    let len = input.try_get_i32().map_err(|_| Malformed)?;
-    if len == -1 {
-        return Ok(None);
-    }
-    let len = usize::try_from(len).map_err(|_| Malformed)?;
-    if len > input.remaining() {
-        Err(Malformed)
-    } else {
-        Ok(Some(input.split_to(len)))
-    }
-}
-
-fn partitions(input: &mut Bytes) -> Result<Vec<TopicPartition>, Malformed> {
-    let mut all = Vec::new();
-    for _ in 0..count(input, 6)? {
-        let topic = str(input)?;
-        for _ in 0..count(input, 4)? {
-            let partition = input.try_get_i32().map_err(|_| Malformed)?;
-            all.push(TopicPartition {
+fn flatten(topics: impl Iterator<Item = (Str, Vec<i32>)>) -> Vec<TopicPartition> {
+    topics
+        .flat_map(|(topic, partitions)| {
+            let of = move |partition| TopicPartition {
                 topic: topic.clone(),
                 partition,
-            });
-        }
-    }
-    Ok(all)
+            };
+            partitions.into_iter().map(of)
+        })
+        .collect()
 }
-
-const VERSION: i16 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -240,8 +173,8 @@ mod tests {
     #[test]
     fn a_count_beyond_the_bytes_is_refused() {
         let hostile = Bytes::from_static(b"\0\x03\x7f\xff\xff\xff");
-        assert_eq!(Subscription::decode(hostile.clone()), Err(Malformed));
-        assert_eq!(Assignment::decode(hostile), Err(Malformed));
+        assert!(Subscription::decode(hostile.clone()).is_err());
+        assert!(Assignment::decode(hostile).is_err());
     }
 
     proptest! {
