@@ -222,9 +222,10 @@ impl<D> Core<D> {
 
     /// The position is not in the log: `auto.offset.reset` decides.
     pub(super) fn reset(&mut self, slot: u32) {
-        let Some(partition) = self.at(slot) else {
+        let Some(partition) = self.at_mut(slot) else {
             return;
         };
+        partition.resets = partition.resets.saturating_add(1);
         let (name, offset) = (partition.name.clone(), partition.consumed.offset);
         if matches!(self.config.reset, OffsetReset::Fail) {
             self.stop(slot);

@@ -194,11 +194,11 @@ impl<D> Core<D> {
         match answer.error {
             ErrorCode::NONE => {}
             ErrorCode::OFFSET_OUT_OF_RANGE => {
-                // What was fetched before is still good: it is dealt with in its turn.
-                let next = partition.fetched;
+                // What was fetched before is still good: it is dealt with in its turn, and nothing is
+                // fetched before that.
                 partition.queue.push_back(Entry {
                     body: Body::OutOfRange,
-                    next,
+                    next: NOWHERE,
                     bytes: 0,
                 });
                 self.note_ready(slot);
@@ -208,26 +208,30 @@ impl<D> Core<D> {
             error => return self.fail_partition(slot, error, now),
         }
         partition.failures = 0;
+        partition.resets = 0;
         partition.watermarks = Some(answer.watermarks);
         let mut bytes = 0;
         let empty = answer.entries.is_empty();
-        let before = partition.queue.len();
+        let mut useful = false;
         for entry in answer.entries {
-            if entry.next == NOWHERE {
-                bytes += entry.bytes;
-                partition.queue.push_back(entry);
-                break;
-            }
+            let last = entry.next == NOWHERE;
             // A broker answers with the whole batch that holds the offset; one that ends before it is of
             // no use, and it must never take us back.
-            if entry.next.offset > partition.fetched.offset {
+            if !last && entry.next.offset <= partition.fetched.offset {
+                continue;
+            }
+            if !last {
                 partition.fetched = entry.next;
-                bytes += entry.bytes;
-                partition.queue.push_back(entry);
+            }
+            useful = true;
+            bytes += entry.bytes;
+            partition.enqueue(entry);
+            if last {
+                break;
             }
         }
         partition.queued_bytes += bytes;
-        if !empty && partition.queue.len() == before {
+        if !empty && !useful {
             // Bytes came, and none that lead on: asking at once would be a busy loop.
             return self.retry_later(slot, now);
         }

@@ -88,7 +88,19 @@ impl<D> Core<D> {
         partition.asking = false;
         match (partition.phase, truth) {
             (_, Truth::Retry) => return self.retry_later(slot, now),
-            (Phase::Locating(_), Truth::At(position)) => partition.settle(position),
+            // Some brokers say -1 for what they do not know; no log has it.
+            (_, Truth::At(position)) if position.offset < 0 => return self.retry_later(slot, now),
+            (Phase::Locating(_), Truth::At(position)) => {
+                partition.settle(position);
+                let resets = partition.resets;
+                if resets > 1 {
+                    // The broker contradicts itself: not at the speed of the network.
+                    let at = now + self.backoff(resets - 1);
+                    if let Some(partition) = self.at_mut(slot) {
+                        partition.retry_at = Some(at);
+                    }
+                }
+            }
             (Phase::Locating(_), Truth::NotCommitted) => return self.not_committed(slot),
             (Phase::Validating, Truth::EpochEnd(end)) => return self.validate(slot, end),
             // The phase moved on without a new token: the question is asked anew if it still stands.

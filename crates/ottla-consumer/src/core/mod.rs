@@ -269,6 +269,12 @@ impl<D> Core<D> {
         self.effects.refresh_metadata |= missing;
     }
 
+    /// Whether a partition has no leader: nothing but newer metadata will bring one.
+    pub(crate) fn lacks_leader(&self) -> bool {
+        let mut partitions = self.slots.iter().flatten();
+        partitions.any(|partition| partition.leader.is_none())
+    }
+
     /// What automatic commit should write now: positions behind what the application is done with.
     pub(crate) fn take_processed(&mut self) -> Vec<(TopicPartition, Position)> {
         let mut offsets = Vec::new();
@@ -317,6 +323,10 @@ impl<D> Core<D> {
 
     /// An error the application should see with its next call for records.
     pub(crate) fn report(&mut self, error: Error) {
+        if self.errors.len() >= ERRORS_MAX {
+            tracing::warn!(%error, "not told to the application, which has not asked about earlier errors");
+            return;
+        }
         self.errors.push_back(error);
         self.effects.application = true;
     }
@@ -423,6 +433,9 @@ impl<D> Core<D> {
         self.effects.positions = true;
     }
 }
+
+/// Errors that wait for an application that does not come for records.
+const ERRORS_MAX: usize = 100;
 
 /// Where `auto.offset.reset` sends a partition; `Fail` asks nobody and is dealt with by the caller.
 fn reset_place(reset: OffsetReset) -> Offset {

@@ -110,6 +110,8 @@ pub(crate) struct Partition<D> {
     pub(crate) retry_at: Option<Instant>,
     /// Failures in a row.
     pub(crate) failures: u32,
+    /// How often in a row the log did not have the position that the policy led to.
+    pub(crate) resets: u32,
     /// Whether an answer about its position is being waited for.
     pub(crate) asking: bool,
     pub(crate) watermarks: Option<Watermarks>,
@@ -144,6 +146,7 @@ impl<D> Partition<D> {
             leader: None,
             retry_at: None,
             failures: 0,
+            resets: 0,
             asking: false,
             watermarks: None,
         };
@@ -170,6 +173,18 @@ impl<D> Partition<D> {
         self.asking = false;
         self.retry_at = None;
         self.failures = 0;
+    }
+
+    /// Puts an entry behind the others. Stretches of a log that hold nothing for the application become
+    /// one entry, so that a long one takes no memory.
+    pub(crate) fn enqueue(&mut self, entry: Entry<D>) {
+        match (&entry.body, self.queue.back_mut()) {
+            (Body::Nothing, Some(last)) if matches!(last.body, Body::Nothing) => {
+                last.next = entry.next;
+                last.bytes += entry.bytes;
+            }
+            _ => self.queue.push_back(entry),
+        }
     }
 
     /// Whether `consumed` means anything.

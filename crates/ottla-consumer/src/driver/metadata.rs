@@ -22,13 +22,20 @@ pub(super) async fn run(shared: Arc<Shared>) {
             shared.membership.notify_one();
         }
         let due = look_for_trouble(&shared, &mut troubles);
-        let next = due.unwrap_or_else(|| now() + Duration::from_secs(3600));
+        let mut next = due.unwrap_or_else(|| now() + Duration::from_secs(3600));
+        if shared.core(|core| core.lacks_leader()) {
+            // Telling the core asks for a refresh; one that brings nothing new wakes nobody.
+            next = next.min(now() + shared.config.retry_backoff_max.max(LEADERS_MIN));
+        }
         // Both outcomes mean: look again. The sender lives as long as the cluster.
         if let Ok(Err(_)) = tokio::time::timeout_at(next.into(), changes.changed()).await {
             return;
         }
     }
 }
+
+/// How often to ask for leaders that are missing, at the most.
+const LEADERS_MIN: Duration = Duration::from_millis(100);
 
 /// A topic that cannot be read, and since when.
 #[derive(Debug)]
