@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ottla_net::Backoff;
+
 use crate::{
     Error,
     assignor::{self, Assignor},
@@ -121,6 +123,21 @@ impl ConsumerConfig {
                 "must be between 1 and 2147483647 ms",
             ),
             (
+                self.request_timeout <= MILLIS_MAX,
+                "request.timeout.ms",
+                "must be at most 2147483647 ms",
+            ),
+            (
+                self.default_api_timeout <= MILLIS_MAX,
+                "default.api.timeout.ms",
+                "must be at most 2147483647 ms",
+            ),
+            (
+                self.client_rack.len() <= i16::MAX as usize,
+                "client.rack",
+                "must be at most 32767 bytes long",
+            ),
+            (
                 self.max_poll_records > 0,
                 "max.poll.records",
                 "must be at least 1",
@@ -144,6 +161,11 @@ impl ConsumerConfig {
                 (1..=i32::MAX as u32).contains(&self.max_partition_fetch_bytes),
                 "max.partition.fetch.bytes",
                 "must be between 1 and 2147483647",
+            ),
+            (
+                self.retry_backoff <= self.retry_backoff_max,
+                "retry.backoff.ms",
+                "must be at most retry.backoff.max.ms",
             ),
             (
                 self.queued_bytes_max > 0,
@@ -173,6 +195,13 @@ impl ConsumerConfig {
                 reason: reason.into(),
             }),
         }
+    }
+}
+
+impl ConsumerConfig {
+    /// The pauses between attempts: `retry.backoff.ms` and `retry.backoff.max.ms`.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.retry_backoff, self.retry_backoff_max)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::{
     driver::{
         Shared,
         commit::committed,
-        now,
-        offsets::{self, EARLIEST, LATEST},
+        deadline, now,
+        offsets::{self, EARLIEST, LATEST, Stragglers::AreWaitedFor},
     },
     group::commit::{Offsets, Outcome},
     reader::Waiting,
@@ -99,7 +99,7 @@ impl Consumer {
     /// A topic that does not exist (yet) is waited for, with a warning in the log.
     ///
     /// # Errors
-    /// [`Error::Usage`] without `group.id`, without a topic, or while partitions are assigned by hand;
+    /// [`Error::Usage`] without `group.id`, without a topic, for a name that none can have, or while partitions are assigned by hand;
     /// [`Error::Closed`].
     pub fn subscribe<T: Into<Str>>(
         &self,
@@ -120,6 +120,12 @@ impl Consumer {
                 "name at least one topic; to read none, unsubscribe",
             ));
         }
+        if topics
+            .iter()
+            .any(|topic| !(1..=TOPIC_LEN_MAX).contains(&topic.len()))
+        {
+            return Err(Error::Usage("a topic's name has 1 to 249 characters"));
+        }
         let mut group = group.lock();
         if group.topics.is_empty() && shared.core(|core| core.assignment().next().is_some()) {
             return Err(Error::Usage(
@@ -128,7 +134,8 @@ impl Consumer {
         }
         let changed = group.topics != topics;
         group.topics.clone_from(&topics);
-        if changed {
+        // After an error that ended the membership, the same subscription is a new try.
+        if changed || group.classic.is_idle() {
             group.classic.subscribe(now());
         }
         drop(group);
@@ -185,7 +192,7 @@ impl Consumer {
         if let Some(group) = &shared.group {
             let mut group = group.lock();
             group.topics.clear();
-            group.classic.leave(true, "unsubscribed");
+            group.classic.leave("unsubscribed");
         }
         shared.unassign_all();
         shared.retain_tracked(&HashSet::new());
@@ -277,7 +284,7 @@ impl Consumer {
         if !batches.is_empty() || timeout.is_zero() {
             return Ok(batches);
         }
-        let deadline = tokio::time::Instant::now() + timeout;
+        let deadline = deadline(timeout);
         loop {
             let news = shared.application.notified();
             tokio::pin!(news);
@@ -287,7 +294,10 @@ impl Consumer {
                 return Ok(batches);
             }
             let _waiting = Waiting::begin(shared);
-            if tokio::time::timeout_at(deadline, news).await.is_err() {
+            if tokio::time::timeout_at(deadline.into(), news)
+                .await
+                .is_err()
+            {
                 return Ok(Vec::new());
             }
         }
@@ -380,7 +390,7 @@ impl Consumer {
         };
         Ok(self
             .position(partition)?
-            .map(|position| (end - position).max(0)))
+            .map(|position| end.saturating_sub(position).max(0)))
     }
 
     /// Commits the positions of all partitions, behind all that was handed out, and waits for the
@@ -440,7 +450,8 @@ impl Consumer {
         let shared = self.shared();
         let group = self.group_id()?;
         let deadline = now() + shared.config.default_api_timeout;
-        let answers = offsets::committed(shared, &group, partitions, deadline).await?;
+        let answers =
+            offsets::committed(shared, &group, partitions, AreWaitedFor, deadline).await?;
         let answers = answers.into_iter().map(|(name, answer)| match answer {
             Ok(committed) => Ok((name, committed)),
             Err(error) => Err(Error::Group {
@@ -454,8 +465,8 @@ impl Consumer {
     /// The first offset that the log of each partition still holds.
     ///
     /// # Errors
-    /// [`Error::Net`] for a topic that stays unknown or is forbidden; [`Error::Timeout`] after
-    /// `default.api.timeout.ms`.
+    /// [`Error::UnknownTopic`] for a topic that stays unknown for `default.api.timeout.ms`; [`Error::Net`]
+    /// for one that is forbidden; [`Error::Timeout`] after `default.api.timeout.ms`.
     pub async fn beginning_offsets(
         &self,
         partitions: &[TopicPartition],
@@ -542,7 +553,7 @@ impl Consumer {
         if !shared.begin_close() {
             return Ok(());
         }
-        let deadline = now() + timeout;
+        let deadline = deadline(timeout);
         let leaving = async {
             self.commit_before_leaving(deadline).await;
             shared.leave_now();
@@ -628,6 +639,9 @@ impl Consumer {
             .collect())
     }
 }
+
+/// The broker's bound.
+const TOPIC_LEN_MAX: usize = 249;
 
 fn check(place: Offset) -> Result<(), Error> {
     match place {

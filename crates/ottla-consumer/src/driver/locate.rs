@@ -17,7 +17,7 @@ use ottla_wire::{
 
 use super::{
     Shared, now,
-    offsets::{self, EARLIEST, LATEST, Listed},
+    offsets::{self, EARLIEST, LATEST, Listed, Stragglers::AreReported},
     wait,
 };
 use crate::{
@@ -78,7 +78,8 @@ async fn ask_coordinator(shared: Arc<Shared>, questions: Vec<Question>) {
         .map(|question| question.name.clone())
         .collect();
     let deadline = now() + shared.config.request_timeout;
-    let mut answer = match offsets::committed(&shared, &group, &names, deadline).await {
+    let mut answer = match offsets::committed(&shared, &group, &names, AreReported, deadline).await
+    {
         Ok(answer) => answer,
         Err(error) => {
             tracing::warn!(%group, %error, "cannot find out the committed offsets; trying again");

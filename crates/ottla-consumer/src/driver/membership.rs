@@ -15,9 +15,10 @@ use ottla_wire::{
         sync_group::{SyncGroupRequest, SyncGroupRequestAssignment},
     },
 };
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::{Shared, now};
+use super::{Shared, now, unassign_all};
 use crate::{
     ConsumerConfig, Error, Offset, TopicPartition,
     assignor::{GroupTopics, Member},
@@ -41,6 +42,7 @@ impl Group {
     pub(super) fn new(config: &ConsumerConfig, backoff: Backoff) -> Option<Self> {
         config.group_id.as_ref()?;
         let classic = Classic::new(ClassicConfig {
+            is_static: config.group_instance_id.is_some(),
             heartbeat_interval: config.heartbeat_interval,
             max_poll_interval: config.max_poll_interval,
             backoff,
@@ -108,11 +110,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             leaving = true;
             // What is under way is of no use; leaving goes over a lane of its own.
             requests.abort_all();
-            let is_static = shared.config.group_instance_id.is_some();
-            group
-                .lock()
-                .classic
-                .leave(!is_static, "the consumer is closed");
+            group.lock().classic.leave("the consumer is closed");
         }
         {
             let reader = shared.reader.lock();
@@ -141,8 +139,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 Step::Lose => {
                     tracing::info!(group = shared.config.group_id, "partitions lost");
                     revocation = None;
-                    group.lock().led = None;
-                    shared.unassign_all();
+                    give_up(&shared, group, |_| true);
                     let mut reader = shared.reader.lock();
                     reader.hold = false;
                     // The place in the group is asked for again when the application comes.
@@ -186,18 +183,27 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = super::wait(&shared.membership, until) => continue,
             Some(event) = requests.join_next() => event,
         };
-        // An error is a task that was aborted, or panicked with its own message.
-        let Ok(event) = event else { continue };
+        let event = match event {
+            Ok(event) => event,
+            Err(error) if error.is_panic() => {
+                group.lock().classic.handle_panic();
+                shared.reader.lock().fatal = Some(Error::Usage(
+                    "the partition assignor panicked while this consumer led its group; the panic's \
+                     message says why",
+                ));
+                shared.application.notify_waiters();
+                continue;
+            }
+            // Aborted, in order to leave.
+            Err(_) => continue,
+        };
         if let Event::Committed(number) = event {
             if revocation
                 .take_if(|revocation| revocation.number == number)
                 .is_some()
             {
-                shared.unassign_all();
-                let mut group = group.lock();
-                group.led = None;
-                group.classic.handle_revoked(now());
-                drop(group);
+                give_up(&shared, group, Classic::is_revoking);
+                group.lock().classic.handle_revoked(now());
                 shared.reader.lock().hold = false;
             }
         } else {
@@ -206,7 +212,25 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// Takes all partitions away, if they are still the group's and `wanted` holds: meanwhile the
+/// application may have unsubscribed, and assigned others by hand.
+fn give_up(shared: &Arc<Shared>, group: &Mutex<Group>, wanted: impl FnOnce(&Classic) -> bool) {
+    let mut reader = shared.reader.lock();
+    let mut group = group.lock();
+    group.led = None;
+    if !group.topics.is_empty() && wanted(&group.classic) {
+        shared.core(|core| unassign_all(&mut reader, core));
+    }
+}
+
 fn adopt(shared: &Arc<Shared>, partitions: Vec<TopicPartition>) {
+    if shared
+        .group
+        .as_ref()
+        .is_some_and(|group| group.lock().topics.is_empty())
+    {
+        return; // The application has unsubscribed meanwhile.
+    }
     tracing::info!(
         group = shared.config.group_id,
         ?partitions,

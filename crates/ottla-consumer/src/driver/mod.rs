@@ -26,7 +26,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ottla_net::Cluster;
@@ -77,7 +77,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(cluster: Cluster, config: ConsumerConfig) -> Arc<Self> {
-        let backoff = cluster.config().retry_policy();
+        let backoff = config.backoff();
         let core = Core::new(CoreConfig {
             fetch_max_bytes: config.fetch_max_bytes as usize,
             max_partition_fetch_bytes: config.max_partition_fetch_bytes as usize,
@@ -183,13 +183,7 @@ impl Shared {
     /// Takes all partitions away. What was read of them counts as far as the application got.
     pub(crate) fn unassign_all(self: &Arc<Self>) {
         let mut reader = self.reader.lock();
-        self.core(|core| {
-            reader.settle(core);
-            let names: Vec<_> = core.assignment().cloned().collect();
-            for name in &names {
-                core.unassign(name);
-            }
-        });
+        self.core(|core| unassign_all(&mut reader, core));
     }
 
     /// Tells the core who leads its partitions now.
@@ -302,10 +296,27 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// Takes all partitions away. What was read of them counts as far as the application got.
+fn unassign_all(reader: &mut Reader, core: &mut Core<Payload>) {
+    reader.settle(core);
+    let names: Vec<_> = core.assignment().cloned().collect();
+    for name in &names {
+        core.unassign(name);
+    }
+}
+
 /// The time, by the clock that tests can pause.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+/// When a call that may take `timeout` must end. One too long to express is as good as a lifetime.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    let now = now();
+    now.checked_add(timeout).unwrap_or_else(|| now + LIFETIME)
+}
+
+const LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Waits for a wake-up, but no longer than until then.
 pub(crate) async fn wait(wake: &Notify, until: Option<Instant>) {

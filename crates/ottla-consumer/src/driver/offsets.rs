@@ -94,7 +94,7 @@ pub(crate) async fn list(
     timeout: Duration,
 ) -> Result<HashMap<TopicPartition, ListOffsetsPartitionResponse>, Error> {
     let deadline = now() + timeout;
-    let policy = shared.cluster.config().retry_policy();
+    let policy = shared.config.backoff();
     let mut found = HashMap::new();
     let mut left = wanted;
     let mut last: Option<String> = None;
@@ -102,7 +102,14 @@ pub(crate) async fn list(
         let mut nodes: BTreeMap<i32, Vec<(TopicPartition, i32, i64)>> = BTreeMap::new();
         let mut leaderless = Vec::new();
         for (name, timestamp) in left {
-            let topic = shared.cluster.topic(&name.topic, deadline.into()).await?;
+            let topic = shared.cluster.topic(&name.topic, deadline.into()).await;
+            let topic = topic.map_err(|error| match error.code() {
+                Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Error::UnknownTopic {
+                    topic: name.topic.clone(),
+                    waited: timeout,
+                },
+                _ => error.into(),
+            })?;
             let Some(partition) = topic.partition(name.partition) else {
                 return Err(ottla_net::Error::Topic {
                     topic: name.to_string(),
@@ -186,12 +193,22 @@ pub(crate) async fn list(
     Ok(found)
 }
 
+/// What becomes of partitions whose offsets cannot be told yet, while those of others can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stragglers {
+    /// All wait for them: a transaction is about to commit their offsets.
+    AreWaitedFor,
+    /// The answer has their error, and the offsets of the others.
+    AreReported,
+}
+
 /// The offsets a group has committed; `None` where it has none. Waits out a coordinator that moves or
-/// loads, and transactions that are about to commit offsets.
+/// loads.
 pub(crate) async fn committed(
     shared: &Shared,
     group: &str,
     partitions: &[TopicPartition],
+    stragglers: Stragglers,
     deadline: Instant,
 ) -> Result<HashMap<TopicPartition, Result<Option<CommittedOffset>, ErrorCode>>, ottla_net::Error> {
     let mut topics: BTreeMap<&Str, Vec<i32>> = BTreeMap::new();
@@ -245,7 +262,7 @@ pub(crate) async fn committed(
                     .groups
                     .first()
                     .map_or(response.error_code, |g| g.error_code);
-                if whole.is_err() {
+                if whole.is_err() || stragglers == Stragglers::AreReported {
                     return whole;
                 }
                 let new = response.groups.iter().flat_map(|g| &g.topics);

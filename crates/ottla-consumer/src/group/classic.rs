@@ -19,6 +19,9 @@ use crate::{Str, TopicPartition, assignor::Member};
 
 #[derive(Debug, Clone)]
 pub(crate) struct ClassicConfig {
+    /// With a `group.instance.id` (KIP-345): it keeps its place until its session ends, and never says that
+    /// it leaves.
+    pub(crate) is_static: bool,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) max_poll_interval: Duration,
     pub(crate) backoff: Backoff,
@@ -192,6 +195,21 @@ impl Classic {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn config_mut(&mut self) -> &mut ClassicConfig {
+        &mut self.config
+    }
+
+    /// Whether nothing happens until there is a subscription.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Absent | State::Failed)
+    }
+
+    /// Whether the driver is giving partitions up on this machine's behalf.
+    pub(crate) fn is_revoking(&self) -> bool {
+        self.state == State::Revoking
+    }
+
     /// There is a subscription, perhaps another than before.
     pub(crate) fn subscribe(&mut self, now: Instant) {
         match self.state {
@@ -216,17 +234,15 @@ impl Classic {
         }
     }
 
-    /// The group is left, and not joined again until there is a subscription. `leave`: say so to the
-    /// coordinator; a static member that will be back does not.
-    pub(crate) fn leave(&mut self, leave: bool, reason: &'static str) {
+    /// The group is left, and not joined again until there is a subscription. The coordinator is told,
+    /// unless this is a static member, which may be back.
+    pub(crate) fn leave(&mut self, reason: &'static str) {
         self.due.clear();
         if self.owns {
             self.owns = false;
             self.due.push(Step::Lose);
         }
-        if leave {
-            self.say_goodbye(reason);
-        }
+        self.say_goodbye(reason);
         self.forget_membership();
         self.state = State::Absent;
     }
@@ -250,7 +266,7 @@ impl Classic {
 
     pub(crate) fn handle_joined(&mut self, attempt: u64, joined: Joined, now: Instant) {
         if attempt != self.attempt || self.state != State::Joining {
-            if self.state == State::Absent && joined.error.is_ok() {
+            if self.state == State::Absent && joined.error.is_ok() && !self.config.is_static {
                 // The group was left before it was known under which name.
                 self.due.push(Step::Leave {
                     member_id: joined.member_id,
@@ -376,13 +392,24 @@ impl Classic {
     /// A request of this member could not be answered at all; the same may work later.
     pub(crate) fn handle_unanswered(&mut self, attempt: u64, now: Instant) {
         if attempt == self.attempt {
+            // Were it a heartbeat: without the next one the coordinator would drop this member, unnoticed.
+            self.heartbeat_out = false;
             self.handle_error(ErrorCode::COORDINATOR_NOT_AVAILABLE, now);
+        }
+    }
+
+    /// The application's assignor panicked while this member led its group: others may lead it better.
+    /// Nothing happens until the application subscribes anew.
+    pub(crate) fn handle_panic(&mut self) {
+        if self.state == State::Leading {
+            self.leave("assignor panicked");
         }
     }
 
     /// The cluster will not say who coordinates this group.
     pub(crate) fn handle_refused(&mut self, attempt: u64, error: ErrorCode, now: Instant) {
         if attempt == self.attempt {
+            self.heartbeat_out = false;
             self.handle_error(error, now);
         }
     }
@@ -484,7 +511,7 @@ impl Classic {
     }
 
     fn say_goodbye(&mut self, reason: &'static str) {
-        if !self.member_id.is_empty() {
+        if !self.member_id.is_empty() && !self.config.is_static {
             self.due.push(Step::Leave {
                 member_id: self.member_id.clone(),
                 reason,

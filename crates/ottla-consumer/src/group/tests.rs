@@ -14,6 +14,7 @@ use crate::{Str, TopicPartition};
 
 fn classic() -> Classic {
     Classic::new(ClassicConfig {
+        is_static: false,
         heartbeat_interval: Duration::from_secs(3),
         max_poll_interval: Duration::from_secs(30),
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
@@ -117,6 +118,44 @@ fn a_moving_coordinator_keeps_the_place() {
 }
 
 #[test]
+fn a_lost_heartbeat_is_followed_by_the_next() {
+    let mut now = Instant::now();
+    let mut classic = member(now);
+    for _ in 0..3 {
+        now += Duration::from_secs(3);
+        let attempt = heartbeat(&mut classic, now);
+        classic.handle_unanswered(attempt, now);
+        assert_eq!(classic.poll(now), Step::Rediscover);
+    }
+    now += Duration::from_secs(3);
+    let attempt = heartbeat(&mut classic, now);
+    classic.handle_heartbeat(attempt, ErrorCode::UNKNOWN_MEMBER_ID, now);
+    assert_eq!(
+        classic.poll(now),
+        Step::Lose,
+        "it learns that it was dropped"
+    );
+}
+
+#[test]
+fn a_static_member_never_says_that_it_leaves() {
+    let mut now = Instant::now();
+    let mut classic = member(now);
+    classic.config_mut().is_static = true;
+    now += Duration::from_secs(31);
+    assert_eq!(classic.poll(now), Step::Lose, "the application stayed away");
+    assert_eq!(classic.poll(now), Step::Wait(None));
+    classic.application_polls(true, now);
+    assert!(matches!(classic.poll(now), Step::Join { .. }));
+
+    let mut classic = member(now);
+    classic.config_mut().is_static = true;
+    classic.leave("unsubscribed");
+    assert_eq!(classic.poll(now), Step::Lose);
+    assert_eq!(classic.poll(now), Step::Wait(None));
+}
+
+#[test]
 fn heartbeats_go_on_until_partitions_are_given_up() {
     let mut now = Instant::now();
     let mut classic = member(now);
@@ -167,7 +206,7 @@ fn a_member_that_left_while_joining_says_so() {
     let Step::Join { attempt, .. } = classic.poll(now) else {
         panic!("must join")
     };
-    classic.leave(true, "unsubscribed");
+    classic.leave("unsubscribed");
     assert_eq!(classic.poll(now), Step::Wait(None));
     classic.handle_joined(attempt, joined(1), now);
     assert!(matches!(classic.poll(now), Step::Leave { member_id, .. } if member_id == "me"));
@@ -234,7 +273,9 @@ proptest! {
         let calm = (0..40).flat_map(|_| {
             [Event::Polls(true), Event::Revoked, Event::Answer(ErrorCode::NONE), Event::Wait(4)]
         });
-        for event in events.into_iter().chain(calm) {
+        let calm_from = events.len() + 80;
+        let mut calm_heartbeats = 0;
+        for (number, event) in events.into_iter().chain(calm).enumerate() {
             match event {
                 Event::Wait(seconds) => now += Duration::from_secs(seconds),
                 Event::Polls(waiting) => classic.application_polls(waiting, now),
@@ -292,6 +333,7 @@ proptest! {
                     Step::Sync { attempt, .. } => out.push(Out::Sync(attempt)),
                     Step::Heartbeat { attempt, generation: of, .. } => {
                         prop_assert!(owns && of == generation);
+                        calm_heartbeats += usize::from(number >= calm_from);
                         out.push(Out::Heartbeat(attempt));
                     }
                     Step::Adopt(_) => {
@@ -314,5 +356,6 @@ proptest! {
             }
         }
         prop_assert!(owns, "still without its place");
+        prop_assert!(calm_heartbeats >= 15, "{} heartbeats in 80 s", calm_heartbeats);
     }
 }

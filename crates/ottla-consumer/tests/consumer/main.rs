@@ -1,6 +1,7 @@
 //! The whole consumer over scripted brokers, with a paused clock.
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
+mod adversity;
 mod groups;
 mod reading;
 mod support;

@@ -1,0 +1,225 @@
+//! What goes wrong around a consumer, over scripted brokers and with a paused clock.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::support::*;
+use ottla_consumer::{
+    ConsumerConfig, Error, Offset, Str, TopicPartition,
+    assignor::{Assignor, GroupTopics, Member},
+};
+use ottla_net::testing::Reply;
+use ottla_wire::{
+    ErrorCode,
+    messages::{
+        heartbeat::{HeartbeatRequest, HeartbeatResponse},
+        offset_fetch::{
+            OffsetFetchRequest, OffsetFetchResponse, OffsetFetchResponseGroup,
+            OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+        },
+    },
+};
+use tokio::time::{Instant, sleep};
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_heartbeat_costs_no_place() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    let beats = Arc::new(AtomicUsize::new(0));
+    let count = beats.clone();
+    cluster.broker(1).on::<HeartbeatRequest>(move |_, _| {
+        match count.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::Close,
+            _ => HeartbeatResponse::default().into(),
+        }
+    });
+    let waiting = tokio::spawn(async move { consumer.recv().await.map(|_| ()) });
+    sleep(Duration::from_secs(60)).await;
+    // One every three seconds.
+    assert!(beats.load(Ordering::Relaxed) >= 15, "{beats:?}");
+    waiting.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_comes_back_is_noticed() {
+    let (cluster, world) = start(2, 1);
+    append(&world, 0, 2);
+    let consumer = consumer(&cluster, config());
+    consumer.assign([(tp(0), Offset::Beginning)]).unwrap();
+    read(&consumer, 2).await;
+    cluster.move_leader(TOPIC, 0, -1);
+    cluster.broker(1).kill();
+    sleep(Duration::from_secs(20)).await;
+    append(&world, 0, 1);
+    cluster.broker(1).restart();
+    cluster.move_leader(TOPIC, 0, 1);
+    let start = Instant::now();
+    read(&consumer, 1).await;
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_assigned_after_unsubscribing_stays() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 0, 2);
+    append(&world, 1, 2);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 4).await;
+    consumer.unsubscribe().await.unwrap();
+    consumer.assign([(tp(1), Offset::Beginning)]).unwrap();
+    assert_eq!(read(&consumer, 2).await, [(1, 0), (1, 1)]);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(consumer.assignment(), [tp(1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_assigned_during_a_rebalance_stays() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 0, 2);
+    append(&world, 1, 2);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 4).await;
+    // A rebalance waits for the application, which is done with the group instead.
+    world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
+    sleep(Duration::from_secs(4)).await;
+    consumer.unsubscribe().await.unwrap();
+    consumer.assign([(tp(1), Offset::Beginning)]).unwrap();
+    assert_eq!(read(&consumer, 2).await, [(1, 0), (1, 1)]);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(consumer.assignment(), [tp(1)]);
+}
+
+/// Panics the first time.
+#[derive(Debug, Default)]
+struct Moody(AtomicUsize);
+
+impl Assignor for Moody {
+    fn name(&self) -> &'static str {
+        "moody"
+    }
+
+    fn assign(&self, topics: &GroupTopics, members: &[Member]) -> Vec<Vec<TopicPartition>> {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "not today");
+        let all = topics.iter().flat_map(|(topic, count)| {
+            (0..*count).map(|partition| TopicPartition::new(topic.clone(), partition))
+        });
+        let mut assigned = vec![Vec::new(); members.len()];
+        assigned[0] = all.collect();
+        assigned
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assignor_that_panics_is_told_to_the_application() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let config = ConsumerConfig {
+        assignors: vec![Arc::new(Moody::default())],
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(10), consumer.recv()).await;
+    let error = told.expect("must not hang").unwrap_err();
+    assert!(error.to_string().contains("assignor"), "{error}");
+    // The same subscription is a new try.
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_subscription_after_a_fatal_error_is_a_new_try() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 3);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 1).await;
+    world.lock().unwrap().heartbeat = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+    sleep(Duration::from_secs(4)).await;
+    assert!(matches!(consumer.recv().await, Err(Error::Group { .. })));
+    world.lock().unwrap().heartbeat = ErrorCode::NONE;
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offset_in_an_open_transaction_holds_up_no_other_partition() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 0, 2);
+    append(&world, 1, 2);
+    cluster
+        .broker(1)
+        .on::<OffsetFetchRequest>(move |request, _| {
+            let partition = |index: &i32| OffsetFetchResponsePartitions {
+                partition_index: *index,
+                committed_offset: -1,
+                error_code: match index {
+                    0 => ErrorCode::UNSTABLE_OFFSET_COMMIT,
+                    _ => ErrorCode::NONE,
+                },
+                ..Default::default()
+            };
+            let group = request.groups.into_iter().next().unwrap();
+            let topics = group.topics.into_iter().flatten();
+            let topics = topics.map(|topic| OffsetFetchResponseTopics {
+                partitions: topic.partition_indexes.iter().map(partition).collect(),
+                name: topic.name,
+                ..Default::default()
+            });
+            OffsetFetchResponse {
+                groups: vec![OffsetFetchResponseGroup {
+                    group_id: group.group_id,
+                    topics: topics.collect(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }
+            .into()
+        });
+    let consumer = consumer(&cluster, group_config());
+    let start = Instant::now();
+    consumer.subscribe([TOPIC]).unwrap();
+    assert_eq!(read(&consumer, 2).await, [(1, 0), (1, 1)]);
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ends_of_an_unknown_topic_are_an_unknown_topic() {
+    let (cluster, _world) = start(1, 1);
+    let consumer = consumer(&cluster, config());
+    let error = consumer
+        .end_offsets(&[TopicPartition::new("orders", 0)])
+        .await;
+    match error.unwrap_err() {
+        Error::UnknownTopic { topic, .. } => assert_eq!(topic, Str::from("orders")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_ever_is_allowed() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 1);
+    let consumer = consumer(&cluster, config());
+    consumer.assign([(tp(0), Offset::Beginning)]).unwrap();
+    assert_eq!(consumer.poll(Duration::MAX).await.unwrap().len(), 1);
+    consumer.close(Duration::MAX).await.unwrap();
+}
