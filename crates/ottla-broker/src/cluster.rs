@@ -91,6 +91,14 @@ impl Cluster {
         self.topics.values()
     }
 
+    /// Partitions of all topics together.
+    pub(crate) fn partition_count(&self) -> usize {
+        self.topics
+            .values()
+            .map(|topic| topic.partitions.len())
+            .sum()
+    }
+
     /// The node that clients take for the controller: the first that is up.
     pub(crate) fn controller(&self) -> Option<i32> {
         self.nodes.values().find(|node| node.up).map(|node| node.id)

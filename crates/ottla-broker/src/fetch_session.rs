@@ -1,6 +1,7 @@
 //! Incremental fetch sessions (KIP-227): what a client fetches, remembered so that it need not say it each time.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use ottla_wire::messages::fetch::{FetchRequest, PartitionData};
@@ -78,7 +79,7 @@ impl FetchSessions {
             self.by_id
                 .retain(|_, session| now - session.last_used < IDLE_MAX);
         }
-        if self.by_id.len() >= SESSIONS_MAX || wanted.is_empty() {
+        if self.by_id.len() >= SESSIONS_MAX || wanted.is_empty() || !self.has_room(wanted.len()) {
             return Plan {
                 session_id: 0,
                 incremental: false,
@@ -123,31 +124,44 @@ impl FetchSessions {
         }
         session.next_epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
         session.last_used = now;
-        for topic in &request.forgotten_topics_data {
-            session.wanted.retain(|wanted| {
-                !(wanted.is_of(&topic.topic, topic.topic_id)
-                    && topic.partitions.contains(&wanted.partition))
-            });
+        let forgotten: HashSet<_> = request
+            .forgotten_topics_data
+            .iter()
+            .flat_map(|topic| {
+                let partitions = topic.partitions.iter();
+                partitions.map(|partition| (&*topic.topic, topic.topic_id, *partition))
+            })
+            .collect();
+        if !forgotten.is_empty() {
+            session
+                .wanted
+                .retain(|wanted| !forgotten.contains(&wanted.key()));
         }
-        for new in wanted(request) {
-            let known = session.wanted.iter_mut().find(|known| {
-                known.is_of(&new.topic, new.topic_id) && known.partition == new.partition
-            });
-            match known {
-                Some(known) => {
-                    *known = Wanted {
-                        told: known.told,
-                        ..new
-                    }
-                }
-                None => session.wanted.push(new),
-            }
+        let changes = wanted(request);
+        if !changes.is_empty() {
+            session.wanted = merged(&session.wanted, changes);
         }
-        Ok(Plan {
+        let plan = Plan {
             session_id: id,
             incremental: true,
             wanted: session.wanted.clone(),
-        })
+        };
+        if !self.has_room(0) {
+            // The client goes on with full requests.
+            self.by_id.remove(&id);
+            return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+        }
+        Ok(plan)
+    }
+
+    /// Whether so many partitions more may be remembered.
+    fn has_room(&self, more: usize) -> bool {
+        let all: usize = self
+            .by_id
+            .values()
+            .map(|session| session.wanted.len())
+            .sum();
+        all + more <= PARTITIONS_MAX
     }
 
     /// Notes what was answered: `served` says of each wanted partition, in the plan's order, what it was told
@@ -160,18 +174,28 @@ impl FetchSessions {
         let Some(session) = self.by_id.get_mut(&session_id) else {
             return;
         };
-        for (wanted, news) in served {
-            let Some(news) = news else { continue };
-            let place = session.wanted.iter().position(|known| {
-                known.is_of(&wanted.topic, wanted.topic_id) && known.partition == wanted.partition
-            });
-            let Some(place) = place else { continue };
-            session.wanted[place].told = Some(news.told);
+        let news: HashMap<_, _> = served
+            .iter()
+            .filter_map(|(wanted, news)| Some((wanted.key(), (*news)?)))
+            .collect();
+        if news.is_empty() {
+            return;
+        }
+        let (mut first, mut last) = (Vec::with_capacity(session.wanted.len()), Vec::new());
+        for mut wanted in session.wanted.drain(..) {
+            let Some(news) = news.get(&wanted.key()).copied() else {
+                first.push(wanted);
+                continue;
+            };
+            wanted.told = Some(news.told);
             if news.has_data {
-                let moved = session.wanted.remove(place);
-                session.wanted.push(moved);
+                last.push(wanted);
+            } else {
+                first.push(wanted);
             }
         }
+        first.append(&mut last);
+        session.wanted = first;
     }
 
     /// Node `node` restarted: it knows no sessions any more.
@@ -204,8 +228,8 @@ impl PartitionNews {
 }
 
 impl Wanted {
-    fn is_of(&self, topic: &Str, topic_id: Uuid) -> bool {
-        self.topic_id == topic_id && self.topic == *topic
+    fn key(&self) -> (&str, Uuid, i32) {
+        (&self.topic, self.topic_id, self.partition)
     }
 
     /// Whether an incremental answer must mention the partition.
@@ -218,13 +242,16 @@ impl Wanted {
     }
 }
 
+/// What a request names, each partition once: the last that is said of it counts.
 fn wanted(request: &FetchRequest) -> Vec<Wanted> {
-    request
+    let all = request
         .topics
         .iter()
         .flat_map(|topic| {
-            topic.partitions.iter().map(|partition| Wanted {
-                topic: topic.topic.clone(),
+            // A copy: a session must not keep the request's whole buffer.
+            let name = Str::from(&*topic.topic);
+            topic.partitions.iter().map(move |partition| Wanted {
+                topic: name.clone(),
                 topic_id: topic.topic_id,
                 partition: partition.partition,
                 fetch_offset: partition.fetch_offset,
@@ -234,7 +261,38 @@ fn wanted(request: &FetchRequest) -> Vec<Wanted> {
                 told: None,
             })
         })
-        .collect()
+        .collect();
+    merged(&[], all)
+}
+
+/// `known` with `changes`: what is there already keeps its place and what it was told, the rest follows.
+fn merged(known: &[Wanted], changes: Vec<Wanted>) -> Vec<Wanted> {
+    let mut merged = known.to_vec();
+    let mut places: HashMap<(Str, Uuid, i32), usize> = (0..)
+        .zip(known)
+        .map(|(place, wanted)| {
+            (
+                (wanted.topic.clone(), wanted.topic_id, wanted.partition),
+                place,
+            )
+        })
+        .collect();
+    for change in changes {
+        match places.entry((change.topic.clone(), change.topic_id, change.partition)) {
+            Entry::Occupied(place) => {
+                let known = &mut merged[*place.get()];
+                *known = Wanted {
+                    told: known.told,
+                    ..change
+                };
+            }
+            Entry::Vacant(place) => {
+                place.insert(merged.len());
+                merged.push(change);
+            }
+        }
+    }
+    merged
 }
 
 /// The epoch of a request outside any session; with a session's id it ends that session.
@@ -242,6 +300,9 @@ const FINAL_EPOCH: i32 = -1;
 
 /// `max.incremental.fetch.session.cache.slots`
 const SESSIONS_MAX: usize = 1000;
+
+/// What all sessions together may remember.
+const PARTITIONS_MAX: usize = 200_000;
 
 /// Above the limit, sessions unused for this long make place for new ones.
 const IDLE_MAX: Duration = Duration::from_secs(120);

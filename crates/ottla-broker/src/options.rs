@@ -23,11 +23,15 @@ pub struct BrokerOptions {
     pub replication: i16,
     /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members. Default 0.
     pub initial_rebalance_delay: Duration,
+    /// How many partitions all topics may have together; more are refused with `POLICY_VIOLATION`. Each takes
+    /// about half a kilobyte while it is empty, and an open file in a data directory. Default 20,000.
+    pub partitions_max: usize,
     /// `max.connections` of each node. Default 20,000.
     pub connections_max: usize,
     /// `socket.request.max.bytes`: the largest request that is read. Default 100 MiB.
     pub request_bytes_max: usize,
-    /// `connections.max.idle.ms`: silence after which a connection is closed. Default 10 minutes.
+    /// `connections.max.idle.ms`: silence after which a connection is closed. A request must also come whole, and
+    /// an answer be read whole, within this time. Default 10 minutes.
     pub idle_max: Duration,
     /// `log.retention.check.interval.ms`: how often old segments are looked for. Default 5 minutes.
     pub retention_check_interval: Duration,
@@ -46,6 +50,7 @@ impl Default for BrokerOptions {
             partitions: 1,
             replication: 3,
             initial_rebalance_delay: Duration::ZERO,
+            partitions_max: 20_000,
             connections_max: 20_000,
             request_bytes_max: 100 << 20,
             idle_max: Duration::from_secs(600),

@@ -92,7 +92,7 @@ pub(crate) fn add_partitions(
         );
         return Err(TopicError::new(ErrorCode::INVALID_PARTITIONS, message));
     }
-    check_count(count)?;
+    check_count(&cluster, shared, count, have)?;
     let replication = topic
         .partitions
         .first()
@@ -227,11 +227,12 @@ fn replicas(
             ));
         }
         let replicas: Vec<Vec<i32>> = new.assignment.values().cloned().collect();
+        check_count(cluster, shared, replicas.len() as i32, 0)?;
         check_replicas(cluster, &replicas)?;
         return Ok(replicas);
     }
     let count = new.partitions.unwrap_or(shared.options.partitions);
-    check_count(count)?;
+    check_count(cluster, shared, count, 0)?;
     let nodes = cluster.nodes.len();
     let replication = match new.replication {
         None => usize::try_from(shared.options.replication)
@@ -255,13 +256,25 @@ fn replicas(
         .collect())
 }
 
-fn check_count(count: i32) -> Result<(), TopicError> {
-    if (1..=PARTITIONS_MAX).contains(&count) {
-        return Ok(());
+/// Whether a topic that has `have` partitions may have `count`.
+fn check_count(
+    cluster: &Cluster,
+    shared: &Shared,
+    count: i32,
+    have: i32,
+) -> Result<(), TopicError> {
+    if count < 1 {
+        let message = format!("Number of partitions must be larger than 0, not {count}.");
+        return Err(TopicError::new(ErrorCode::INVALID_PARTITIONS, message));
     }
-    let message =
-        format!("Number of partitions must be between 1 and {PARTITIONS_MAX}, not {count}.");
-    Err(TopicError::new(ErrorCode::INVALID_PARTITIONS, message))
+    let (max, all) = (shared.options.partitions_max, cluster.partition_count());
+    if all + (count - have) as usize > max {
+        let message = format!(
+            "This broker holds at most {max} partitions and has {all} already; {count} for one topic are too many."
+        );
+        return Err(TopicError::new(ErrorCode::POLICY_VIOLATION, message));
+    }
+    Ok(())
 }
 
 fn check_replicas(cluster: &Cluster, replicas: &[Vec<i32>]) -> Result<(), TopicError> {
@@ -343,6 +356,3 @@ impl TopicError {
 
 /// Kafka's limit: a partition's folder name must fit into a file name.
 const NAME_LEN_MAX: usize = 249;
-
-/// More partitions than this in one topic are taken for a mistake.
-const PARTITIONS_MAX: i32 = 100_000;

@@ -1,5 +1,7 @@
 //! CreateTopics: each topic is made or refused by itself.
 
+use std::collections::HashMap;
+
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
@@ -15,17 +17,24 @@ use crate::topics::{self, NewTopic, TopicError};
 
 impl Serve for CreateTopicsRequest {
     async fn serve(self, context: &Context) -> Option<CreateTopicsResponse> {
+        if let Err(error) = check_size(context, &self) {
+            let topics = self.topics.iter();
+            return Some(CreateTopicsResponse {
+                topics: topics
+                    .map(|asked| failed(asked, error.error, &error.message))
+                    .collect(),
+                ..Default::default()
+            });
+        }
+        let mut times: HashMap<&str, usize> = HashMap::new();
+        for asked in &self.topics {
+            *times.entry(&asked.name).or_default() += 1;
+        }
         let topics = self
             .topics
             .iter()
             .map(|asked| {
-                let twice = self
-                    .topics
-                    .iter()
-                    .filter(|other| other.name == asked.name)
-                    .count()
-                    > 1;
-                let made = if twice {
+                let made = if times[&*asked.name] > 1 {
                     Err(TopicError {
                         error: ErrorCode::INVALID_REQUEST,
                         message: "Duplicate topic name.".to_owned(),
@@ -56,6 +65,26 @@ impl Serve for CreateTopicsRequest {
             ..Default::default()
         }
     }
+}
+
+/// Refuses, as Kafka does, a request for very many partitions, however they are spread over topics.
+fn check_size(context: &Context, request: &CreateTopicsRequest) -> Result<(), TopicError> {
+    let partitions = request.topics.iter().map(|asked| {
+        let counted = match asked.num_partitions {
+            -1 => context.shared.options.partitions,
+            count => count,
+        };
+        usize::try_from(counted)
+            .unwrap_or(0)
+            .max(asked.assignments.len())
+    });
+    if partitions.sum::<usize>() <= PARTITIONS_PER_REQUEST_MAX {
+        return Ok(());
+    }
+    Err(TopicError {
+        error: ErrorCode::POLICY_VIOLATION,
+        message: "Excessively large number of partitions per request.".to_owned(),
+    })
 }
 
 fn new_topic(asked: &CreatableTopic) -> NewTopic {
@@ -118,3 +147,6 @@ fn failed(asked: &CreatableTopic, error_code: ErrorCode, message: &str) -> Creat
         ..Default::default()
     }
 }
+
+/// Kafka's controller has the same limit.
+const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;

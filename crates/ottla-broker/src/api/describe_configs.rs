@@ -1,5 +1,7 @@
 //! DescribeConfigs: the settings of topics and nodes.
 
+use std::collections::HashSet;
+
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -12,9 +14,11 @@ use crate::topic_config::{SETTINGS, TopicConfig};
 
 impl Serve for DescribeConfigsRequest {
     async fn serve(self, context: &Context) -> Option<DescribeConfigsResponse> {
+        let mut seen = HashSet::new();
         let results = self
             .resources
             .iter()
+            .filter(|resource| seen.insert((resource.resource_type, &*resource.resource_name)))
             .map(|resource| match configs(context, &self, resource) {
                 Ok(configs) => DescribeConfigsResult {
                     error_message: None,

@@ -1,5 +1,7 @@
 //! DescribeGroups: a group's state and members.
 
+use std::collections::HashSet;
+
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::describe_groups::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
@@ -11,9 +13,11 @@ use crate::group::Group;
 
 impl Serve for DescribeGroupsRequest {
     async fn serve(self, context: &Context) -> Option<DescribeGroupsResponse> {
+        let mut seen = HashSet::new();
         let groups = self
             .groups
             .iter()
+            .filter(|id| seen.insert(*id))
             .map(|id| match context.check_coordinator(id) {
                 Err(error) => failed(id, error),
                 Ok(()) => match context.shared.groups.lock().get(id) {

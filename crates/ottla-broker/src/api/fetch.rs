@@ -90,7 +90,9 @@ impl Read {
             bytes: 0,
             has_news: false,
         };
-        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
+        let bytes_max = usize::try_from(request.max_bytes)
+            .unwrap_or(0)
+            .min(BYTES_MAX);
         for (wanted, partition) in plan.wanted.iter().zip(partitions) {
             let data = match partition {
                 Err(error) => failed(wanted.partition, *error),
@@ -260,6 +262,9 @@ fn failed(partition_index: i32, error_code: ErrorCode) -> PartitionData {
 
 /// KIP-951
 const LEADER_HINTS_FROM: i16 = 16;
+
+/// `fetch.max.bytes` of the broker, Kafka's default.
+const BYTES_MAX: usize = 55 << 20;
 
 /// Nobody may park a request for longer.
 const WAIT_MAX: Duration = Duration::from_secs(600);

@@ -1,5 +1,7 @@
 //! Metadata: nodes, topics, and who leads which partition; creates a topic that is asked for if it may.
 
+use std::collections::HashSet;
+
 use ottla_wire::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
@@ -24,6 +26,8 @@ impl Serve for MetadataRequest {
             }
         }
         let cluster = context.shared.cluster.read();
+        // A topic named twice is described once.
+        let mut seen = HashSet::new();
         let topics = if all {
             cluster
                 .topics()
@@ -33,6 +37,7 @@ impl Serve for MetadataRequest {
             self.topics
                 .iter()
                 .flatten()
+                .filter(|asked| seen.insert((asked.name.as_deref(), asked.topic_id)))
                 .map(|asked| describe_asked(&cluster, asked))
                 .collect()
         };

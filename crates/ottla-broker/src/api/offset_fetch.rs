@@ -1,5 +1,7 @@
 //! OffsetFetch: what a group has committed.
 
+use std::collections::HashSet;
+
 use ottla_wire::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup,
     OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
@@ -14,9 +16,11 @@ use crate::group::offsets::{Committed, Offsets};
 impl Serve for OffsetFetchRequest {
     async fn serve(self, context: &Context) -> Option<OffsetFetchResponse> {
         if context.version >= SEVERAL_GROUPS_FROM {
+            let mut seen = HashSet::new();
             let groups = self
                 .groups
                 .iter()
+                .filter(|asked| seen.insert(&*asked.group_id))
                 .map(|asked| fetch_group(context, asked))
                 .collect();
             return Some(OffsetFetchResponse {
