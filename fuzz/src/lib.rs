@@ -1,4 +1,5 @@
 //! Fuzz targets for everything that reads foreign bytes; see `README.md`.
 
+pub mod broker;
 pub mod messages;
 pub mod targets;

@@ -14,6 +14,8 @@ pub struct Random {
     unknown_tags: bool,
     /// Longest array, shrinking with depth so that messages stay small.
     max_elements: usize,
+    words: Vec<Str>,
+    blobs: Vec<Bytes>,
 }
 
 impl Random {
@@ -24,7 +26,17 @@ impl Random {
             version,
             unknown_tags: false,
             max_elements: 3,
+            words: Vec::new(),
+            blobs: Vec::new(),
         }
+    }
+
+    /// Takes half of the strings and byte fields from these, so that they mean something to who reads the message.
+    #[must_use]
+    pub fn with_words(mut self, words: &[&'static str], blobs: &[Bytes]) -> Self {
+        self.words = words.iter().map(|word| Str::from_static(word)).collect();
+        self.blobs = blobs.to_vec();
+        self
     }
 
     /// Adds unknown tagged fields to structures; only for flexible versions.
@@ -46,6 +58,9 @@ impl Random {
     }
 
     fn text(&mut self) -> Str {
+        if !self.words.is_empty() && self.rng.bool() {
+            return self.words[self.rng.usize(..self.words.len())].clone();
+        }
         let mut text: String = (0..self.rng.usize(..12))
             .map(|_| self.rng.alphanumeric())
             .collect();
@@ -62,6 +77,9 @@ impl Random {
     }
 
     fn bytes(&mut self) -> Bytes {
+        if !self.blobs.is_empty() && self.rng.bool() {
+            return self.blobs[self.rng.usize(..self.blobs.len())].clone();
+        }
         // Past 1 KiB the writer shares instead of copying.
         let len = if self.rng.u8(..16) == 0 {
             1500
