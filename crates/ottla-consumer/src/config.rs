@@ -33,8 +33,8 @@ pub struct ConsumerConfig {
     /// restart shorter than the session timeout and does not leave the group on close.
     /// Default: none.
     pub group_instance_id: Option<String>,
-    /// `client.rack`: where this consumer runs, for rack-aware brokers and assignors.
-    /// Empty: unknown. Default: empty.
+    /// `client.rack`: where this consumer runs, for rack-aware brokers and assignors. A leader may send it to
+    /// a follower nearby (KIP-392). Empty: unknown. Default: empty.
     pub client_rack: String,
     /// `session.timeout.ms`: the coordinator drops a member it has not heard of for so long. Must
     /// lie within the broker's `group.min/max.session.timeout.ms`. Default: 45 s.

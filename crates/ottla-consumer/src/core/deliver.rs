@@ -136,8 +136,8 @@ impl<D> Core<D> {
             bytes,
         });
         partition.queued_bytes += bytes;
-        let (paused, leader) = (partition.paused, partition.leader);
-        if !paused && let Some(broker) = leader.and_then(|l| self.brokers.get_mut(&l.node)) {
+        let (paused, source) = (partition.paused, partition.source());
+        if !paused && let Some(broker) = source.and_then(|node| self.brokers.get_mut(&node)) {
             broker.queued_bytes += bytes;
         }
         self.handed_out.insert(token);
@@ -197,8 +197,8 @@ impl<D> Core<D> {
         entry.body = Body::Batch(data, bytes);
         let old = std::mem::replace(&mut entry.bytes, bytes);
         partition.queued_bytes = partition.queued_bytes + bytes - old;
-        let (paused, leader) = (partition.paused, partition.leader);
-        if !paused && let Some(broker) = leader.and_then(|l| self.brokers.get_mut(&l.node)) {
+        let (paused, source) = (partition.paused, partition.source());
+        if !paused && let Some(broker) = source.and_then(|node| self.brokers.get_mut(&node)) {
             broker.queued_bytes = broker.queued_bytes + bytes - old;
         }
         self.ahead_bytes += bytes;

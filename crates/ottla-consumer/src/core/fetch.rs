@@ -14,7 +14,8 @@ use std::{
 use ottla_wire::ErrorCode;
 
 use super::{
-    Body, Core, Entry, Leader, NOWHERE, Phase, Watermarks,
+    Body, Core, Entry, NOWHERE, Phase, Watermarks,
+    partition::Partition,
     session::{FetchSession, SessionRequest, Want},
 };
 use crate::{Error, Str};
@@ -44,25 +45,27 @@ pub(crate) struct FetchedPartition<D> {
     pub(crate) partition: i32,
     pub(crate) error: ErrorCode,
     pub(crate) watermarks: Watermarks,
+    /// The follower that should be asked instead (KIP-392).
+    pub(crate) follower: Option<i32>,
     pub(crate) entries: Vec<Entry<D>>,
 }
 
 /// What the core keeps per broker.
 #[derive(Debug, Default)]
 pub(crate) struct Broker {
-    session: FetchSession,
-    partitions: HashSet<u32>,
+    pub(super) session: FetchSession,
+    pub(super) partitions: HashSet<u32>,
     /// Partitions for which what is wanted may have changed.
     dirty: Vec<u32>,
     /// Partitions that wait out a pause, by its end.
-    delayed: BTreeSet<(Instant, u32)>,
+    pub(super) delayed: BTreeSet<(Instant, u32)>,
     /// What is fetched and not handed out, without that of paused partitions.
     pub(super) queued_bytes: usize,
     /// Whether a fetch is out.
     in_flight: bool,
     /// Whether its loop waits to be woken.
     waiting: bool,
-    has_loop: bool,
+    pub(super) has_loop: bool,
     failures: u32,
     retry_at: Option<Instant>,
 }
@@ -150,7 +153,7 @@ impl<D> Core<D> {
                 broker.session.restart();
                 continue;
             };
-            self.take_in(fetched, want, now);
+            self.take_in(node, fetched, want, now);
         }
     }
 
@@ -163,6 +166,15 @@ impl<D> Core<D> {
         broker.session.restart();
         broker.failures += 1;
         let failures = broker.failures;
+        let followed: Vec<u32> = broker.partitions.iter().copied().collect();
+        for slot in followed {
+            if self
+                .at(slot)
+                .is_some_and(|p| p.preferred.is_some_and(|(of, _)| of == node))
+            {
+                self.ask_leader(slot);
+            }
+        }
         self.delay_broker(node, failures, now);
         self.effects.refresh_metadata = true;
     }
@@ -183,13 +195,19 @@ impl<D> Core<D> {
         }
     }
 
-    fn take_in(&mut self, answer: FetchedPartition<D>, want: Want, now: Instant) {
+    fn take_in(&mut self, node: i32, answer: FetchedPartition<D>, want: Want, now: Instant) {
         let slot = want.token.slot;
         let Some(partition) = self.current(want.token) else {
             return;
         };
         if partition.fetched.offset != want.offset || !matches!(partition.phase, Phase::Fetching) {
             return;
+        }
+        if answer.error.is_err() && partition.preferred.is_some_and(|(of, _)| of == node) {
+            // Whatever it is, the leader knows better; also what the log's offsets are.
+            self.effects.refresh_metadata |= answer.error.refreshes_metadata();
+            self.ask_leader(slot);
+            return self.retry_later(slot, now);
         }
         match answer.error {
             ErrorCode::NONE => {}
@@ -210,6 +228,9 @@ impl<D> Core<D> {
         partition.failures = 0;
         partition.resets = 0;
         partition.watermarks = Some(answer.watermarks);
+        if let Some(follower) = answer.follower.filter(|_| answer.entries.is_empty()) {
+            return self.ask_follower(slot, follower, now);
+        }
         let mut bytes = 0;
         let empty = answer.entries.is_empty();
         let mut useful = false;
@@ -239,7 +260,7 @@ impl<D> Core<D> {
             return;
         }
         if !partition.paused
-            && let Some(node) = partition.leader.map(|leader| leader.node)
+            && let Some(node) = partition.source()
             && let Some(broker) = self.brokers.get_mut(&node)
         {
             broker.queued_bytes += bytes;
@@ -269,45 +290,9 @@ impl<D> Core<D> {
         self.retry_later(slot, now);
     }
 
-    /// Moves a partition to its leader's session.
-    pub(super) fn set_leader(&mut self, slot: u32, leader: Option<Leader>) {
-        let Some(partition) = self.at_mut(slot) else {
-            return;
-        };
-        let old = std::mem::replace(&mut partition.leader, leader);
-        let bytes = if partition.paused {
-            0
-        } else {
-            partition.queued_bytes
-        };
-        let name = partition.name.clone();
-        let (old_node, new_node) = (old.map(|l| l.node), leader.map(|l| l.node));
-        if old_node != new_node {
-            if let Some(broker) = old_node.and_then(|node| self.brokers.get_mut(&node)) {
-                broker.session.set(&name, None);
-                broker.partitions.remove(&slot);
-                broker.queued_bytes -= bytes;
-            }
-            // Its loop may have to end, or has room now.
-            self.effects.brokers.extend(old_node);
-            if let Some(node) = new_node {
-                let broker = self.brokers.entry(node).or_default();
-                broker.partitions.insert(slot);
-                broker.queued_bytes += bytes;
-                self.effects.new_broker |= !broker.has_loop;
-            }
-        }
-        self.effects.refresh_metadata |= leader.is_none();
-        self.note_wanted(slot);
-    }
-
     /// Something changed that may decide whether, or how, a partition is to be fetched.
     pub(super) fn note_wanted(&mut self, slot: u32) {
-        let Some(node) = self
-            .at(slot)
-            .and_then(|p| p.leader)
-            .map(|leader| leader.node)
-        else {
+        let Some(node) = self.at(slot).and_then(Partition::source) else {
             return;
         };
         let Some(broker) = self.brokers.get_mut(&node) else {
@@ -326,18 +311,16 @@ impl<D> Core<D> {
         let Some(partition) = self.at(slot) else {
             return;
         };
-        let (paused, leader) = (partition.paused, partition.leader);
+        let (paused, source) = (partition.paused, partition.source());
         let room_before = has_room(&self.config, partition.queued_bytes + bytes);
         let room = has_room(&self.config, partition.queued_bytes);
-        if !paused && let Some(broker) = leader.and_then(|l| self.brokers.get_mut(&l.node)) {
+        if !paused && let Some(broker) = source.and_then(|node| self.brokers.get_mut(&node)) {
             let max_bytes = reserve(&self.config, share, broker.session.wanted().max(1));
             let before = broker.queued_bytes;
             broker.queued_bytes -= bytes;
             let fits = broker.queued_bytes == 0 || broker.queued_bytes + max_bytes <= share;
             if before + max_bytes > share && fits && std::mem::take(&mut broker.waiting) {
-                self.effects
-                    .brokers
-                    .extend(leader.map(|leader| leader.node));
+                self.effects.brokers.extend(source);
             }
         }
         if room && !room_before {
@@ -359,6 +342,7 @@ impl<D> Core<D> {
         }
         dirty.sort_unstable();
         dirty.dedup();
+        dirty.iter().for_each(|slot| self.check_advice(*slot, now));
         for slot in dirty.drain(..) {
             let Some(Some(partition)) = self.slots.get(slot as usize) else {
                 continue;
@@ -366,7 +350,7 @@ impl<D> Core<D> {
             let Some(broker) = self.brokers.get_mut(&node) else {
                 return;
             };
-            if partition.leader.is_none_or(|leader| leader.node != node) {
+            if partition.source() != Some(node) {
                 continue;
             }
             let pausing = partition.retry_at.filter(|&at| now < at);

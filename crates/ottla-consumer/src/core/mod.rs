@@ -14,6 +14,7 @@ mod fetch;
 mod locate;
 mod partition;
 mod session;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -185,8 +186,8 @@ impl<D> Core<D> {
             return Ok(());
         }
         partition.paused = paused;
-        let (bytes, leader) = (partition.queued_bytes, partition.leader);
-        if let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader.node)) {
+        let (bytes, source) = (partition.queued_bytes, partition.source());
+        if let Some(broker) = source.and_then(|node| self.brokers.get_mut(&node)) {
             // What a paused partition keeps must not stop the others of its broker.
             if paused {
                 broker.queued_bytes -= bytes;

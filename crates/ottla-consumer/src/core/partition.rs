@@ -106,6 +106,8 @@ pub(crate) struct Partition<D> {
     /// Whether it is in the core's `ready`.
     pub(crate) in_ready: bool,
     pub(crate) leader: Option<Leader>,
+    /// The follower to read from instead (KIP-392), and until when that advice holds.
+    pub(crate) preferred: Option<(i32, Instant)>,
     /// Neither fetched nor asked for offsets before then.
     pub(crate) retry_at: Option<Instant>,
     /// Failures in a row.
@@ -144,6 +146,7 @@ impl<D> Partition<D> {
             queued_bytes: 0,
             in_ready: false,
             leader: None,
+            preferred: None,
             retry_at: None,
             failures: 0,
             resets: 0,
@@ -173,6 +176,12 @@ impl<D> Partition<D> {
         self.asking = false;
         self.retry_at = None;
         self.failures = 0;
+    }
+
+    /// The broker it is fetched from.
+    pub(crate) fn source(&self) -> Option<i32> {
+        let preferred = self.preferred.map(|(node, _)| node);
+        preferred.or(self.leader.map(|leader| leader.node))
     }
 
     /// Puts an entry behind the others. Stretches of a log that hold nothing for the application become

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 mod contradictions;
+mod followers;
 mod interleavings;
 
 use ottla_wire::{ErrorCode, Uuid};
@@ -64,6 +65,7 @@ fn answer(partition: i32, entries: Vec<Entry<Data>>) -> FetchedPartition<Data> {
         partition,
         error: ErrorCode::NONE,
         watermarks: watermarks(),
+        follower: None,
         entries,
     }
 }

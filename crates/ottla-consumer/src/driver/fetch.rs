@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use ottla_net::{Lane, LeaderHint};
 use ottla_wire::{
-    Str, Uuid,
+    ErrorCode, Str, Uuid,
     messages::fetch::{
         FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic, PartitionData,
     },
@@ -158,6 +158,8 @@ fn fetched(
     data: PartitionData,
 ) -> FetchedPartition<Payload> {
     let config = &shared.config;
+    let follower = Some(data.preferred_read_replica).filter(|node| *node >= 0);
+    let unknown = follower.is_some_and(|node| shared.cluster.metadata().broker(node).is_none());
     let entries = match data.records {
         Some(records) if data.error_code.is_ok() => split(
             records,
@@ -171,7 +173,12 @@ fn fetched(
         topic: topic.clone(),
         topic_id,
         partition: data.partition_index,
-        error: data.error_code,
+        error: match data.error_code {
+            // Advice that cannot be followed yet.
+            ErrorCode::NONE if unknown => ErrorCode::REPLICA_NOT_AVAILABLE,
+            error => error,
+        },
+        follower,
         watermarks: Watermarks {
             low: data.log_start_offset,
             high: data.high_watermark,

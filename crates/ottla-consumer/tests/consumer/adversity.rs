@@ -71,6 +71,37 @@ async fn a_leader_that_comes_back_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_in_a_rack_reads_from_the_follower_it_is_sent_to() {
+    let (cluster, world) = start(2, 1);
+    append(&world, 0, 3);
+    world.lock().unwrap().follower = Some(2);
+    let config = ConsumerConfig {
+        client_rack: "here".into(),
+        ..config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.assign([(tp(0), Offset::Beginning)]).unwrap();
+    read(&consumer, 3).await;
+    // The leader reads for it again when the follower is gone.
+    cluster.broker(2).kill();
+    world.lock().unwrap().follower = None;
+    append(&world, 0, 2);
+    read(&consumer, 2).await;
+    let fetches = world.lock().unwrap().fetches.clone();
+    assert!(
+        fetches
+            .iter()
+            .any(|(node, _, offset)| (*node, *offset) == (2, 0))
+    );
+    // An unknown follower is no reason to hammer the leader.
+    world.lock().unwrap().follower = Some(9);
+    let before = world.lock().unwrap().fetches.len();
+    sleep(Duration::from_secs(10)).await;
+    let fetches = world.lock().unwrap().fetches.len() - before;
+    assert!(fetches < 150, "{fetches}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_assigned_after_unsubscribing_stays() {
     let (cluster, world) = start(1, 2);
     append(&world, 0, 2);

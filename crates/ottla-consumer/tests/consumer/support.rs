@@ -53,6 +53,8 @@ pub(crate) struct World {
     /// Offsets and partitions of each fetch.
     pub(crate) fetches: Vec<(i32, i32, i64)>,
     pub(crate) fetched_bytes: usize,
+    /// Whom the other brokers advise consumers with a rack to read from.
+    pub(crate) follower: Option<i32>,
     topic_id: Uuid,
 }
 
@@ -160,6 +162,16 @@ impl World {
             for asked in &topic.partitions {
                 self.fetches
                     .push((node, asked.partition, asked.fetch_offset));
+                if let Some(follower) = self.follower.filter(|follower| *follower != node)
+                    && !request.rack_id.is_empty()
+                {
+                    partitions.push(PartitionData {
+                        partition_index: asked.partition,
+                        preferred_read_replica: follower,
+                        ..Default::default()
+                    });
+                    continue;
+                }
                 let mut records = BytesMut::new();
                 let limit = room.min(asked.partition_max_bytes as usize);
                 for (_, next, bytes) in self.logs.get(&asked.partition).into_iter().flatten() {

@@ -7,9 +7,23 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Step {
     Fetch(i32),
-    Answer { node: i32, batches: usize },
-    Fail { node: i32, seen: bool },
-    Refuse { node: i32, error: ErrorCode },
+    Answer {
+        node: i32,
+        batches: usize,
+    },
+    Fail {
+        node: i32,
+        seen: bool,
+    },
+    Refuse {
+        node: i32,
+        error: ErrorCode,
+    },
+    /// Both as brokers of a cluster: 1 to 3.
+    Advise {
+        node: i32,
+        follower: i32,
+    },
     Deliver(usize),
     Seek(i32, i64),
     Pause(i32, bool),
@@ -23,7 +37,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let node = || 1..3_i32;
+    let node = || 1..4_i32;
     let part = || 0..3_i32;
     prop_oneof![
         6 => node().prop_map(Step::Fetch),
@@ -34,6 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
             ErrorCode::UNKNOWN_LEADER_EPOCH,
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         ])).prop_map(|(node, error)| Step::Refuse { node, error }),
+        1 => (node(), 1..4_i32).prop_map(|(node, follower)| Step::Advise { node, follower }),
         8 => (1..6_usize).prop_map(Step::Deliver),
         1 => (part(), 0..200_i64).prop_map(|(p, o)| Step::Seek(p, o)),
         1 => (part(), any::<bool>()).prop_map(|(p, paused)| Step::Pause(p, paused)),
@@ -133,6 +148,17 @@ proptest! {
                         session.held.keys().map(|name| refusal(name.partition, error)).collect();
                     core.handle_fetched(node, ErrorCode::NONE, 5, answers, now);
                 }
+                Step::Advise { node, follower } => {
+                    let session = sessions.entry(node).or_default();
+                    let Some(order) = session.out.take() else { continue };
+                    session.receive(&order);
+                    let advice = |name: &TopicPartition| FetchedPartition {
+                        follower: Some(follower),
+                        ..answer(name.partition, vec![])
+                    };
+                    let answers = session.held.keys().map(advice).collect();
+                    core.handle_fetched(node, ErrorCode::NONE, 5, answers, now);
+                }
                 Step::Deliver(n) => {
                     for _ in 0..n {
                         let Some((p, first, last)) = deliver(&mut core) else { break };
@@ -209,7 +235,7 @@ proptest! {
                 let end = Position { offset: i64::MAX, leader_epoch: Some(99) };
                 core.handle_truth(question.token, Truth::EpochEnd(Some(end)), now);
             }
-            for node in 1..3 {
+            for node in 1..4 {
                 let session = sessions.entry(node).or_default();
                 if session.out.is_none()
                     && let FetchPlan::Send(order) = core.plan_fetch(node, false, now)
