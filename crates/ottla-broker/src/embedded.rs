@@ -63,13 +63,16 @@ impl EmbeddedCluster {
             .ok_or_else(|| {
                 Error::Options(format!("listen={}: expected HOST:PORT", options.listen))
             })?;
+        if port != 0 && port.checked_add(options.nodes - 1).is_none() {
+            return Err(Error::Options(format!(
+                "listen={}: the {} nodes take the ports from there on, and there are none above 65535",
+                options.listen, options.nodes
+            )));
+        }
         let mut listeners = Vec::new();
         for index in 0..options.nodes {
-            let port = if port == 0 {
-                0
-            } else {
-                port.saturating_add(index)
-            };
+            // Cannot overflow: the last one was checked.
+            let port = if port == 0 { 0 } else { port + index };
             let address = format!("{host}:{port}");
             let listener = TcpListener::bind(&address)
                 .await
@@ -130,6 +133,7 @@ impl EmbeddedCluster {
     }
 
     fn with_nodes(options: BrokerOptions, nodes: Vec<Node>) -> Result<Self, Error> {
+        TopicConfig::with_defaults(&options.topic_defaults, []).map_err(Error::Options)?;
         let data_dir = match &options.data_dir {
             None => None,
             Some(path) => Some(DataDir::open(path, || random_id().to_string())?),
@@ -160,8 +164,11 @@ impl EmbeddedCluster {
                     partitions: Some(partitions),
                     ..NewTopic::default()
                 };
-                topics::create(&shared, &new, false)
-                    .map_err(|error| Error::Options(error.message))?;
+                let topic = new.name.clone();
+                topics::create(&shared, &new, false).map_err(|error| Error::Topic {
+                    topic,
+                    message: error.message,
+                })?;
             }
         }
         let background = vec![
@@ -196,6 +203,12 @@ impl EmbeddedCluster {
             .map(|node| format!("{}:{}", node.host, node.port))
             .collect();
         nodes.join(",")
+    }
+
+    /// The cluster's id, which a data directory keeps.
+    #[must_use]
+    pub fn cluster_id(&self) -> String {
+        self.shared.cluster.read().id.clone()
     }
 
     /// The ids of all nodes, up or not.
@@ -494,7 +507,7 @@ fn recover_topic(shared: &Shared, data_dir: &DataDir, saved: &SavedTopic) -> Res
         .config
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()));
-    let config = TopicConfig::new(config).map_err(damaged)?;
+    let config = TopicConfig::with_defaults(&shared.options.topic_defaults, config).map_err(damaged)?;
     let id = saved
         .id
         .parse()

@@ -35,6 +35,9 @@ pub struct BrokerOptions {
     pub idle_max: Duration,
     /// `log.retention.check.interval.ms`: how often old segments are looked for. Default 5 minutes.
     pub retention_check_interval: Duration,
+    /// What topics have where they set nothing themselves, by the topics' names for it (`retention.ms`).
+    /// Default nothing: then Kafka's defaults hold. [`BrokerOptions::set`] takes the brokers' names too.
+    pub topic_defaults: Vec<(String, String)>,
     /// Racks of the nodes, in order; nodes beyond its end have none.
     pub racks: Vec<String>,
 }
@@ -55,6 +58,7 @@ impl Default for BrokerOptions {
             request_bytes_max: 100 << 20,
             idle_max: Duration::from_secs(600),
             retention_check_interval: Duration::from_secs(300),
+            topic_defaults: Vec::new(),
             racks: Vec::new(),
         }
     }

@@ -1,6 +1,7 @@
 //! A topic's settings by Kafka's names: what may be set, what it means when nothing is, and its typed form.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::log::LogSettings;
 
@@ -8,6 +9,8 @@ use crate::log::LogSettings;
 #[derive(Clone, Debug)]
 pub(crate) struct TopicConfig {
     set: BTreeMap<&'static str, String>,
+    /// What the broker was started with for topics that set nothing else.
+    defaults: Arc<BTreeMap<&'static str, String>>,
     pub(crate) log: LogSettings,
     /// `max.message.bytes`
     pub(crate) max_message_bytes: usize,
@@ -45,16 +48,35 @@ impl TopicConfig {
     ///
     /// # Errors
     /// A sentence that names the setting, the value, and what would be valid.
+    #[cfg(test)]
     pub(crate) fn new<'a>(
         values: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, String> {
-        let mut set = BTreeMap::new();
-        for (name, value) in values {
-            let setting = Setting::find(name)?;
-            setting.check(value)?;
-            set.insert(setting.name, value.trim().to_owned());
-        }
-        Ok(Self::from_checked(set))
+        Self::with_defaults(&[], values)
+    }
+
+    /// Settings from names and values; what is not among them has the broker's default, or Kafka's.
+    ///
+    /// # Errors
+    /// As [`TopicConfig::new`].
+    pub(crate) fn with_defaults<'a>(
+        defaults: &[(String, String)],
+        values: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, String> {
+        let defaults = defaults
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let defaults = Arc::new(checked(defaults)?);
+        Ok(Self::from_checked(checked(values)?, defaults))
+    }
+
+    /// The same topic with these settings instead of those it had.
+    pub(crate) fn replaced<'a>(
+        &self,
+        values: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, String> {
+        let defaults = Arc::clone(&self.defaults);
+        Ok(Self::from_checked(checked(values)?, defaults))
     }
 
     /// These settings with some changed: `None` takes a setting back to its default.
@@ -75,15 +97,20 @@ impl TopicConfig {
                 }
             }
         }
-        Ok(Self::from_checked(set))
+        Ok(Self::from_checked(set, Arc::clone(&self.defaults)))
     }
 
     /// The value in force of `setting`, and whether it was set for this topic.
     pub(crate) fn value(&self, setting: &Setting) -> (&str, bool) {
         match self.set.get(setting.name) {
             Some(value) => (value, true),
-            None => (setting.default, false),
+            None => (self.broker_default(setting).unwrap_or(setting.default), false),
         }
+    }
+
+    /// What the broker was started with for `setting`, if it was started with anything.
+    pub(crate) fn broker_default(&self, setting: &Setting) -> Option<&str> {
+        self.defaults.get(setting.name).map(String::as_str)
     }
 
     /// What was set, by name.
@@ -91,10 +118,15 @@ impl TopicConfig {
         self.set.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    fn from_checked(set: BTreeMap<&'static str, String>) -> Self {
+    fn from_checked(
+        set: BTreeMap<&'static str, String>,
+        defaults: Arc<BTreeMap<&'static str, String>>,
+    ) -> Self {
         let text = |name: &str| {
             let default = || Setting::find(name).map_or("", |setting| setting.default);
-            set.get(name).map_or_else(default, String::as_str)
+            set.get(name)
+                .or_else(|| defaults.get(name))
+                .map_or_else(default, String::as_str)
         };
         // Every value was checked against its kind when it was put into `set`.
         let integer = |name: &str| text(name).parse::<i64>().unwrap_or_default();
@@ -117,8 +149,22 @@ impl TopicConfig {
             timestamp_after_max_ms: integer("message.timestamp.after.max.ms"),
             min_insync_replicas: integer("min.insync.replicas") as usize,
             set,
+            defaults,
         }
     }
+}
+
+/// Names and values as they are kept, or what is wrong with the first that cannot be.
+fn checked<'a>(
+    values: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<BTreeMap<&'static str, String>, String> {
+    let mut set = BTreeMap::new();
+    for (name, value) in values {
+        let setting = Setting::find(name)?;
+        setting.check(value)?;
+        set.insert(setting.name, value.trim().to_owned());
+    }
+    Ok(set)
 }
 
 impl Setting {
@@ -348,6 +394,24 @@ mod tests {
                 .log
                 .compact
         );
+    }
+
+    #[test]
+    fn a_topic_without_a_setting_has_the_brokers_then_kafkas() {
+        let defaults = [("retention.ms".to_owned(), " 7 ".to_owned())];
+        let with = |values: &[(&'static str, &'static str)]| {
+            TopicConfig::with_defaults(&defaults, values.iter().copied()).unwrap()
+        };
+        assert_eq!(with(&[]).log.retention_ms, 7);
+        assert_eq!(with(&[]).log.segment_ms, 604_800_000);
+        let own = with(&[("retention.ms", "9")]);
+        assert_eq!(own.log.retention_ms, 9);
+        let setting = Setting::find("retention.ms").unwrap();
+        assert_eq!(own.broker_default(setting), Some("7"));
+        // The broker's default comes back, by either way of taking a setting back.
+        let changed = own.with_changes([("retention.ms", None)]).unwrap();
+        assert_eq!(changed.value(setting), ("7", false));
+        assert_eq!(own.replaced([]).unwrap().log.retention_ms, 7);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) fn create(
         .config
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()));
-    let config = TopicConfig::new(config)
+    let config = TopicConfig::with_defaults(&shared.options.topic_defaults, config)
         .map_err(|message| TopicError::new(ErrorCode::INVALID_CONFIG, message))?;
     let mut cluster = shared.cluster.write();
     if cluster.topic(&new.name).is_some() {

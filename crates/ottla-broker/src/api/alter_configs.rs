@@ -29,7 +29,7 @@ impl Serve for AlterConfigsRequest {
                     resource.resource_type,
                     &resource.resource_name,
                     self.validate_only,
-                    |_| TopicConfig::new(values),
+                    |config| config.replaced(values),
                 );
                 let (error_code, error_message) = outcome(result);
                 AlterConfigsResourceResponse {

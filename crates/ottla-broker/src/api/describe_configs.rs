@@ -10,6 +10,7 @@ use ottla_wire::messages::describe_configs::{
 
 use super::Serve;
 use crate::context::Context;
+use crate::node_config::NODE_SETTINGS;
 use crate::topic_config::{SETTINGS, TopicConfig};
 
 impl Serve for DescribeConfigsRequest {
@@ -66,7 +67,7 @@ fn configs(
             })?;
             of_topic(&topic.config, request)
         }
-        BROKER => of_node(context, &resource.resource_name)?,
+        BROKER => of_node(context, request, &resource.resource_name)?,
         other => {
             let message = format!("Resources of type {other} have no settings here.");
             return Err((ErrorCode::INVALID_REQUEST, message));
@@ -90,6 +91,7 @@ fn of_topic(
         .iter()
         .map(|setting| {
             let (value, is_set) = config.value(setting);
+            let started_with = config.broker_default(setting);
             let synonym = |value: &str, source| DescribeConfigsSynonym {
                 name: setting.name.into(),
                 value: Some(value.into()),
@@ -101,12 +103,19 @@ fn of_topic(
                 if is_set {
                     synonyms.push(synonym(value, SOURCE_TOPIC));
                 }
+                if let Some(value) = started_with {
+                    synonyms.push(synonym(value, SOURCE_STATIC_BROKER));
+                }
                 synonyms.push(synonym(setting.default, SOURCE_DEFAULT));
             }
             DescribeConfigsResourceResult {
                 name: setting.name.into(),
                 value: Some(value.into()),
-                config_source: if is_set { SOURCE_TOPIC } else { SOURCE_DEFAULT },
+                config_source: match started_with {
+                    _ if is_set => SOURCE_TOPIC,
+                    Some(_) => SOURCE_STATIC_BROKER,
+                    None => SOURCE_DEFAULT,
+                },
                 synonyms,
                 config_type: setting.wire_type(),
                 documentation: request.include_documentation.then(|| setting.doc.into()),
@@ -118,6 +127,7 @@ fn of_topic(
 
 fn of_node(
     context: &Context,
+    request: &DescribeConfigsRequest,
     name: &str,
 ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
     let known = name
@@ -130,43 +140,15 @@ fn of_node(
         ));
     }
     let options = &context.shared.options;
-    let values = [
-        (
-            "auto.create.topics.enable",
-            options.auto_create_topics.to_string(),
-            TYPE_BOOLEAN,
-        ),
-        (
-            "default.replication.factor",
-            options.replication.to_string(),
-            TYPE_INT,
-        ),
-        ("num.partitions", options.partitions.to_string(), TYPE_INT),
-        (
-            "group.initial.rebalance.delay.ms",
-            options.initial_rebalance_delay.as_millis().to_string(),
-            TYPE_INT,
-        ),
-        (
-            "socket.request.max.bytes",
-            options.request_bytes_max.to_string(),
-            TYPE_INT,
-        ),
-        (
-            "max.connections",
-            options.connections_max.to_string(),
-            TYPE_INT,
-        ),
-    ];
-    Ok(values
-        .into_iter()
-        .map(|(name, value, config_type)| DescribeConfigsResourceResult {
-            name: name.into(),
-            value: Some(value.into()),
+    Ok(NODE_SETTINGS
+        .iter()
+        .map(|setting| DescribeConfigsResourceResult {
+            name: setting.name.into(),
+            value: Some((setting.show)(options).into()),
             read_only: true,
             config_source: SOURCE_STATIC_BROKER,
-            config_type,
-            documentation: None,
+            config_type: setting.wire_type,
+            documentation: request.include_documentation.then(|| setting.doc.into()),
             ..Default::default()
         })
         .collect())
@@ -195,6 +177,3 @@ pub(super) const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
 /// Built in.
 pub(super) const SOURCE_DEFAULT: i8 = 5;
-
-const TYPE_BOOLEAN: i8 = 1;
-const TYPE_INT: i8 = 3;
