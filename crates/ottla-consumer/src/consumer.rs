@@ -88,7 +88,9 @@ impl Consumer {
         config.validate()?;
         Ok(Self {
             owner: Arc::new(Owner {
-                shared: Shared::new(cluster, config),
+                // A broker keeps a Fetch or JoinGroup until something happens, and answers nothing else on
+                // that connection meanwhile: not the heartbeat of another consumer for which it waits.
+                shared: Shared::new(cluster.with_own_lanes(), config),
             }),
         })
     }

@@ -35,9 +35,37 @@ pub enum Lane {
     Control,
 }
 
-impl Lane {
-    const COUNT: usize = 4;
+/// A lane, and whose it is.
+///
+/// A broker works on one request of a connection at a time, and some it keeps: a Fetch until there are records, a
+/// JoinGroup until all members have joined. Two consumers on one connection would wait for each other, so
+/// that each is a party with lanes of its own for these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Channel {
+    lane: Lane,
+    /// [`SHARED`], or the party's number.
+    party: u64,
 }
+
+impl Channel {
+    /// The connection that `party` uses for `lane`: its own where a request may be kept, else everybody's.
+    pub(crate) fn of(lane: Lane, party: u64) -> Self {
+        let party = match lane {
+            Lane::Fetch | Lane::Coordination => party,
+            Lane::Produce | Lane::Control => SHARED,
+        };
+        Self { lane, party }
+    }
+}
+
+impl From<Lane> for Channel {
+    fn from(lane: Lane) -> Self {
+        Self::of(lane, SHARED)
+    }
+}
+
+/// The party of all who do not ask for lanes of their own.
+pub(crate) const SHARED: u64 = 0;
 
 /// All connections of one client.
 #[derive(Debug)]
@@ -72,7 +100,7 @@ enum Target {
 #[derive(Debug)]
 struct Reach {
     address: Address,
-    lanes: [Slot; Lane::COUNT],
+    lanes: HashMap<Channel, Slot>,
     /// Attempts that failed since one succeeded, on any lane.
     failures: u32,
     /// No attempt before this, and why.
@@ -124,12 +152,13 @@ impl Pool {
     pub(crate) async fn connection(
         self: &Arc<Self>,
         peer: &Peer,
-        lane: Lane,
+        channel: impl Into<Channel>,
         deadline: Instant,
     ) -> Result<Connection, Error> {
+        let channel = channel.into();
         let connecting = async {
             loop {
-                match self.step(peer, lane)? {
+                match self.step(peer, channel)? {
                     Step::Done(connection) => return Ok(connection),
                     Step::Drain(connection) => connection.ended().await,
                     Step::BackOff(until, error) if until >= deadline => return Err(error),
@@ -164,7 +193,7 @@ impl Pool {
             .is_some_and(|reach| {
                 reach
                     .lanes
-                    .iter()
+                    .values()
                     .any(|slot| matches!(slot, Slot::Ready(connection) if connection.is_usable()))
             })
     }
@@ -199,6 +228,23 @@ impl Pool {
         });
     }
 
+    /// Closes the connections that are a party's own: it has gone.
+    pub(crate) fn close_party(&self, party: u64) {
+        let mut dropped = Vec::new();
+        for reach in self.state.lock().targets.values_mut() {
+            reach.lanes.retain(|channel, slot| {
+                let kept = channel.party != party;
+                if !kept {
+                    dropped.extend(slot.take_ready());
+                }
+                kept
+            });
+        }
+        for connection in dropped {
+            connection.close(CloseCause::ByClient);
+        }
+    }
+
     /// Ends all connections and attempts. What waits for them gets [`Error::Closed`] or
     /// [`Error::Disconnected`].
     pub(crate) fn close(&self) {
@@ -214,7 +260,7 @@ impl Pool {
         self.state.lock().targets.retain(|target, reach| {
             let kept = keep(target, reach);
             if !kept {
-                dropped.extend(reach.lanes.iter_mut().filter_map(Slot::take_ready));
+                dropped.extend(reach.lanes.values_mut().filter_map(Slot::take_ready));
             }
             kept
         });
@@ -224,7 +270,7 @@ impl Pool {
     }
 
     /// Decides what is next on the way to a connection, and starts an attempt if that is it.
-    fn step(self: &Arc<Self>, peer: &Peer, lane: Lane) -> Result<Step, Error> {
+    fn step(self: &Arc<Self>, peer: &Peer, channel: Channel) -> Result<Step, Error> {
         let now = Instant::now();
         let mut state = self.state.lock();
         if self.closing.is_cancelled() {
@@ -236,20 +282,20 @@ impl Pool {
             .or_insert_with(|| Reach::new(peer.address.clone()));
         if reach.address != peer.address {
             let moved = std::mem::replace(reach, Reach::new(peer.address.clone()));
-            for mut slot in moved.lanes {
+            for mut slot in moved.lanes.into_values() {
                 if let Some(connection) = slot.take_ready() {
                     connection.close(CloseCause::Moved);
                 }
             }
         }
 
-        let slot = &mut reach.lanes[lane as usize];
+        let slot = reach.lanes.entry(channel).or_default();
         match slot {
             Slot::Ready(connection) if connection.is_usable() => {
                 return Ok(Step::Done(connection.clone()));
             }
             // Requests of an idempotent producer must not overtake each other on two connections.
-            Slot::Ready(connection) if lane == Lane::Produce && !connection.has_ended() => {
+            Slot::Ready(connection) if channel.lane == Lane::Produce && !connection.has_ended() => {
                 return Ok(Step::Drain(connection.clone()));
             }
             // An attempt without a sender has panicked, in somebody's connector or authenticator.
@@ -269,7 +315,7 @@ impl Pool {
         let pool = self.clone();
         let peer = peer.clone();
         self.tasks.spawn_on(
-            async move { pool.attempt(peer, lane, failures, outcome).await },
+            async move { pool.attempt(peer, channel, failures, outcome).await },
             &self.runtime,
         );
         Ok(Step::Await(attempt))
@@ -279,7 +325,7 @@ impl Pool {
     async fn attempt(
         self: Arc<Self>,
         peer: Peer,
-        lane: Lane,
+        channel: Channel,
         failures: u32,
         outcome: watch::Sender<Option<Result<Connection, Error>>>,
     ) {
@@ -296,10 +342,15 @@ impl Pool {
             .filter(|reach| reach.address == peer.address);
         let result = match opened {
             Ok((connection, driver)) => {
+                let mut is_wanted = true;
                 if let Some(reach) = reach {
                     reach.failures = 0;
                     reach.backing_off = None;
-                    reach.lanes[lane as usize] = Slot::Ready(connection.clone());
+                    match reach.lanes.get_mut(&channel) {
+                        Some(slot) => *slot = Slot::Ready(connection.clone()),
+                        // Its party has gone meanwhile.
+                        None => is_wanted = false,
+                    }
                 }
                 state.live.insert(connection.id(), connection.clone());
                 let pool = self.clone();
@@ -312,19 +363,19 @@ impl Pool {
                     &self.runtime,
                 );
                 // `close` may have collected the connections before this one was among them.
-                if self.closing.is_cancelled() {
+                if self.closing.is_cancelled() || !is_wanted {
                     connection.close(CloseCause::ByClient);
                 }
                 Ok(connection)
             }
             Err(error) => {
-                tracing::debug!(%peer, ?lane, %error, "could not connect");
+                tracing::debug!(%peer, lane = ?channel.lane, %error, "could not connect");
                 if let Some(reach) = reach {
                     reach.failures = reach.failures.saturating_add(1);
                     let policy = self.config.reconnect_policy();
                     let until = Instant::now() + policy.random_delay(reach.failures);
                     reach.backing_off = Some((until, error.clone()));
-                    reach.lanes[lane as usize] = Slot::Vacant;
+                    reach.lanes.remove(&channel);
                 }
                 Err(error)
             }
@@ -367,11 +418,9 @@ impl Pool {
         let mut state = self.state.lock();
         state.live.remove(&id);
         for reach in state.targets.values_mut() {
-            for slot in &mut reach.lanes {
-                if matches!(slot, Slot::Ready(connection) if connection.id() == id) {
-                    *slot = Slot::Vacant;
-                }
-            }
+            reach.lanes.retain(
+                |_, slot| !matches!(slot, Slot::Ready(connection) if connection.id() == id),
+            );
         }
         drop(state);
         if cause.is_sudden() {
@@ -411,7 +460,7 @@ impl Reach {
     fn new(address: Address) -> Self {
         Self {
             address,
-            lanes: Default::default(),
+            lanes: HashMap::new(),
             failures: 0,
             backing_off: None,
         }

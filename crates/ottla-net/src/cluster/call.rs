@@ -7,7 +7,7 @@ use crate::cluster::coordinators::CoordinatorKind;
 use crate::cluster::{Cluster, Inner};
 use crate::connection::Connection;
 use crate::error::{Error, Sent};
-use crate::pool::Lane;
+use crate::pool::{Channel, Lane};
 
 /// Whom a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +65,12 @@ impl Cluster {
         deadline: Instant,
     ) -> Result<R::Response, Error> {
         let inner = self.inner();
+        let channel = self.channel(lane);
         let policy = inner.config.retry_policy();
         let mut failures = 0;
         let mut sent = Sent::No;
         loop {
-            let attempt = inner.attempt(to, lane, version_max, &request, deadline);
+            let attempt = inner.attempt(to, channel, version_max, &request, deadline);
             let outcome = match attempt.await {
                 Ok((response, node)) => {
                     let code = check(&response);
@@ -115,27 +116,27 @@ impl Inner {
     async fn attempt<R: Request>(
         &self,
         to: To<'_>,
-        lane: Lane,
+        channel: Channel,
         version_max: i16,
         request: impl Fn(i16) -> R,
         deadline: Instant,
     ) -> Result<(R::Response, Option<i32>), Error> {
         let connection = match to {
-            To::Any => self.any_connection(lane, deadline).await?,
+            To::Any => self.any_connection(channel, deadline).await?,
             To::Node(node) => {
                 self.ready(deadline).await?;
-                self.connection(node, lane, deadline).await?
+                self.connection(node, channel, deadline).await?
             }
             To::Controller => {
                 let known = self.ready(deadline).await?;
                 let controller = known.controller().ok_or(Error::NotKnownYet {
                     what: "the controller",
                 })?;
-                self.connection(controller, lane, deadline).await?
+                self.connection(controller, channel, deadline).await?
             }
             To::Coordinator(kind, key) => {
                 let node = self.coordinator(kind, key, deadline).await?;
-                let connected = self.connection(node, lane, deadline).await;
+                let connected = self.connection(node, channel, deadline).await;
                 if matches!(&connected, Err(error) if error.is_retriable()) {
                     self.coordinators.lock().forget(kind, key, node);
                 }
@@ -161,7 +162,7 @@ impl Inner {
     /// A connection to some broker: one that is connected, if there is one.
     pub(super) async fn any_connection(
         &self,
-        lane: Lane,
+        channel: impl Into<Channel>,
         deadline: Instant,
     ) -> Result<Connection, Error> {
         let known = self.ready(deadline).await?;
@@ -174,7 +175,7 @@ impl Inner {
         let peer = best.ok_or(Error::NotKnownYet {
             what: "any broker of the cluster",
         })?;
-        let outcome = self.pool.connection(&peer, lane, deadline).await;
+        let outcome = self.pool.connection(&peer, channel, deadline).await;
         if matches!(&outcome, Err(error) if error.is_retriable()) {
             self.refresh_soon();
         }

@@ -19,6 +19,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use ottla_wire::Str;
@@ -34,7 +35,7 @@ use crate::cluster::coordinators::Coordinators;
 use crate::config::{ClusterConfig, MetadataRecovery};
 use crate::connection::Connection;
 use crate::error::{Error, Sent};
-use crate::pool::{Lane, Pool};
+use crate::pool::{Channel, Lane, Pool, SHARED};
 use crate::transport::{Connector, TcpConnector, TcpOptions};
 
 pub use call::To;
@@ -48,6 +49,20 @@ pub use metadata::{Broker, LeaderHint, Metadata, Partition, Topic};
 #[derive(Clone)]
 pub struct Cluster {
     owner: Arc<Owner>,
+    /// Who has lanes of its own; nobody for a clone that shares them all.
+    party: Option<Arc<Party>>,
+}
+
+/// A user of the cluster with lanes of its own, which close with its last handle.
+struct Party {
+    number: u64,
+    pool: Arc<Pool>,
+}
+
+impl Drop for Party {
+    fn drop(&mut self) {
+        self.pool.close_party(self.number);
+    }
 }
 
 /// Ends the tasks when the last handle goes. The tasks hold [`Inner`], never this.
@@ -134,6 +149,7 @@ impl Cluster {
         tasks.spawn_on(lookup::run(inner.clone()), &runtime);
         Ok(Self {
             owner: Arc::new(Owner { inner }),
+            party: None,
         })
     }
 
@@ -147,6 +163,21 @@ impl Cluster {
     pub fn over_tcp(config: ClusterConfig) -> Result<Self, Error> {
         let connector = TcpConnector::new(TcpOptions::from(&config));
         Self::new(config, Arc::new(connector))
+    }
+
+    /// The same client, with connections of its own on [`Lane::Fetch`] and [`Lane::Coordination`], on which brokers
+    /// keep requests until something happens: what several consumers of one client need, so that none waits
+    /// behind another. Clones of what is returned share these; they close with the last of them.
+    #[must_use]
+    pub fn with_own_lanes(&self) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(SHARED + 1);
+        Self {
+            owner: self.owner.clone(),
+            party: Some(Arc::new(Party {
+                number: NEXT.fetch_add(1, Ordering::Relaxed),
+                pool: self.inner().pool.clone(),
+            })),
+        }
     }
 
     /// The settings.
@@ -302,7 +333,8 @@ impl Cluster {
         lane: Lane,
         deadline: Instant,
     ) -> Result<Connection, Error> {
-        self.inner().connection(node, lane, deadline).await
+        let channel = self.channel(lane);
+        self.inner().connection(node, channel, deadline).await
     }
 
     /// All connections that are open.
@@ -320,6 +352,12 @@ impl Cluster {
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.owner.inner
+    }
+
+    /// Which connection is meant by a lane.
+    pub(crate) fn channel(&self, lane: Lane) -> Channel {
+        let party = self.party.as_ref().map_or(SHARED, |party| party.number);
+        Channel::of(lane, party)
     }
 }
 
@@ -378,7 +416,7 @@ impl Inner {
     pub(crate) async fn connection(
         &self,
         node: i32,
-        lane: Lane,
+        channel: Channel,
         deadline: Instant,
     ) -> Result<Connection, Error> {
         let snapshot = self.snapshot.load_full();
@@ -386,7 +424,10 @@ impl Inner {
             self.refresh_soon();
             return Err(Error::UnknownBroker { node });
         };
-        let outcome = self.pool.connection(&broker.peer(), lane, deadline).await;
+        let outcome = self
+            .pool
+            .connection(&broker.peer(), channel, deadline)
+            .await;
         if matches!(&outcome, Err(error) if error.is_retriable()) {
             self.refresh_soon();
         }

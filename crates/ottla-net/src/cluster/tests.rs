@@ -60,6 +60,37 @@ async fn nothing_is_connected_before_something_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_party_has_the_lanes_of_its_own_on_which_brokers_keep_requests() {
+    let brokers = ScriptedCluster::start(1);
+    let cluster = brokers.connect();
+    let known = cluster.ready(within(1)).await.unwrap();
+    let node = known.brokers().next().unwrap().id;
+    let (one, other) = (cluster.with_own_lanes(), cluster.with_own_lanes());
+    for (lane, is_own) in [
+        (Lane::Fetch, true),
+        (Lane::Coordination, true),
+        (Lane::Produce, false),
+        (Lane::Control, false),
+    ] {
+        let on = async |cluster: &Cluster| cluster.connection(node, lane, within(1)).await.unwrap();
+        let first = on(&one).await;
+        assert_eq!(on(&one.clone()).await.id(), first.id(), "{lane:?}");
+        assert_eq!(on(&other).await.id() != first.id(), is_own, "{lane:?}");
+        assert_eq!(on(&cluster).await.id() != first.id(), is_own, "{lane:?}");
+    }
+    let own = one.connection(node, Lane::Fetch, within(1)).await.unwrap();
+    let clone = one.clone();
+    drop(one);
+    assert!(own.is_usable(), "somebody has it still");
+    drop(clone);
+    own.ended().await;
+    let shared = cluster.connection(node, Lane::Control, within(1)).await;
+    assert!(shared.unwrap().is_usable());
+    let others = other.connection(node, Lane::Fetch, within(1)).await;
+    assert!(others.unwrap().is_usable());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_created_a_little_later_is_found() {
     let brokers = ScriptedCluster::start(3);
     let cluster = brokers.connect();
