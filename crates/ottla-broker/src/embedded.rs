@@ -50,12 +50,7 @@ impl EmbeddedCluster {
     /// If the options make no sense, an address cannot be listened on, or the data directory is in use, of
     /// another version, or unreadable.
     pub async fn start(options: BrokerOptions) -> Result<Self, Error> {
-        if !(1..=100).contains(&options.nodes) {
-            return Err(Error::Options(format!(
-                "nodes={}: 1 to 100 are possible",
-                options.nodes
-            )));
-        }
+        check_nodes(&options)?;
         let (host, port) = options
             .listen
             .rsplit_once(':')
@@ -115,6 +110,7 @@ impl EmbeddedCluster {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_in_memory(options: BrokerOptions) -> Result<Self, Error> {
+        check_nodes(&options)?;
         let nodes: Vec<Node> = (0..options.nodes)
             .map(|index| Node {
                 id: i32::from(index) + 1,
@@ -424,6 +420,16 @@ impl Drop for EmbeddedCluster {
             task.abort();
         }
     }
+}
+
+fn check_nodes(options: &BrokerOptions) -> Result<(), Error> {
+    if (1..=100).contains(&options.nodes) {
+        return Ok(());
+    }
+    Err(Error::Options(format!(
+        "nodes={}: 1 to 100 are possible",
+        options.nodes
+    )))
 }
 
 async fn accept(

@@ -48,7 +48,8 @@ impl BrokerOptions {
         let topics_name = topic_setting(name)
             .ok_or_else(|| Error::Options(format!("there is no setting `{name}`")))?;
         TopicConfig::with_defaults(&[], [(topics_name, value)]).map_err(Error::Options)?;
-        self.topic_defaults.retain(|(other, _)| other != topics_name);
+        self.topic_defaults
+            .retain(|(other, _)| other != topics_name);
         self.topic_defaults
             .push((topics_name.to_owned(), value.to_owned()));
         Ok(())
@@ -200,13 +201,22 @@ pub(crate) const NODE_SETTINGS: &[NodeSetting] = &[
 /// What brokers call the defaults of topics' settings, where that differs.
 const BROKER_NAMES: &[(&str, &str)] = &[
     ("log.cleaner.delete.retention.ms", "delete.retention.ms"),
-    ("log.cleaner.min.cleanable.ratio", "min.cleanable.dirty.ratio"),
+    (
+        "log.cleaner.min.cleanable.ratio",
+        "min.cleanable.dirty.ratio",
+    ),
     ("log.cleaner.min.compaction.lag.ms", "min.compaction.lag.ms"),
     ("log.cleanup.policy", "cleanup.policy"),
     ("log.flush.interval.messages", "flush.messages"),
     ("log.flush.interval.ms", "flush.ms"),
-    ("log.message.timestamp.after.max.ms", "message.timestamp.after.max.ms"),
-    ("log.message.timestamp.before.max.ms", "message.timestamp.before.max.ms"),
+    (
+        "log.message.timestamp.after.max.ms",
+        "message.timestamp.after.max.ms",
+    ),
+    (
+        "log.message.timestamp.before.max.ms",
+        "message.timestamp.before.max.ms",
+    ),
     ("log.message.timestamp.type", "message.timestamp.type"),
     ("log.retention.bytes", "retention.bytes"),
     ("log.retention.ms", "retention.ms"),
@@ -234,7 +244,10 @@ mod tests {
         }
         assert!(NODE_SETTINGS.is_sorted_by_key(|setting| setting.name));
         for (_, name) in BROKER_NAMES {
-            assert!(SETTINGS.iter().any(|setting| setting.name == *name), "{name}");
+            assert!(
+                SETTINGS.iter().any(|setting| setting.name == *name),
+                "{name}"
+            );
         }
     }
 

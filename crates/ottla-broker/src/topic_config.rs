@@ -104,7 +104,10 @@ impl TopicConfig {
     pub(crate) fn value(&self, setting: &Setting) -> (&str, bool) {
         match self.set.get(setting.name) {
             Some(value) => (value, true),
-            None => (self.broker_default(setting).unwrap_or(setting.default), false),
+            None => (
+                self.broker_default(setting).unwrap_or(setting.default),
+                false,
+            ),
         }
     }
 
