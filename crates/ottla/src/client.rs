@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ottla_admin::Admin;
 use ottla_consumer::{Consumer, ConsumerConfig};
-use ottla_net::{Cluster, ClusterConfig};
+use ottla_net::{Cluster, ClusterConfig, Connector};
 use ottla_producer::{Producer, ProducerConfig};
 
 use crate::config::{Config, ConfigError, Settings};
@@ -68,6 +68,7 @@ impl Client {
         ClientBuilder {
             config: Config::new(),
             tweaks: Vec::new(),
+            connector: None,
             error: None,
         }
     }
@@ -147,6 +148,7 @@ impl fmt::Debug for Client {
 pub struct ClientBuilder {
     config: Config,
     tweaks: Vec<Tweak>,
+    connector: Option<Arc<dyn Connector>>,
     error: Option<ConfigError>,
 }
 
@@ -206,6 +208,14 @@ impl ClientBuilder {
         self.tweak(|settings| tweak(&mut settings.cluster))
     }
 
+    /// Reaches brokers through `connector` instead of TCP: a tunnel, a network in memory, a proxy that a
+    /// test puts in between. It is asked for the addresses of `bootstrap.servers`, and those that brokers
+    /// tell. Settings of sockets have no effect then.
+    pub fn connector(mut self, connector: Arc<dyn Connector>) -> Self {
+        self.connector = Some(connector);
+        self
+    }
+
     /// The client. Connects to nothing yet; see [`Client::new`] for the runtime it needs.
     ///
     /// # Errors
@@ -231,7 +241,10 @@ impl ClientBuilder {
                        environment",
             }));
         }
-        let cluster = Cluster::over_tcp(settings.cluster.clone())?;
+        let cluster = match self.connector {
+            Some(connector) => Cluster::new(settings.cluster.clone(), connector)?,
+            None => Cluster::over_tcp(settings.cluster.clone())?,
+        };
         Ok(Client {
             inner: Arc::new(Inner { settings, cluster }),
         })
@@ -286,6 +299,23 @@ mod tests {
             error.contains("bootstrap.servers") && error.contains("OTTLA_BOOTSTRAP"),
             "{error}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connector_of_the_programs_own_is_asked_for_the_bootstrap_servers() {
+        let network = ottla_net::transport::memory::MemoryNetwork::new();
+        let mut listener = network.listen("there:1".parse().unwrap());
+        let client = Client::builder()
+            .bootstrap_servers("there:1")
+            .connector(network.connector())
+            .build()
+            .unwrap();
+        let admin = client.admin();
+        tokio::select! {
+            _ = listener.accept() => {}
+            found = admin.list_topics() => panic!("nobody answered, and yet: {found:?}"),
+        }
+        client.close().await;
     }
 
     #[tokio::test]

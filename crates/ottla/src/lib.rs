@@ -16,6 +16,9 @@
 //! # }
 //! ```
 //!
+//! To test a program without a Kafka, switch the feature `testing` on: its module `testing` runs a cluster inside
+//! the test, with leaders that move, nodes that stop and requests that fail when the test says so.
+//!
 //! This crate is a facade: it owns the table of settings and puts the parts together. The parts are
 //! re-exported as [`producer`], [`consumer`], [`admin`], [`net`] and [`wire`].
 #![forbid(unsafe_code)]
@@ -23,6 +26,8 @@
 mod client;
 pub mod config;
 mod error;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use client::{Client, ClientBuilder};
 #[doc(inline)]
