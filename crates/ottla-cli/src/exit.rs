@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use ottla::{admin, config, net};
+use ottla::{admin, config, consumer, net};
 
 /// Everything asked for was done.
 pub(crate) const DONE: u8 = 0;
@@ -17,6 +17,9 @@ pub(crate) const UNREACHABLE: u8 = 3;
 pub(crate) const NOT_FOUND: u8 = 4;
 /// Interrupted before it was done; 128 and the number of SIGINT, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 130;
+/// Told to terminate a second time; 128 and the number of SIGTERM.
+#[cfg(unix)]
+pub(crate) const TERMINATED: u8 = 143;
 
 /// Why a command did not do all it was asked to.
 #[derive(Debug)]
@@ -110,6 +113,23 @@ impl From<admin::Error> for Failure {
             error => error.code().map_or(FAILED, status_of_code),
         };
         Failure::new(status, error)
+    }
+}
+
+impl From<ottla_broker::Error> for Failure {
+    fn from(error: ottla_broker::Error) -> Failure {
+        match error {
+            ottla_broker::Error::Options(_) | ottla_broker::Error::Topic { .. } => {
+                Failure::usage(error)
+            }
+            error => Failure::failed(error),
+        }
+    }
+}
+
+impl From<consumer::Error> for Failure {
+    fn from(error: consumer::Error) -> Failure {
+        ottla::Error::from(error).into()
     }
 }
 

@@ -4,17 +4,21 @@
 //! | --- | --- |
 //! | [`args`] | what can be typed |
 //! | [`session`] | settings from options, files and environment; the client; reaching the cluster |
-//! | [`produce`], [`consume`], [`topics`], [`groups`], [`cluster`], [`perf`] | the commands |
-//! | [`stdout`], [`table`], [`progress`] | what is shown |
+//! | [`produce`], [`consume`], [`topics`], [`groups`], [`cluster`], [`perf`] | the commands for a cluster |
+//! | [`broker`], [`demo`] | the commands that bring their own |
+//! | [`stdout`], [`table`], [`latencies`], [`progress`] | what is shown |
 //! | [`exit`] | how it ends |
 #![forbid(unsafe_code)]
 
 mod args;
+mod broker;
 mod cluster;
 mod consume;
+mod demo;
 mod escape;
 mod exit;
 mod groups;
+mod latencies;
 mod perf;
 mod produce;
 mod progress;
@@ -66,15 +70,20 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
-    session::log(cli.common.verbose);
+    let is_broker = matches!(cli.command, Some(Command::Broker(_)));
+    // Nobody else hears of a disk that is full.
+    let least = if is_broker { "warn" } else { "off" };
+    session::log(cli.common.verbose, least);
     let Some(command) = cli.command else {
         return settings_list::run(&cli.common);
     };
-    if cli
-        .common
-        .settings
-        .iter()
-        .any(|s| s == "list" || s == "dump")
+    // The settings of a broker are others than those of clients.
+    if !is_broker
+        && cli
+            .common
+            .settings
+            .iter()
+            .any(|s| s == "list" || s == "dump")
     {
         return settings_list::run(&cli.common);
     }
@@ -86,6 +95,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Groups(command) => groups::run(session()?, command).await,
         Command::Cluster(args) => cluster::run(session()?, args).await,
         Command::Perf(command) => perf::run(session()?, command).await,
+        Command::Demo(args) => demo::run(&cli.common, args).await,
+        Command::Broker(args) => broker::run(&cli.common, args).await,
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "ottla", &mut script);

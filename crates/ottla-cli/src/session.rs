@@ -26,14 +26,7 @@ impl Session {
         for file in &common.properties {
             config.load_properties_file(file)?;
         }
-        for setting in &common.settings {
-            let Some((key, value)) = setting.split_once('=') else {
-                return Err(Failure::usage(format!(
-                    "-X {setting}: expected KEY=VALUE, or `-X list` for all keys"
-                )));
-            };
-            config.set_from(key, value, Origin::Option("-X".into()))?;
-        }
+        set_all(&mut config, &common.settings)?;
         if let Some(bootstrap) = &common.bootstrap {
             config.set_from("bootstrap.servers", bootstrap, Origin::Option("-b".into()))?;
         }
@@ -133,14 +126,31 @@ impl Session {
     }
 }
 
-/// Sends the library's log to standard error: what `OTTLA_LOG` says, else warnings from the first `-v`
-/// on.
-pub(crate) fn log(verbose: u8) {
+/// Gives settings the values of `-X KEY=VALUE`.
+pub(crate) fn set_all(config: &mut Config, settings: &[String]) -> Result<(), Failure> {
+    for setting in settings {
+        let (key, value) = key_value(setting)?;
+        config.set_from(key, value, Origin::Option("-X".into()))?;
+    }
+    Ok(())
+}
+
+/// The two halves of `-X KEY=VALUE`.
+pub(crate) fn key_value(setting: &str) -> Result<(&str, &str), Failure> {
+    setting.split_once('=').ok_or_else(|| {
+        Failure::usage(format!(
+            "-X {setting}: expected KEY=VALUE, or `-X list` for all keys"
+        ))
+    })
+}
+
+/// Sends the library's log to standard error: what `OTTLA_LOG` says, else more with each `-v`, and `least` without.
+pub(crate) fn log(verbose: u8, least: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = match std::env::var("OTTLA_LOG") {
         Ok(filter) if !filter.is_empty() => EnvFilter::new(filter),
         _ => EnvFilter::new(match verbose {
-            0 => "off",
+            0 => least,
             1 => "info",
             2 => "debug",
             _ => "trace",
@@ -152,29 +162,42 @@ pub(crate) fn log(verbose: u8) {
         .try_init();
 }
 
-/// Ends when Ctrl-C is pressed, or the system asks to terminate. A second time is not waited for: it
-/// ends the process.
+/// Ready when Ctrl-C is pressed, or the system asks to terminate; from the call on, not only from when it is
+/// awaited. A second time is not waited for: it ends the process.
+#[cfg(unix)]
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+
+    /// Without a handler the system's own way to end a process holds.
+    async fn next(signal: &mut Option<Signal>) {
+        match signal {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    let mut interrupt = signal(SignalKind::interrupt()).ok();
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    async move {
+        tokio::select! {
+            () = next(&mut interrupt) => {}
+            () = next(&mut terminate) => {}
+        }
+        tokio::spawn(async move {
+            let status = tokio::select! {
+                () = next(&mut interrupt) => crate::exit::INTERRUPTED,
+                () = next(&mut terminate) => crate::exit::TERMINATED,
+            };
+            std::process::exit(i32::from(status));
+        });
+    }
+}
+
+/// As on Unix, for Ctrl-C only.
+#[cfg(not(unix))]
 pub(crate) async fn interrupted() {
-    let ctrl_c = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = ctrl_c => {}
-        () = terminate => {}
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
     }
     tokio::spawn(async {
         if tokio::signal::ctrl_c().await.is_ok() {

@@ -1,6 +1,8 @@
 //! What can be typed: commands and options, with kcat's letters where kcat has one.
 
+mod broker;
 mod consume;
+mod demo;
 mod perf;
 mod produce;
 mod topics;
@@ -9,7 +11,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use broker::{BrokerArgs, Listen};
 pub(crate) use consume::ConsumeArgs;
+pub(crate) use demo::DemoArgs;
 pub(crate) use perf::{PerfCommand, PerfConsumeArgs, PerfLatencyArgs, PerfProduceArgs};
 pub(crate) use produce::ProduceArgs;
 pub(crate) use topics::{
@@ -35,8 +39,8 @@ pub(crate) struct Common {
     #[arg(short = 'b', long = "bootstrap", global = true, value_name = "BROKERS")]
     pub(crate) bootstrap: Option<String>,
 
-    /// Sets a client setting by Java's or librdkafka's name; `-X list` lists all of them, `-X dump`
-    /// those in force
+    /// Sets a client setting (for `broker`: one of the broker) by Kafka's or librdkafka's name; `-X list`
+    /// lists all of them, `-X dump` those in force
     #[arg(short = 'X', long = "set", global = true, value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
 
@@ -78,6 +82,17 @@ pub(crate) enum Command {
     /// Measures how fast records go in and out, and how long they take
     #[command(subcommand)]
     Perf(PerfCommand),
+    /// Shows it all on this machine: clicks are made, checked, enriched and counted
+    ///
+    /// Starts a broker in this process and lets a stream processor run on it: a generator writes clicks to
+    /// user_clicks, three workers of one consumer group validate them and write enriched_clicks, or user_clicks_dlq
+    /// where a click is malformed. Then reads everything back and counts. Exit status 0 says that every count adds up.
+    Demo(DemoArgs),
+    /// Runs a broker in this process, for development and tests
+    ///
+    /// Any Kafka client can use it. One process with all its nodes: made to develop against and to test with, not to
+    /// keep what must not be lost. Ctrl-C or SIGTERM end it in order.
+    Broker(BrokerArgs),
     /// Prints completions for a shell
     Completions(CompletionsArgs),
 }
@@ -159,7 +174,9 @@ Examples:
   seq 1000 | ottla produce -t numbers
   ottla consume -t numbers -e | head -3
   ottla consume -G billing -f '%t/%p/%o %k=%s\\n' orders refunds
-  ottla topics create clicks --partitions 12 --config retention.ms=3600000";
+  ottla topics create clicks --partitions 12 --config retention.ms=3600000
+  ottla broker --topic clicks:12 --data-dir /tmp/kafka
+  ottla demo";
 
 #[cfg(test)]
 mod tests {
@@ -185,6 +202,9 @@ mod tests {
             "ottla produce -t t -F client.properties file",
             "ottla consume -t t -F client.properties",
             "ottla -X list",
+            "ottla broker -X list",
+            "ottla broker --listen 127.0.0.1:0 --nodes 3 --data-dir d --topic a:3 --topic b --set num.partitions=2",
+            "ottla demo -q --messages 10 --keep --json",
         ] {
             parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
@@ -198,6 +218,10 @@ mod tests {
             "ottla consume -t t -c -1",
             "ottla topics create t --partitions 0",
             "ottla --timeout 0 cluster",
+            "ottla broker --nodes 0",
+            "ottla broker --topic a:0",
+            "ottla broker --listen here:99999",
+            "ottla demo --messages 0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -10,9 +10,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::report::{Latencies, Report, Stopwatch};
+use super::report::{Report, Stopwatch};
 use crate::args::PerfLatencyArgs;
 use crate::exit::Failure;
+use crate::latencies::Latencies;
 use crate::progress::Progress;
 use crate::session::{Session, interrupted};
 

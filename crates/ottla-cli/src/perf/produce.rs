@@ -8,9 +8,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::payload;
-use super::report::{Latencies, Report, Stopwatch};
+use super::report::{Report, Stopwatch};
 use crate::args::PerfProduceArgs;
 use crate::exit::{Failure, say};
+use crate::latencies::Latencies;
 use crate::progress::Progress;
 use crate::session::{Session, interrupted};
 

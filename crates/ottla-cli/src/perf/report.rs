@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::cpu;
 use crate::exit::Failure;
+use crate::latencies::Latencies;
 use crate::{stdout, table};
 
 /// A clock and the processor's, started together.
@@ -46,52 +46,6 @@ pub(crate) struct Rates {
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
     pub(crate) cpu: Option<Duration>,
-}
-
-/// Latencies in microseconds, up to ten minutes, to three digits.
-#[derive(Debug)]
-pub(crate) struct Latencies {
-    histogram: Histogram<u64>,
-}
-
-impl Latencies {
-    pub(crate) fn new() -> Latencies {
-        let histogram = Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 3)
-            .expect("the bounds and digits are constants that fit each other");
-        Latencies { histogram }
-    }
-
-    pub(crate) fn record(&mut self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.histogram.saturating_record(micros.max(1));
-    }
-
-    fn percentiles(&self) -> [(&'static str, u64); 4] {
-        let at = |q| self.histogram.value_at_quantile(q);
-        [
-            ("p50", at(0.5)),
-            ("p95", at(0.95)),
-            ("p99", at(0.99)),
-            ("max", self.histogram.max()),
-        ]
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        let mut document = json!({ "mean": self.histogram.mean() });
-        for (name, micros) in self.percentiles() {
-            document[name] = json!(micros);
-        }
-        document
-    }
-
-    pub(crate) fn text(&self) -> String {
-        let parts: Vec<_> = self
-            .percentiles()
-            .iter()
-            .map(|(name, micros)| format!("{name} {}", time(*micros)))
-            .collect();
-        parts.join("  ")
-    }
 }
 
 /// What to tell of a run.
@@ -180,17 +134,7 @@ fn per_million(cpu: Duration, records: u64) -> Option<f64> {
     (records > 0).then(|| cpu.as_secs_f64() / records as f64 * 1e6)
 }
 
-/// Microseconds as people read them.
-fn time(micros: u64) -> String {
-    match micros {
-        0..10_000 => format!("{micros} µs"),
-        10_000..10_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
-        _ => format!("{:.1} s", micros as f64 / 1e6),
-    }
-}
-
 const MIB: f64 = 1024.0 * 1024.0;
-const LATENCY_MICROS_MAX: u64 = 600_000_000;
 
 #[cfg(test)]
 mod tests {
