@@ -171,7 +171,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::click::Click;
+    use crate::click::{Click, Malformed};
 
     const NOW: i64 = 1_700_000_000_000;
 
@@ -183,7 +183,7 @@ mod tests {
             let made = generator.click(NOW);
             let parsed = Click::parse(made.value.as_deref(), NOW);
             assert_eq!(
-                parsed.as_ref().err().map(|e| e.kind()),
+                parsed.as_ref().err().map(Malformed::kind),
                 made.mistake,
                 "{parsed:?}"
             );

@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .run(async {
             // Without a way to hear of Ctrl-C, it works until it is killed, which is safe as well.
             if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         })
         .await;
