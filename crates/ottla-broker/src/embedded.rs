@@ -513,7 +513,8 @@ fn recover_topic(shared: &Shared, data_dir: &DataDir, saved: &SavedTopic) -> Res
         .config
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()));
-    let config = TopicConfig::with_defaults(&shared.options.topic_defaults, config).map_err(damaged)?;
+    let config =
+        TopicConfig::with_defaults(&shared.options.topic_defaults, config).map_err(damaged)?;
     let id = saved
         .id
         .parse()

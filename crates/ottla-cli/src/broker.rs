@@ -20,7 +20,18 @@ pub(crate) async fn run(common: &Common, args: BrokerArgs) -> Result<(), Failure
     let options = options(common, &args)?;
     // From here on: a signal that comes while it starts is not lost.
     let interrupt = interrupted();
+    let wanted = options.topics.clone();
     let cluster = EmbeddedCluster::start(options).await?;
+    for (name, partitions) in &wanted {
+        let there = (0..)
+            .take_while(|index| cluster.offsets(name, *index).is_some())
+            .count();
+        if i32::try_from(there) != Ok(*partitions) && !common.quiet {
+            say(format_args!(
+                "warning: topic `{name}` was there already, with {there} partitions, and stays so"
+            ));
+        }
+    }
     // Whoever started it may want to know no more than that, and close the pipe: a broker goes on.
     let _ = stdout::print(announcement(&cluster, &args, common.quiet));
     interrupt.await;

@@ -200,7 +200,7 @@ impl TestClusterBuilder {
     /// Starts it without sockets. Needs a tokio runtime with its time driver only, and works under a paused clock.
     ///
     /// # Errors
-    /// [`Error::Options`], [`Error::Topic`], [`Error::DataDir`].
+    /// [`Error::Options`], [`Error::Topic`], and what is wrong with a data directory.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

@@ -165,7 +165,7 @@ async fn a_data_directory_outlives_a_cluster() {
     assert_eq!(read(&client, "t", 10).await.len(), 10);
     client.close().await;
     assert!(
-        matches!(start().in_memory(), Err(Error::DataDir { .. })),
+        matches!(start().in_memory(), Err(Error::DataDirInUse { .. })),
         "in use"
     );
     kafka.stop().await;
