@@ -34,6 +34,8 @@ pub(crate) type PartitionLine = Line<Arc<Partition>>;
 pub(crate) struct Client {
     pub(crate) config: ProducerConfig,
     pub(crate) cluster: Cluster,
+    /// A batch is full at so many bytes: `batch.size`, and no more than a request may hold.
+    pub(crate) batch_size: usize,
     pub(crate) supplies: Supplies,
     pub(crate) sealer: Sealer,
     pub(crate) topics: ArcSwap<Topics>,
@@ -75,6 +77,7 @@ impl Client {
         };
         Arc::new(Self {
             sealer: Sealer::new(&config),
+            batch_size: config.batch_size.min(config.max_request_size),
             cluster,
             supplies,
             topics: ArcSwap::default(),

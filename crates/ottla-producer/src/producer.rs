@@ -207,9 +207,9 @@ impl Producer {
         }
         let size = size as usize;
         let limit = if client.sealer.is_plain() {
-            config.batch_size
+            client.batch_size
         } else {
-            topic.shared.ratio.plain_limit(config.batch_size)
+            topic.shared.ratio.plain_limit(client.batch_size)
         };
         let (index, sticks) = match self.choose(record, topic) {
             Ok(choice) => choice,

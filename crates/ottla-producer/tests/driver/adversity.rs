@@ -214,6 +214,32 @@ async fn a_batch_that_may_be_written_is_not_cut_in_pieces() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_batch_is_larger_than_a_request_may_be() {
+    let kafka = Kafka::start(1, 1);
+    let largest = Arc::new(Mutex::new(0));
+    let seen = largest.clone();
+    kafka.fault(move |_, _, records| {
+        let mut largest = seen.lock();
+        *largest = records.len().max(*largest);
+        Act::Append
+    });
+    let config = ProducerConfig {
+        max_request_size: 2_000,
+        ..ProducerConfig::default()
+    };
+    let producer = kafka.producer(config);
+    let mut deliveries = Vec::new();
+    for n in 0..100 {
+        deliveries.push(send(&producer, 0, &format!("{n:0100}")).await);
+    }
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    let largest = *largest.lock();
+    assert!((1_000..=2_000).contains(&largest), "{largest}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiting_for_ever_is_allowed() {
     let kafka = Kafka::start(1, 1);
     let config = ProducerConfig {
