@@ -278,9 +278,14 @@ impl Classic {
         match joined.error {
             ErrorCode::NONE => {}
             ErrorCode::MEMBER_ID_REQUIRED => {
-                // KIP-394: the coordinator remembers only members that come back with their id.
+                // KIP-394: the coordinator remembers only members that come back with their id. One that has
+                // been given an id and comes with it is not told so again.
+                let first = self.member_id.is_empty();
                 self.member_id = joined.member_id;
-                self.state = State::Pausing(now);
+                match first {
+                    true => self.state = State::Pausing(now),
+                    false => self.pause(now, "given another id"),
+                }
                 return;
             }
             error => return self.handle_error(error, now),

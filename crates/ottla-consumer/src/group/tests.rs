@@ -91,7 +91,19 @@ fn comes_back_at_once_with_the_id_it_was_given() {
         },
         now,
     );
-    assert!(matches!(classic.poll(now), Step::Join { member_id, .. } if member_id == "me"));
+    let Step::Join {
+        attempt, member_id, ..
+    } = classic.poll(now)
+    else {
+        panic!("must join")
+    };
+    assert_eq!(member_id, "me");
+    let again = Joined { error, ..joined(0) };
+    classic.handle_joined(attempt, again, now);
+    assert!(
+        matches!(classic.poll(now), Step::Wait(Some(at)) if at > now),
+        "a busy loop"
+    );
 }
 
 #[test]
