@@ -8,7 +8,10 @@
 
 use std::sync::Arc;
 
-use ottla_wire::{compress::Decompressor, record::OwnedRecords};
+use ottla_wire::{
+    compress::Decompressor,
+    record::{BatchError, OwnedRecords, RecordFault},
+};
 
 use crate::{
     Error, Record, RecordBatch, TopicPartition,
@@ -79,27 +82,31 @@ impl Reader {
         self.polls += 1;
         loop {
             if let Some(current) = self.current.as_mut().filter(|_| !self.hold) {
-                match current.records.next() {
+                let fault = match current.records.next() {
                     Some(Ok(record)) => {
                         let offset = record.offset();
                         if offset < current.handed {
                             continue;
                         }
-                        current.done = current.handed;
-                        current.handed = offset + 1;
-                        return Ok(Some(Record::new(&current.origin, record)));
+                        if offset < current.end.offset {
+                            current.done = current.handed;
+                            current.handed = offset + 1;
+                            return Ok(Some(Record::new(&current.origin, record)));
+                        }
+                        Some(misplaced(&current.records, offset))
                     }
-                    None => {}
-                    Some(Err(source)) => {
-                        let error = current.origin.unreadable(current.handed, source);
-                        let (token, at) = (current.token, current.at(current.handed));
-                        self.current = None;
-                        shared.core(|core| {
-                            core.advance(token, at);
-                            core.handle_unreadable(token, now());
-                        });
-                        return Err(error);
-                    }
+                    None => None,
+                    Some(Err(source)) => Some(source),
+                };
+                if let Some(source) = fault {
+                    let error = current.origin.unreadable(current.handed, source);
+                    let (token, at) = (current.token, current.at(current.handed));
+                    self.current = None;
+                    shared.core(|core| {
+                        core.advance(token, at);
+                        core.handle_unreadable(token, now());
+                    });
+                    return Err(error);
                 }
             }
             if !self.next_batch(shared, true)? {
@@ -285,7 +292,7 @@ impl Current {
                     Some(Ok(record)) if record.offset() < from => {}
                     Some(Ok(record)) => {
                         taken += 1;
-                        self.handed = record.offset() + 1;
+                        self.handed = record.offset().saturating_add(1);
                     }
                     // Whoever reads the batch finds the error in its place.
                     Some(Err(_)) | None => break,
@@ -301,6 +308,21 @@ impl Current {
         let (token, end) = (self.token, self.end);
         let batch = RecordBatch::new(self.origin, records, from, max, end.offset);
         ((batch, token, end), None)
+    }
+}
+
+/// A record that claims an offset behind the end of its batch, where the next batch has its own: it would take
+/// the position there, and back again.
+pub(crate) fn misplaced(records: &OwnedRecords, offset: i64) -> BatchError {
+    let header = records.batch().header();
+    let base_offset = header.base_offset();
+    let read = header.record_count().unwrap_or(0) as usize;
+    BatchError::Record {
+        base_offset,
+        index: read.saturating_sub(records.left() + 1) as u32,
+        fault: RecordFault::Offset {
+            delta: offset.saturating_sub(base_offset),
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use ottla_wire::record::{
     self, BatchError, OwnedRecords, RecordHeaders, RecordRef, Records, TimestampType,
 };
 
-use crate::{Bytes, Error, Str, TopicPartition};
+use crate::{Bytes, Error, Str, TopicPartition, reader::misplaced};
 
 /// A record.
 ///
@@ -218,6 +218,11 @@ impl<'a> Iterator for BatchRecords<'a> {
         while self.left > 0 {
             match self.records.next()? {
                 Ok(record) if record.offset() < self.batch.from => {}
+                Ok(record) if record.offset() >= self.batch.next_offset => {
+                    self.left = 0;
+                    let fault = misplaced(&self.batch.records, record.offset());
+                    return Some(Err(self.batch.origin.unreadable(self.batch.from, fault)));
+                }
                 Ok(record) => {
                     self.left -= 1;
                     return Some(Ok(record));
@@ -248,6 +253,11 @@ impl Iterator for IntoRecords {
         while self.left > 0 {
             match self.batch.records.next()? {
                 Ok(record) if record.offset() < self.batch.from => {}
+                Ok(record) if record.offset() >= self.batch.next_offset => {
+                    self.left = 0;
+                    let fault = misplaced(&self.batch.records, record.offset());
+                    return Some(Err(self.batch.origin.unreadable(self.batch.from, fault)));
+                }
                 Ok(record) => {
                     self.left -= 1;
                     return Some(Ok(Record::new(&self.batch.origin, record)));

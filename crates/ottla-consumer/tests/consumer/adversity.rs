@@ -233,6 +233,41 @@ async fn an_offset_in_an_open_transaction_holds_up_no_other_partition() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_behind_the_end_of_its_batch_is_not_read() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 10);
+    {
+        let mut world = world.lock().unwrap();
+        let batch = &mut world.logs.get_mut(&0).unwrap()[0];
+        let mut bytes = batch.2.to_vec();
+        // The last offset delta: the batch claims to end at offset 4, and holds records up to 9.
+        bytes[23..27].copy_from_slice(&4_i32.to_be_bytes());
+        batch.2 = bytes.into();
+        batch.1 = 5;
+    }
+    let config = ConsumerConfig {
+        check_crcs: false,
+        ..config()
+    };
+    let by_record = consumer(&cluster, config.clone());
+    by_record.assign([(tp(0), Offset::Beginning)]).unwrap();
+    assert_eq!(read(&by_record, 5).await.len(), 5);
+    let error = by_record.recv().await.unwrap_err();
+    assert!(
+        matches!(error, Error::Unreadable { offset: 5, .. }),
+        "{error}"
+    );
+    assert_eq!(by_record.position(&tp(0)).unwrap(), Some(5));
+
+    let by_batch = consumer(&cluster, config);
+    by_batch.assign([(tp(0), Offset::Beginning)]).unwrap();
+    let batches = by_batch.poll(Duration::from_secs(5)).await.unwrap();
+    let read: Vec<_> = batches[0].records().collect();
+    assert_eq!(read.iter().filter(|record| record.is_ok()).count(), 5);
+    assert!(matches!(read.last(), Some(Err(Error::Unreadable { .. }))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_ends_of_an_unknown_topic_are_an_unknown_topic() {
     let (cluster, _world) = start(1, 1);
     let consumer = consumer(&cluster, config());
