@@ -132,10 +132,20 @@ impl Cluster {
         self.next_producer_id = self.next_producer_id.max(next);
     }
 
-    /// Replicas for a new partition: nodes in turn, shifted so that leaders spread.
-    pub(crate) fn place(&self, partition: i32, replication: usize) -> Vec<i32> {
+    /// Replicas for a new partition: nodes in turn, so that leaders spread. A new topic (`grown` is none) starts at
+    /// another node than the one before; a topic that grows goes on where its first partitions left off.
+    pub(crate) fn place(
+        &self,
+        grown: Option<&Topic>,
+        partition: i32,
+        replication: usize,
+    ) -> Vec<i32> {
         let nodes: Vec<i32> = self.nodes.keys().copied().collect();
-        let shift = self.topics.len() + partition as usize;
+        let of_first = || {
+            let first = grown?.partitions.first()?.replicas.first()?;
+            nodes.iter().position(|id| id == first)
+        };
+        let shift = of_first().unwrap_or(self.topics.len()) + partition as usize;
         (0..replication.min(nodes.len()))
             .map(|i| nodes[(shift + i) % nodes.len()])
             .collect()

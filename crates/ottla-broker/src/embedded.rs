@@ -535,7 +535,7 @@ fn recover_topic(shared: &Shared, data_dir: &DataDir, saved: &SavedTopic) -> Res
             .filter(|id| live.contains(id))
             .collect();
         if replicas.is_empty() {
-            replicas = shared.cluster.read().place(index as i32, 1);
+            replicas = shared.cluster.read().place(None, index as i32, 1);
         }
         partitions.push(Arc::new(Partition::new(index as i32, replicas, &live, log)));
     }

@@ -100,7 +100,7 @@ pub(crate) fn add_partitions(
     let added = (count - have) as usize;
     let replicas: Vec<Vec<i32>> = if assignment.is_empty() {
         (have..count)
-            .map(|index| cluster.place(index, replication))
+            .map(|index| cluster.place(Some(topic), index, replication))
             .collect()
     } else if assignment.len() == added {
         assignment.to_vec()
@@ -252,7 +252,7 @@ fn replicas(
         },
     };
     Ok((0..count)
-        .map(|index| cluster.place(index, replication))
+        .map(|index| cluster.place(None, index, replication))
         .collect())
 }
 
