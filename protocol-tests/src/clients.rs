@@ -1,12 +1,12 @@
-//! Other people's clients, run as programs: kcat and Python's `confluent-kafka`, both on librdkafka.
+//! Other people's clients, run as programs: kcat, and Python's.
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
-use crate::{Error, Output, Process, Sample, Seen, cache};
+use crate::{Error, Guest, Output, Process, Sample, Seen, cache};
 
 /// The `kcat` that is installed on this machine.
 #[derive(Debug, Clone)]
@@ -38,9 +38,24 @@ impl Kcat {
         command.args(args);
         run("kcat", &mut command, args, input)
     }
+
+    /// Starts it, with pipes on all three standard streams.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn spawn(&self, args: &[&str]) -> Process {
+        let mut command = Command::new("kcat");
+        command
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Process::spawn("kcat", &mut command).unwrap_or_else(|error| panic!("{error}"))
+    }
 }
 
-/// A Python with `confluent-kafka`, in a virtual environment of its own.
+/// A Python with `confluent-kafka`, `kafka-python` and `aiokafka`, in a virtual environment of its own.
 #[derive(Debug, Clone)]
 pub struct Python {
     interpreter: PathBuf,
@@ -51,9 +66,9 @@ impl Python {
     ///
     /// # Errors
     ///
-    /// [`Error::Missing`] without Python 3 and its `venv`, or when `pip` cannot fetch the package.
+    /// [`Error::Missing`] without Python 3 and its `venv`, or when `pip` cannot fetch the packages.
     pub fn get() -> Result<Self, Error> {
-        let dir = cache::entry("python", PACKAGE, make_environment)?;
+        let dir = cache::entry("python-clients", PACKAGES, make_environment)?;
         Ok(Self {
             interpreter: interpreter(&dir),
         })
@@ -69,9 +84,37 @@ impl Python {
         command.args(["-c", script]).args(args);
         run("python", &mut command, args, input)
     }
-}
 
-impl Python {
+    /// Starts the scenario of `python/guest/scenario.py` with one of the clients there.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn guest(&self, client: &str, args: &[&str]) -> Guest {
+        let mut command = Command::new(&self.interpreter);
+        command
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/python/guest/scenario.py"
+            ))
+            .arg(client)
+            .args(args)
+            // The repository is no place for what Python compiles.
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        Guest::start(client, &mut command)
+    }
+
+    /// Starts a script of `python/` that goes on step by step.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn script(&self, name: &str, script: &str, args: &[&str]) -> Guest {
+        let mut command = Command::new(&self.interpreter);
+        command.args(["-c", script]).args(args);
+        Guest::start(name, &mut command)
+    }
+
     /// Reads the first `count` records of `topic` with `confluent-kafka`; fewer if there are fewer.
     ///
     /// # Panics
@@ -166,9 +209,14 @@ fn make_environment(dir: &Path) -> Result<(), Error> {
         "python3 -m venv",
         Command::new("python3").args(["-m", "venv"]).arg(dir),
     )?;
+    let list = dir.join("requirements.txt");
+    std::fs::write(&list, PACKAGES)
+        .map_err(|e| Error::io(&format!("writing {}", list.display()), &e))?;
     step(
-        "pip install confluent-kafka",
-        Command::new(interpreter(dir)).args(["-m", "pip", "install", "--quiet", PACKAGE]),
+        "pip install",
+        Command::new(interpreter(dir))
+            .args(["-m", "pip", "install", "--quiet", "--requirement"])
+            .arg(list),
     )
 }
 
@@ -182,6 +230,6 @@ fn run(name: &str, command: &mut Command, args: &[&str], input: Option<&[u8]>) -
         .expect_success(&format!("{name} {args:?}"))
 }
 
-const PACKAGE: &str = "confluent-kafka==2.16.1";
+const PACKAGES: &str = include_str!("../python/requirements.txt");
 const FETCH_LIMIT: Duration = Duration::from_secs(300);
 const RUN_LIMIT: Duration = Duration::from_secs(60);

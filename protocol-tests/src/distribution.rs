@@ -104,8 +104,13 @@ impl Distribution {
         self.version
     }
 
-    /// `java`, ready for the name of a class of Kafka and its arguments.
-    pub(crate) fn java(&self, heap_mb: u32, log_level: &str) -> Command {
+    /// `java`, ready for the name of a class of Kafka, or of `more_classes`, and its arguments.
+    pub(crate) fn java(
+        &self,
+        heap_mb: u32,
+        log_level: &str,
+        more_classes: Option<&Path>,
+    ) -> Command {
         let mut java = Command::new(&self.java);
         java.arg(format!("-Xmx{heap_mb}m"))
             // A test's JVM lives for seconds: the second compiler never pays itself back, and one
@@ -131,8 +136,23 @@ impl Distribution {
                 java.arg(format!("-XX:SharedArchiveFile={}", path.display()));
             }
         }
-        java.args(["-cp", &self.path("libs/*")]);
+        // Kafka's first: the class archive holds for what the class path begins with.
+        let mut classes = self.jars();
+        if let Some(more) = more_classes {
+            classes = format!("{classes}:{}", more.display());
+        }
+        java.args(["-cp", &classes]);
         java
+    }
+
+    /// The class path of Kafka's own jars.
+    pub(crate) fn jars(&self) -> String {
+        self.path("libs/*")
+    }
+
+    /// The compiler that belongs to this Java.
+    pub(crate) fn compiler(&self) -> PathBuf {
+        self.java.with_file_name("javac")
     }
 
     fn path(&self, name: &str) -> String {

@@ -6,8 +6,8 @@
 //! * [`Kafka::shared`]: one broker for all tests of a test binary, or the cluster that
 //!   `OTTLA_BOOTSTRAP` names.
 //! * [`KafkaCluster`]: a cluster of one's own, whose nodes can be killed, paused and restarted.
-//! * [`Tools`]: Kafka's own command-line tools, their output captured; [`Kcat`] and [`Python`]:
-//!   other people's clients.
+//! * [`Tools`]: Kafka's own command-line tools, their output captured; [`Kcat`], [`Python`] and [`FranzGo`]:
+//!   other people's clients. A [`Guest`] is one of these that goes through a scenario step by step.
 //! * [`Proxy`]: loses, delays, changes and cuts requests and replies on their way.
 //! * [`Impostor`]: what may listen on a port that someone took for Kafka's.
 //!
@@ -24,12 +24,16 @@ mod cluster;
 mod console;
 mod distribution;
 mod error;
+mod franz_go;
+mod guest;
 mod impostor;
 mod node;
 mod process;
 mod proxy;
+mod recording;
 pub mod sample;
 mod segment;
+mod session;
 mod settings;
 mod shared;
 mod tools;
@@ -41,10 +45,13 @@ pub use cluster::{KafkaCluster, Options};
 pub use console::Seen;
 pub use distribution::{Distribution, Version};
 pub use error::{Error, or_skip};
+pub use franz_go::FranzGo;
+pub use guest::Guest;
 pub use impostor::{Impostor, Manner};
 pub use node::NodeId;
 pub use process::{Output, Process};
 pub use proxy::{Direction, Fate, Passing, Proxy};
+pub use recording::Recording;
 pub use sample::Sample;
 pub use segment::Dump;
 pub use shared::{Kafka, Lease, unique};

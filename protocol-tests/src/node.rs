@@ -52,7 +52,7 @@ impl Node {
         fs::create_dir_all(&dir)
             .and_then(|()| fs::write(&settings, properties))
             .map_err(|e| Error::io(&format!("writing {}", settings.display()), &e))?;
-        let mut format = kafka.java(96, "WARN");
+        let mut format = kafka.java(96, "WARN", None);
         format
             .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
             .arg(&settings);
@@ -101,7 +101,7 @@ impl Node {
         };
         let (stdout, stderr) =
             open().map_err(|e| Error::io(&format!("opening {}", log.display()), &e))?;
-        let mut broker = kafka.java(self.heap_mb, "INFO");
+        let mut broker = kafka.java(self.heap_mb, "INFO", None);
         broker
             .arg("kafka.Kafka")
             .arg(settings(&self.dir))

@@ -175,6 +175,11 @@ impl Process {
         self.child.stdout.take()
     }
 
+    /// The read end of its standard error, if that is a pipe and was not taken before.
+    pub(crate) fn take_stderr(&mut self) -> Option<std::process::ChildStderr> {
+        self.child.stderr.take()
+    }
+
     /// How it ended, if it has.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         if self.reaped.is_none()

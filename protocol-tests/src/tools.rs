@@ -1,11 +1,8 @@
 //! Kafka's own command-line tools, run with their output captured.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
-use crate::{Distribution, Error, Output, Process, Version};
+use crate::{Distribution, Error, Output, Process, Version, session::Session};
 
 /// A tool that ships with Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +17,15 @@ pub enum Tool {
     ConsumerGroups,
     GetOffsets,
     DumpLogSegments,
+    Configs,
+    DeleteRecords,
+    BrokerApiVersions,
+    ConsumerPerformance,
+    /// Takes its bootstrap servers as a property of the producer's, not from the harness.
+    ProducerPerformance,
+    LeaderElection,
+    LogDirs,
+    ReassignPartitions,
     /// Any other that talks to a cluster, by its class.
     Other(&'static str),
 }
@@ -32,6 +38,17 @@ impl Tool {
             (Self::ConsoleProducer, _) => "org.apache.kafka.tools.ConsoleProducer",
             (Self::DumpLogSegments, _) => "org.apache.kafka.tools.DumpLogSegments",
             (Self::ConsoleConsumer, _) => "org.apache.kafka.tools.consumer.ConsoleConsumer",
+            (Self::BrokerApiVersions, Version::V3_9) => "kafka.admin.BrokerApiVersionsCommand",
+            (Self::BrokerApiVersions, _) => "org.apache.kafka.tools.BrokerApiVersionsCommand",
+            (Self::Configs, _) => "kafka.admin.ConfigCommand",
+            (Self::DeleteRecords, _) => "org.apache.kafka.tools.DeleteRecordsCommand",
+            (Self::ConsumerPerformance, _) => "org.apache.kafka.tools.ConsumerPerformance",
+            (Self::ProducerPerformance, _) => "org.apache.kafka.tools.ProducerPerformance",
+            (Self::LeaderElection, _) => "org.apache.kafka.tools.LeaderElectionCommand",
+            (Self::LogDirs, _) => "org.apache.kafka.tools.LogDirsCommand",
+            (Self::ReassignPartitions, _) => {
+                "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
+            }
             (Self::Other(class), _) => class,
             (Self::VerifiableProducer, _) => "org.apache.kafka.tools.VerifiableProducer",
             (Self::VerifiableConsumer, _) => "org.apache.kafka.tools.VerifiableConsumer",
@@ -44,7 +61,7 @@ impl Tool {
     }
 
     fn talks_to_a_cluster(self) -> bool {
-        self != Self::DumpLogSegments
+        !matches!(self, Self::DumpLogSegments | Self::ProducerPerformance)
     }
 }
 
@@ -53,11 +70,37 @@ impl Tool {
 pub struct Tools {
     kafka: Distribution,
     bootstrap: String,
+    session: Option<Arc<Session>>,
 }
 
 impl Tools {
-    pub(crate) fn new(kafka: Distribution, bootstrap: String) -> Self {
-        Self { kafka, bootstrap }
+    /// The tools of `kafka`, for the cluster at `bootstrap`, which may be of another make.
+    pub fn new(kafka: Distribution, bootstrap: String) -> Self {
+        Self {
+            kafka,
+            bootstrap,
+            session: None,
+        }
+    }
+
+    /// The same tools, run one after the other in one JVM, which is much faster where there are many to run.
+    /// What is [spawned](Self::spawn) has a JVM of its own all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] without a Java compiler the first time.
+    pub fn in_one_jvm(mut self) -> Result<Self, Error> {
+        self.session = Some(Arc::new(Session::start(&self.kafka)?));
+        Ok(self)
+    }
+
+    /// These tools, for another cluster.
+    #[must_use]
+    pub fn at(&self, bootstrap: &str) -> Self {
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// The version of the tools.
@@ -99,8 +142,13 @@ impl Tools {
         input: Option<&[u8]>,
         limit: Duration,
     ) -> Result<Output, Error> {
-        let mut command = self.command(tool);
-        command.args(args);
+        let args = self.arguments(tool, args);
+        let class = tool.class(self.version());
+        if let Some(session) = &self.session {
+            return session.run(class, &args, input.unwrap_or_default(), limit);
+        }
+        let mut command = self.kafka.java(192, "WARN", None);
+        command.arg(class).args(args);
         Process::run(format!("{tool:?}"), &mut command, input, limit)
     }
 
@@ -110,22 +158,20 @@ impl Tools {
     ///
     /// When it does not start.
     pub fn spawn(&self, tool: Tool, args: &[&str]) -> Process {
-        let mut command = self.command(tool);
+        let mut command = self.kafka.java(192, "WARN", None);
         command
-            .args(args)
+            .arg(tool.class(self.version()))
+            .args(self.arguments(tool, args))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         Process::spawn(format!("{tool:?}"), &mut command).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn command(&self, tool: Tool) -> Command {
-        let mut command = self.kafka.java(192, "WARN");
-        command.arg(tool.class(self.kafka.version()));
-        if tool.talks_to_a_cluster() {
-            command.args(["--bootstrap-server", &self.bootstrap]);
-        }
-        command
+    fn arguments(&self, tool: Tool, args: &[&str]) -> Vec<String> {
+        let bootstrap = ["--bootstrap-server", self.bootstrap.as_str()];
+        let given = bootstrap.iter().filter(|_| tool.talks_to_a_cluster());
+        given.chain(args).map(|&arg| arg.to_owned()).collect()
     }
 }
 
