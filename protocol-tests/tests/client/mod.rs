@@ -1,7 +1,11 @@
 //! Ottla's clients as these tests use them.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::time::Duration;
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use ottla_consumer::{Consumer, ConsumerConfig, Offset, OffsetReset, TopicPartition};
 use ottla_net::{Address, Cluster, ClusterConfig};
@@ -64,6 +68,21 @@ pub(crate) async fn send(
     producer.send(record).await
 }
 
+/// Writes each number to partition number mod `partitions`.
+pub(crate) async fn write(bootstrap: &str, topic: &str, partitions: i32, numbers: Range<u32>) {
+    let producer = producer(bootstrap, ProducerConfig::default());
+    for number in numbers {
+        let value = number.to_string();
+        let record = ProducerRecord::to(topic)
+            .partition(number as i32 % partitions)
+            .value(&value);
+        drop(producer.send(record).await.unwrap());
+    }
+    // Says whether all of it was written.
+    producer.flush(PATIENCE).await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}
+
 /// A consumer that reads `partitions` of `topic` from the beginning, in no group.
 pub(crate) fn reader(bootstrap: &str, topic: &str, partitions: i32) -> Consumer {
     let consumer = Consumer::new(cluster(bootstrap), ConsumerConfig::default()).unwrap();
@@ -107,4 +126,87 @@ pub(crate) async fn read(consumer: &Consumer, count: usize) -> Vec<(TopicPartiti
         samples.push((record.topic_partition().clone(), record.offset(), sample));
     }
     samples
+}
+
+/// A consumer of ours that reads in the background, inside a runtime.
+pub(crate) struct Reading {
+    consumer: Consumer,
+    told: Arc<Mutex<Told>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Partition, offset and value.
+pub(crate) type Seen = (i32, i64, String);
+
+#[derive(Default)]
+struct Told {
+    seen: Vec<Seen>,
+    errors: Vec<String>,
+}
+
+impl Reading {
+    pub(crate) fn start(consumer: Consumer) -> Self {
+        let told = Arc::new(Mutex::new(Told::default()));
+        let (reader, tell) = (consumer.clone(), Arc::clone(&told));
+        let task = tokio::spawn(async move {
+            loop {
+                let record = reader.recv().await;
+                let mut told = tell.lock().unwrap();
+                match record {
+                    Ok(record) => {
+                        let value = record.value().unwrap_or_default();
+                        let value = String::from_utf8_lossy(value).into_owned();
+                        let partition = record.topic_partition().partition;
+                        told.seen.push((partition, record.offset(), value));
+                    }
+                    Err(error) => told.errors.push(error.to_string()),
+                }
+            }
+        });
+        Self {
+            consumer,
+            told,
+            task,
+        }
+    }
+
+    /// What it has read so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.told.lock().unwrap().seen.clone()
+    }
+
+    /// What it was told of, and went on after.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        self.told.lock().unwrap().errors.clone()
+    }
+
+    /// The partitions it has.
+    pub(crate) fn has(&self) -> Vec<i32> {
+        let assignment = self.consumer.assignment();
+        let mut has: Vec<_> = assignment.iter().map(|at| at.partition).collect();
+        has.sort_unstable();
+        has
+    }
+
+    /// Commits what it has read, leaves and closes.
+    pub(crate) async fn leave(self) -> Vec<Seen> {
+        self.task.abort();
+        let _ = self.task.await;
+        self.consumer.commit().await.unwrap();
+        self.consumer.close(PATIENCE).await.unwrap();
+        let told = self.told.lock().unwrap();
+        told.seen.clone()
+    }
+}
+
+/// Waits until `holds`, for a minute at most.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} until {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
