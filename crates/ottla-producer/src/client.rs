@@ -201,13 +201,16 @@ impl Client {
             partition: index,
         };
         let mut partitions = self.partitions.write();
-        let slot = self.core.lock().add_partition(at.clone());
+        let (slot, ended) = {
+            let mut core = self.core.lock();
+            (core.add_partition(at.clone()), core.fatal().is_some())
+        };
         let front = Front {
             queue: PartitionQueue::default(),
             line: self.nowhere.clone(),
             told: false,
             watched: false,
-            ended: false,
+            ended,
         };
         let topic = topic.clone();
         let partition = Arc::new(Partition {
@@ -400,22 +403,22 @@ impl Client {
 
     /// Settles everything that waits with `error`, and what is in flight as possibly written.
     pub(crate) fn fail(self: &Arc<Self>, error: &SendError) {
-        let now = Instant::now();
+        let mut core = self.core.lock();
+        core.fail(error.clone(), Instant::now());
+        let effects = core.take_effects();
+        drop(core);
+        self.carry_out(effects, None);
+        // Partitions added from here on are added as ended.
         let partitions = self.partitions.read().clone();
         for partition in &partitions {
             let mut front = partition.front.lock();
             front.ended = true;
-            let given_up = front.queue.give_up(now);
+            let left = front.queue.end();
             drop(front);
-            for batch in given_up {
+            for batch in left {
                 batch.settle(error.clone().into(), &self.supplies.buffers);
             }
         }
-        let mut core = self.core.lock();
-        core.fail(error.clone(), now);
-        let effects = core.take_effects();
-        drop(core);
-        self.carry_out(effects, None);
     }
 }
 

@@ -204,7 +204,13 @@ impl Sealer {
             let sealed = self.seal(client, &partition.topic, batch);
             let mut front = partition.front.lock();
             if front.ended {
-                continue; // Dropping the batch settles it.
+                drop(front);
+                if let Some(batch) = sealed {
+                    let fatal = client.core.lock().fatal().cloned();
+                    let outcome = fatal.unwrap_or(SendError::Closed).into();
+                    batch.settle(outcome, &client.supplies.buffers);
+                }
+                continue;
             }
             if front.queue.put_sealed(number, sealed) {
                 client.tell_due(&partition, &mut front);

@@ -300,6 +300,20 @@ impl PartitionQueue {
         given_up
     }
 
+    /// Takes out everything, for nothing will be sent any more. What a worker has it settles itself.
+    pub(crate) fn end(&mut self) -> Vec<GivenUp> {
+        let closed = self.closed.drain(..);
+        let mut left: Vec<_> = closed
+            .filter_map(|(_, entry)| match entry {
+                Closed::Plain(batch) => Some(GivenUp::Open(batch)),
+                Closed::Sealed(batch) => Some(GivenUp::Sealed(batch)),
+                Closed::Sealing { .. } => None,
+            })
+            .collect();
+        left.extend(self.open.take().map(GivenUp::Open));
+        left
+    }
+
     fn close(&mut self) {
         if let Some(batch) = self.open.take() {
             self.expected = batch.writer.len().max(self.expected / 2);
@@ -519,6 +533,19 @@ mod tests {
             }
         }
         assert!(sizes.is_sorted() && sizes.len() == 3, "{sizes:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_leaves_nothing_behind_what_a_worker_has() {
+        let (supplies, mut queue) = (supplies(1 << 20), PartitionQueue::default());
+        for size in [300, 301, 10] {
+            append(&mut queue, &supplies, &vec![0; size], 310);
+        }
+        let (number, at_worker) = queue.take_plain().unwrap();
+        let left = queue.end();
+        assert_eq!((left.len(), queue.records()), (2, 0));
+        queue.put_sealed(number, Some(seal(at_worker)));
+        assert!(queue.oldest().is_none(), "it settles that one itself");
     }
 
     #[tokio::test(start_paused = true)]

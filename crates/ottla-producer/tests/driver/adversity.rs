@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ottla_net::ClusterConfig;
 use ottla_producer::{Producer, ProducerConfig, ProducerRecord, SendError};
+use ottla_wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use ottla_wire::record::Batches;
 use ottla_wire::{Bytes, ErrorCode};
 use parking_lot::Mutex;
@@ -237,6 +238,29 @@ async fn no_batch_is_larger_than_a_request_may_be() {
     }
     let largest = *largest.lock();
     assert!((1_000..=2_000).contains(&largest), "{largest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_identity_is_told_for_every_topic_also_later_ones() {
+    let kafka = Kafka::start(1, 1);
+    kafka.brokers.add_topic("orders", 1);
+    kafka.brokers.broker(1).on::<InitProducerIdRequest>(|_, _| {
+        InitProducerIdResponse {
+            error_code: ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+            ..Default::default()
+        }
+        .into()
+    });
+    let producer = kafka.producer(config());
+    let error = send(&producer, 0, "0").await.await.unwrap_err();
+    assert!(matches!(error, SendError::Fatal { .. }), "{error}");
+    for topic in ["clicks", "orders"] {
+        let sent = producer.send(ProducerRecord::to(topic).value("x")).await;
+        assert!(
+            matches!(sent, Err(SendError::Fatal { .. })),
+            "{topic}: {sent:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
