@@ -261,8 +261,11 @@ impl<D> Core<D> {
             self.note_phase(slot);
             self.set_leader(slot, new);
             if let Some(partition) = self.at_mut(slot) {
-                // The news may be what was being waited for.
+                // The news may be what was being waited for; and the leader that was asked for a position
+                // may have gone without a word.
                 partition.retry_at = None;
+                let coordinators = matches!(partition.phase, Phase::Locating(Offset::Committed));
+                partition.asking &= coordinators;
             }
             self.note_wanted(slot);
         }

@@ -443,6 +443,24 @@ fn no_committed_offset_falls_back_to_the_policy_once_known() {
 }
 
 #[test]
+fn a_new_leader_is_asked_though_the_old_one_has_not_answered() {
+    let (mut core, now) = assigned(1, 0);
+    core.seek(&tp(0), Offset::End).unwrap();
+    let old = core.take_questions(true, now).remove(0);
+    assert!(core.take_questions(true, now).is_empty());
+    core.update_leaders(|_| leader(2, 2));
+    let new = core.take_questions(true, now).remove(0);
+    assert!(matches!(new.what, Asked::Place { leader, .. } if leader.node == 2));
+    core.handle_truth(new.token, Truth::At(Position::at(7)), now);
+    core.handle_truth(old.token, Truth::At(Position::at(3)), now);
+    assert_eq!(
+        position(&core, 0),
+        Some(7),
+        "the late answer is nobody's any more"
+    );
+}
+
+#[test]
 fn an_unreadable_batch_stays_until_sought_past() {
     let (mut core, now) = assigned(1, 0);
     order(&mut core, 1, now);
