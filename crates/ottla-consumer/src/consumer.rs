@@ -557,18 +557,27 @@ impl Consumer {
         }
         let deadline = deadline(timeout);
         let leaving = async {
-            self.commit_before_leaving(deadline).await;
+            // A commit that cannot be made must not keep the group waiting for this member.
+            let commit_by = deadline - deadline.saturating_duration_since(now()) / 4;
+            let committed = self.commit_before_leaving(commit_by).await;
             shared.leave_now();
             shared.tasks.close();
             shared.left.notified().await;
+            committed
         };
         let outcome = tokio::time::timeout_at(deadline.into(), leaving).await;
         shared.abandon();
+        shared.halting.cancel();
         shared.tasks.wait().await;
-        outcome.map_err(|_| Error::Timeout {
+        let last = match outcome {
+            Ok(true) => return Ok(()),
+            Ok(false) => "the commit was not answered: records may be delivered again",
+            Err(_) => "the coordinator did not answer; it will notice at the end of the session",
+        };
+        Err(Error::Timeout {
             what: "closing the consumer",
             waited: timeout,
-            last: "the coordinator did not answer; it will notice at the end of the session".into(),
+            last: last.into(),
         })
     }
 
@@ -615,13 +624,14 @@ impl Consumer {
         })
     }
 
-    async fn commit_before_leaving(&self, deadline: std::time::Instant) {
+    /// False if time ran out.
+    async fn commit_before_leaving(&self, deadline: std::time::Instant) -> bool {
         let shared = self.shared();
         if !shared.config.enable_auto_commit || shared.group.is_none() {
-            return;
+            return true;
         }
         // Whoever calls this is done with what it was handed.
-        shared.commit_processed(true, deadline).await;
+        shared.commit_processed(true, deadline).await
     }
 
     async fn bounds(

@@ -90,11 +90,11 @@ impl Shared {
     }
 
     /// Commits what the application is done with, and waits for the outcome. `done`: that is all it was
-    /// handed.
-    pub(crate) async fn commit_processed(self: &Arc<Self>, done: bool, deadline: Instant) {
+    /// handed. False if time ran out.
+    pub(crate) async fn commit_processed(self: &Arc<Self>, done: bool, deadline: Instant) -> bool {
         let offsets = self.processed(done);
         if offsets.is_empty() {
-            return;
+            return true;
         }
         let names: Vec<_> = offsets.keys().cloned().collect();
         let outcome = self.queue_commit(offsets, deadline).await;
@@ -106,6 +106,7 @@ impl Shared {
             );
             self.core(|core| core.auto_commit_failed(&names));
         }
+        !matches!(outcome, Ok(Outcome::Expired { .. }))
     }
 }
 

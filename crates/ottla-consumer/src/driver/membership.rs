@@ -180,6 +180,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             return;
         }
         let event = tokio::select! {
+            () = shared.halting.cancelled() => return,
             () = super::wait(&shared.membership, until) => continue,
             Some(event) = requests.join_next() => event,
         };
@@ -304,7 +305,10 @@ fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) {
                     ..Default::default()
                 };
                 let lane = Lane::Coordination;
-                let response = ask(&shared, lane, request, shared.config.session_timeout).await;
+                // The coordinator answers at once, or not at all: then another one is found in time.
+                let config = &shared.config;
+                let patience = config.session_timeout.min(config.request_timeout);
+                let response = ask(&shared, lane, request, patience).await;
                 Event::Heartbeat(attempt, response.map(|response| response.error_code))
             });
         }

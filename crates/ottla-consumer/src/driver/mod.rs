@@ -67,8 +67,10 @@ pub(crate) struct Shared {
     loops: Mutex<HashMap<i32, Arc<Notify>>>,
     /// The group is left, or there is none.
     pub(crate) left: Notify,
-    /// Ends all tasks.
+    /// Ends all tasks but the membership, which may have to leave its group.
     pub(crate) closing: CancellationToken,
+    /// Ends that, too.
+    pub(crate) halting: CancellationToken,
     closed: AtomicBool,
     leaving: AtomicBool,
     pub(crate) tasks: TaskTracker,
@@ -107,6 +109,7 @@ impl Shared {
             left: Notify::new(),
             leaving: AtomicBool::new(false),
             closing: CancellationToken::new(),
+            halting: CancellationToken::new(),
             closed: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),

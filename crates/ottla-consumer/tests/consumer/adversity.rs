@@ -18,6 +18,7 @@ use ottla_wire::{
     ErrorCode,
     messages::{
         heartbeat::{HeartbeatRequest, HeartbeatResponse},
+        offset_commit::OffsetCommitRequest,
         offset_fetch::{
             OffsetFetchRequest, OffsetFetchResponse, OffsetFetchResponseGroup,
             OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
@@ -265,6 +266,34 @@ async fn a_record_behind_the_end_of_its_batch_is_not_read() {
     let read: Vec<_> = batches[0].records().collect();
     assert_eq!(read.iter().filter(|record| record.is_ok()).count(), 5);
     assert!(matches!(read.last(), Some(Err(Error::Unreadable { .. }))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_cannot_be_made_does_not_keep_a_member_from_leaving() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    // The topic is deleted.
+    let refuser = world.clone();
+    cluster
+        .broker(1)
+        .on::<OffsetCommitRequest>(move |request, _| {
+            let mut world = refuser.lock().unwrap();
+            world
+                .commit(&request, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+                .into()
+        });
+    let start = Instant::now();
+    let closed = consumer.close(Duration::from_secs(4)).await;
+    assert!(matches!(closed, Err(Error::Timeout { .. })), "{closed:?}");
+    assert!(
+        start.elapsed() <= Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(world.lock().unwrap().events.contains(&"leave".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
