@@ -9,7 +9,7 @@ use ottla_wire::ErrorCode;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 
-use crate::cluster::{Cluster, Topic};
+use crate::cluster::Cluster;
 use crate::fetch_session::FetchSessions;
 use crate::group::Groups;
 use crate::group::classic::{Action, Waiter};
@@ -127,30 +127,6 @@ impl Shared {
     }
 }
 
-impl Shared {
-    /// Now and then removes what retention lets go.
-    pub(crate) async fn run_retention(self: Arc<Self>) {
-        loop {
-            tokio::time::sleep(self.options.retention_check_interval).await;
-            let now_ms = self.now_ms();
-            let topics: Vec<Topic> = self.cluster.read().topics().cloned().collect();
-            for topic in topics {
-                for partition in &topic.partitions {
-                    let mut state = partition.state.lock();
-                    state
-                        .log
-                        .expire_producers(now_ms - PRODUCER_ID_EXPIRATION_MS);
-                    if let Err(error) = state.log.enforce_retention(now_ms) {
-                        tracing::error!(topic = topic.name, partition = partition.index, %error, "cannot remove old segments");
-                    }
-                }
-                // One partition's lock at a time, and room for others between topics.
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-}
-
 impl Context {
     /// Whether this node coordinates the group.
     pub(crate) fn check_coordinator(&self, group: &str) -> Result<(), ErrorCode> {
@@ -179,6 +155,3 @@ impl Clock {
         self.started_ms + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 }
-
-/// `producer.id.expiration.ms`
-const PRODUCER_ID_EXPIRATION_MS: i64 = 86_400_000;

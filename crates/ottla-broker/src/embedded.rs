@@ -170,6 +170,8 @@ impl EmbeddedCluster {
         let background = vec![
             tokio::spawn(Arc::clone(&shared).run_group_clock()),
             tokio::spawn(Arc::clone(&shared).run_retention()),
+            tokio::spawn(Arc::clone(&shared).run_cleaner()),
+            tokio::spawn(Arc::clone(&shared).run_offsets_retention()),
         ];
         Ok(Self {
             shared,
@@ -234,9 +236,26 @@ impl EmbeddedCluster {
     /// # Errors
     /// [`Error::Topic`] if it exists or the name or number is invalid.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
+        self.create_topic_with(name, partitions, &[])
+    }
+
+    /// Creates a topic with settings by Kafka's names, such as `("cleanup.policy", "compact")`.
+    ///
+    /// # Errors
+    /// [`Error::Topic`] if it exists, or the name, the number or a setting is invalid.
+    pub fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: i32,
+        config: &[(&str, &str)],
+    ) -> Result<(), Error> {
+        let config = config
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let new = NewTopic {
             name: name.to_owned(),
             partitions: Some(partitions),
+            config: config.collect(),
             ..NewTopic::default()
         };
         match topics::create(&self.shared, &new, false) {
@@ -338,6 +357,40 @@ impl EmbeddedCluster {
             }
         }
         Some(records)
+    }
+
+    /// Compacts a partition of a topic with `cleanup.policy=compact` at once, the records that were just written
+    /// included, whatever `min.cleanable.dirty.ratio` says; `min.compaction.lag.ms` is obeyed. Blocks until it is done.
+    ///
+    /// Tombstones go if an earlier compaction has seen them and `delete.retention.ms` has passed since.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] if the partition is unknown, its topic is not compacted, or its log cannot be rewritten.
+    pub fn compact(&self, topic: &str, partition: i32) -> Result<(), Error> {
+        let refused = |error| Error::Broker {
+            what: format!("compaction of {topic}-{partition}"),
+            error,
+        };
+        let found = self.shared.cluster.read().topic(topic).cloned();
+        let found = found.ok_or(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+        if !found.config.log.compact {
+            return Err(refused(ErrorCode::POLICY_VIOLATION));
+        }
+        let partition = found
+            .partition(partition)
+            .ok_or(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+        let log = &mut partition.state.lock().log;
+        let now_ms = self.shared.now_ms();
+        let compacted = log.roll(now_ms).and_then(|()| {
+            if let Some(job) = log.cleaning_job(now_ms, true)? {
+                log.install(job.run()?)?;
+            }
+            Ok(())
+        });
+        compacted.map_err(|error| {
+            tracing::error!(topic, %error, "cannot compact");
+            refused(ErrorCode::KAFKA_STORAGE_ERROR)
+        })
     }
 
     /// Makes `node` the coordinator of a group.
@@ -499,7 +552,7 @@ fn recover(shared: &Shared) -> Result<Vec<Damage>, Error> {
         .reserve_producer_ids(next_producer_id);
     let mut groups = shared.groups.lock();
     for (id, offsets) in data_dir.groups()? {
-        groups.get_or_create(&id).offsets = offsets;
+        groups.get_or_create(&id, shared.now()).offsets = offsets;
     }
     Ok(damage)
 }

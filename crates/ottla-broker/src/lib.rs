@@ -6,7 +6,7 @@
 //!
 //! It is a broker for one process: all nodes share one log per partition, so replication never lags and data is
 //! as safe as that process and its disk. Transactions, KIP-848 groups, share groups, ACLs and SASL are not
-//! served yet, and `cleanup.policy=compact` keeps every record for now.
+//! served yet.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -33,6 +33,7 @@ mod fetch_session;
 mod group;
 mod log;
 mod node_config;
+mod maintenance;
 mod options;
 mod script;
 mod server;

@@ -38,6 +38,11 @@ pub struct BrokerOptions {
     /// What topics have where they set nothing themselves, by the topics' names for it (`retention.ms`).
     /// Default nothing: then Kafka's defaults hold. [`BrokerOptions::set`] takes the brokers' names too.
     pub topic_defaults: Vec<(String, String)>,
+    /// `offsets.retention.minutes`: how long offsets are kept that no member of their group reads on from, as a
+    /// duration. Default 7 days.
+    pub offsets_retention: Duration,
+    /// `log.cleaner.backoff.ms`: how often compacted topics are looked at. Default 15 seconds.
+    pub cleaner_backoff: Duration,
     /// Racks of the nodes, in order; nodes beyond its end have none.
     pub racks: Vec<String>,
 }
@@ -59,6 +64,8 @@ impl Default for BrokerOptions {
             idle_max: Duration::from_secs(600),
             retention_check_interval: Duration::from_secs(300),
             topic_defaults: Vec::new(),
+            offsets_retention: Duration::from_secs(7 * 86_400),
+            cleaner_backoff: Duration::from_secs(15),
             racks: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::log::LogSettings;
+use crate::log::compaction::CompactionSettings;
 
 /// The settings of one topic: what was set, and what follows from it.
 #[derive(Clone, Debug)]
@@ -36,11 +37,19 @@ pub(crate) struct Setting {
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    Integer { min: i64, max: i64 },
-    Float { min: f64, max: f64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Float {
+        min: f64,
+        max: f64,
+    },
     Boolean,
     OneOf(&'static [&'static str]),
     ListOf(&'static [&'static str]),
+    /// `*`, or a list of PARTITION:BROKER.
+    Replicas,
 }
 
 impl TopicConfig {
@@ -141,6 +150,12 @@ impl TopicConfig {
             retention_ms: integer("retention.ms"),
             delete: policies.contains(&"delete"),
             compact: policies.contains(&"compact"),
+            compaction: CompactionSettings {
+                delete_retention_ms: integer("delete.retention.ms"),
+                lag_min_ms: integer("min.compaction.lag.ms"),
+                lag_max_ms: integer("max.compaction.lag.ms"),
+                dirty_ratio_min: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
+            },
             sync_each_append: integer("flush.messages") == 1,
         };
         let log_append_time = text("message.timestamp.type") == "LogAppendTime";
@@ -186,7 +201,7 @@ impl Setting {
             Kind::Integer { max, .. } if max <= i64::from(i32::MAX) => 3,
             Kind::Integer { .. } => 5,
             Kind::Float { .. } => 6,
-            Kind::ListOf(_) => 7,
+            Kind::ListOf(_) | Kind::Replicas => 7,
         }
     }
 
@@ -215,6 +230,18 @@ impl Setting {
             },
             Kind::OneOf(choices) if choices.contains(&value) => Ok(()),
             Kind::OneOf(choices) => invalid(format!("Must be one of {}", choices.join(", "))),
+            Kind::Replicas => {
+                let is_replica = |part: &str| {
+                    part.split_once(':').is_some_and(|(partition, broker)| {
+                        partition.parse::<u32>().is_ok() && broker.parse::<u32>().is_ok()
+                    })
+                };
+                let all = value.split(',').map(str::trim).all(is_replica);
+                if value.is_empty() || value == "*" || all {
+                    return Ok(());
+                }
+                invalid("Must be * or a list of PARTITION:BROKER".to_owned())
+            }
             Kind::ListOf(choices) => {
                 match value
                     .split(',')
@@ -269,6 +296,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: i64::MAX,
         },
         doc: "Accepted for compatibility; the system decides when bytes reach the disk.",
+    },
+    Setting {
+        name: "follower.replication.throttled.replicas",
+        default: "",
+        kind: Kind::Replicas,
+        doc: "Accepted for the tools that move partitions; nothing is copied here that could be slowed down.",
+    },
+    Setting {
+        name: "leader.replication.throttled.replicas",
+        default: "",
+        kind: Kind::Replicas,
+        doc: "Accepted for the tools that move partitions; nothing is copied here that could be slowed down.",
+    },
+    Setting {
+        name: "max.compaction.lag.ms",
+        default: "9223372036854775807",
+        kind: Kind::Integer {
+            min: 1,
+            max: i64::MAX,
+        },
+        doc: "How long a record may stay as it is before compaction looks at it, in milliseconds.",
     },
     Setting {
         name: "max.message.bytes",

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use ottla_wire::messages::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
-    NodeEndpoint, PartitionData,
+    PartitionData,
 };
 use ottla_wire::{ErrorCode, Str, Uuid};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Serve;
+use super::leader_hints::note_endpoint;
 use super::metadata::resolve;
 use crate::cluster::Partition;
 use crate::context::Context;
@@ -233,21 +234,6 @@ fn push(
             partitions: vec![data],
             ..Default::default()
         }),
-    }
-}
-
-fn note_endpoint(context: &Context, node_id: i32, endpoints: &mut Vec<NodeEndpoint>) {
-    if endpoints.iter().any(|endpoint| endpoint.node_id == node_id) {
-        return;
-    }
-    if let Some(node) = context.shared.cluster.read().nodes.get(&node_id) {
-        endpoints.push(NodeEndpoint {
-            node_id,
-            host: node.host.as_str().into(),
-            port: i32::from(node.port),
-            rack: node.rack.as_deref().map(Into::into),
-            ..Default::default()
-        });
     }
 }
 

@@ -11,7 +11,8 @@ use ottla_wire::{ErrorCode, Uuid};
 use super::Serve;
 use super::metadata::resolve;
 use crate::context::Context;
-use crate::log::{Log, TimestampedOffset};
+use crate::log::header::BatchHeader;
+use crate::log::{DECOMPRESSED_MAX, Log, TimestampedOffset};
 
 impl Serve for ListOffsetsRequest {
     async fn serve(self, context: &Context) -> Option<ListOffsetsResponse> {
@@ -120,21 +121,39 @@ fn offset_for(
         EARLIEST | EARLIEST_LOCAL => at(log.start_offset()),
         MAX_TIMESTAMP => match log.batch_with_max_timestamp()? {
             None => None,
-            Some(batch) => record_in(&batch, |best, timestamp| timestamp > best),
+            Some(batch) => record_in(&batch, log.start_offset(), |best, timestamp| {
+                timestamp > best
+            }),
         },
         // There is no tiered storage here: nothing was ever moved to it.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
         ..0 => Some(Err(ErrorCode::UNSUPPORTED_VERSION)),
-        timestamp => match log.batch_at_timestamp(timestamp)? {
-            None => None,
-            Some(batch) => record_in(&batch, |best, found| best < timestamp && found >= timestamp),
-        },
+        timestamp => first_at(log, timestamp)?,
     })
 }
 
-/// The last record of the batch that is better than those before it; the search begins at timestamp -1.
+/// The first record whose timestamp is at least `timestamp`.
+fn first_at(
+    log: &Log,
+    timestamp: i64,
+) -> std::io::Result<Option<Result<TimestampedOffset, ErrorCode>>> {
+    let mut from = log.start_offset();
+    // Of the first batch, the records that reach the time may lie before the log's start.
+    while let Some(batch) = log.batch_at_timestamp(timestamp, from)? {
+        let reaches = |best, found| best < timestamp && found >= timestamp;
+        if let Some(found) = record_in(&batch, from, reaches) {
+            return Ok(Some(found));
+        }
+        from = BatchHeader::parse(&batch).map_or(i64::MAX, |header| header.next_offset());
+    }
+    Ok(None)
+}
+
+/// The last record of the batch from the offset `from` on that is better than those before it; the search begins at
+/// timestamp -1.
 fn record_in(
     batch: &bytes::Bytes,
+    from: i64,
     better: impl Fn(i64, i64) -> bool,
 ) -> Option<Result<TimestampedOffset, ErrorCode>> {
     let corrupt = Some(Err(ErrorCode::CORRUPT_MESSAGE));
@@ -148,7 +167,9 @@ fn record_in(
     let mut found: Option<TimestampedOffset> = None;
     for record in decoded.records() {
         let Ok(record) = record else { return corrupt };
-        if better(found.map_or(-1, |best| best.timestamp), record.timestamp()) {
+        if record.offset() >= from
+            && better(found.map_or(-1, |best| best.timestamp), record.timestamp())
+        {
             let (timestamp, offset) = (record.timestamp(), record.offset());
             found = Some(TimestampedOffset {
                 timestamp,
@@ -174,4 +195,3 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
-const DECOMPRESSED_MAX: usize = 256 << 20;

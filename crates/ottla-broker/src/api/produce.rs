@@ -7,8 +7,9 @@ use ottla_wire::messages::produce::{
 use ottla_wire::{ErrorCode, Str, Uuid};
 
 use super::Serve;
+use super::leader_hints::note_endpoint;
 use super::metadata::resolve;
-use crate::cluster::Topic;
+use crate::cluster::{Partition, Topic};
 use crate::context::Context;
 use crate::log::AppendError;
 use crate::log::validate::{Refusal, Rules, validate};
@@ -69,7 +70,14 @@ fn append(
     let Some(partition) = topic.partition(data.index) else {
         return failed(data.index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     };
+    // A node that does not lead the partition has nothing to say about the batch.
+    let led = partition.state.lock().check_leader(context.node, -1);
+    if led.is_err() {
+        return misdirected(context, partition, data.index, endpoints);
+    }
     let rules = Rules {
+        topic: &topic.name,
+        partition: data.index,
         config: &topic.config,
         version: context.version,
         has_transactional_id: request.transactional_id.is_some(),
@@ -81,22 +89,9 @@ fn append(
         Err(refusal) => return refused(data.index, refusal),
     };
     let mut state = partition.state.lock();
-    if let Err(error) = state.check_leader(context.node, -1) {
-        let mut response = failed(data.index, error);
-        if let Some(leader_id) = state
-            .leader
-            .filter(|_| context.version >= LEADER_HINTS_FROM)
-        {
-            let leader_epoch = state.leader_epoch;
-            response.current_leader = LeaderIdAndEpoch {
-                leader_id,
-                leader_epoch,
-                ..Default::default()
-            };
-            drop(state);
-            note_endpoint(context, leader_id, endpoints);
-        }
-        return response;
+    if state.check_leader(context.node, -1).is_err() {
+        drop(state);
+        return misdirected(context, partition, data.index, endpoints);
     }
     if request.acks == -1 && state.in_sync.len() < topic.config.min_insync_replicas {
         return failed(data.index, ErrorCode::NOT_ENOUGH_REPLICAS);
@@ -131,19 +126,31 @@ fn append(
     }
 }
 
-fn note_endpoint(context: &Context, node_id: i32, endpoints: &mut Vec<NodeEndpoint>) {
-    if endpoints.iter().any(|endpoint| endpoint.node_id == node_id) {
-        return;
-    }
-    if let Some(node) = context.shared.cluster.read().nodes.get(&node_id) {
-        endpoints.push(NodeEndpoint {
-            node_id,
-            host: node.host.as_str().into(),
-            port: i32::from(node.port),
-            rack: node.rack.as_deref().map(Into::into),
+/// The answer of a node that does not lead the partition: who does, if the client can hear that.
+fn misdirected(
+    context: &Context,
+    partition: &Partition,
+    index: i32,
+    endpoints: &mut Vec<NodeEndpoint>,
+) -> PartitionProduceResponse {
+    let state = partition.state.lock();
+    let error = state.check_leader(context.node, -1);
+    // The lead may have come back here meanwhile; the client then finds it here again.
+    let mut response = failed(
+        index,
+        error.err().unwrap_or(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+    );
+    let (leader, leader_epoch) = (state.leader, state.leader_epoch);
+    drop(state);
+    if let Some(leader_id) = leader.filter(|_| context.version >= LEADER_HINTS_FROM) {
+        response.current_leader = LeaderIdAndEpoch {
+            leader_id,
+            leader_epoch,
             ..Default::default()
-        });
+        };
+        note_endpoint(context, leader_id, endpoints);
     }
+    response
 }
 
 fn topic_response(

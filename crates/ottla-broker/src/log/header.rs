@@ -15,6 +15,7 @@ pub(crate) struct BatchHeader {
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
     pub(crate) base_sequence: i32,
+    pub(crate) record_count: i32,
 }
 
 impl BatchHeader {
@@ -33,11 +34,13 @@ impl BatchHeader {
             producer_id: i64::from_be_bytes(*header[43..].first_chunk()?),
             producer_epoch: i16::from_be_bytes(*header[51..].first_chunk()?),
             base_sequence: i32::from_be_bytes(*header[53..].first_chunk()?),
+            record_count: i32::from_be_bytes(*header[57..].first_chunk()?),
         };
         let sane = header[16] == 2
             && parsed.batch_length >= (HEADER_LEN - 12) as i32
             && parsed.last_offset_delta >= 0
             && parsed.base_offset >= 0
+            && parsed.record_count >= 0
             && parsed
                 .base_offset
                 .checked_add(i64::from(parsed.last_offset_delta) + 1)

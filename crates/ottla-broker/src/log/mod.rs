@@ -4,6 +4,7 @@
 //! appends batches that [`validate`] has found sound, serves whole batches, and removes what retention lets
 //! go. It has no clock: the time comes in as milliseconds.
 
+pub(crate) mod compaction;
 pub(crate) mod header;
 pub(crate) mod producers;
 mod recovery;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_wire::ErrorCode;
 
+use compaction::{CleanerState, CompactionSettings};
 use header::BatchHeader;
 use producers::{Producers, Verdict};
 use segment::Segment;
@@ -45,10 +47,11 @@ pub(crate) struct Log {
     /// What recovery found.
     damage: Vec<Damage>,
     settings: LogSettings,
+    cleaner: CleanerState,
 }
 
 /// A topic's settings, as far as its logs obey them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LogSettings {
     /// `segment.bytes`
     pub(crate) segment_bytes: u64,
@@ -62,6 +65,7 @@ pub(crate) struct LogSettings {
     pub(crate) delete: bool,
     /// `cleanup.policy` contains `compact`.
     pub(crate) compact: bool,
+    pub(crate) compaction: CompactionSettings,
     /// `flush.messages=1`: every append is on disk before it is acknowledged.
     pub(crate) sync_each_append: bool,
 }
@@ -119,6 +123,7 @@ impl Log {
             compacted_below: 0,
             damage: Vec::new(),
             settings,
+            cleaner: CleanerState::default(),
         }
     }
 
@@ -247,12 +252,25 @@ impl Log {
             return Ok(());
         };
         let full = active.len() + incoming > self.settings.segment_bytes;
-        let old = now_ms - active.created_ms() >= self.settings.segment_ms;
+        let age_max_ms = if self.settings.compact {
+            // What is not in a closed segment cannot be compacted in time.
+            self.settings.segment_ms.min(self.settings.compaction.lag_max_ms)
+        } else {
+            self.settings.segment_ms
+        };
+        let old = now_ms - active.created_ms() >= age_max_ms;
         if active.is_empty() || !(full || old) {
             return Ok(());
         }
-        active.sync()?;
-        let next = self.new_segment(active.next_offset(), now_ms)?;
+        self.start_segment(now_ms)
+    }
+
+    /// Closes the segment that is written to and begins the next.
+    fn start_segment(&mut self, now_ms: i64) -> io::Result<()> {
+        if let Some(active) = self.segments.back() {
+            active.sync()?;
+        }
+        let next = self.new_segment(self.end_offset(), now_ms)?;
         self.segments.push_back(next);
         Ok(())
     }
@@ -284,12 +302,11 @@ impl Log {
         Ok(Bytes::new())
     }
 
-    /// The first batch whose largest timestamp reaches `timestamp`.
-    pub(crate) fn batch_at_timestamp(&self, timestamp: i64) -> io::Result<Option<Bytes>> {
+    /// The first batch that reaches the offset `from` and whose largest timestamp reaches `timestamp`.
+    pub(crate) fn batch_at_timestamp(&self, timestamp: i64, from: i64) -> io::Result<Option<Bytes>> {
+        let from = from.max(self.start_offset);
         for segment in &self.segments {
-            if let Some((position, header)) = segment.find_timestamp(timestamp)?
-                && header.last_offset() >= self.start_offset
-            {
+            if let Some((position, _)) = segment.find_timestamp(timestamp, from)? {
                 return segment.read(position, 0, i64::MAX, true).map(Some);
             }
         }
@@ -299,7 +316,7 @@ impl Log {
     /// The batch that holds the largest timestamp of all.
     pub(crate) fn batch_with_max_timestamp(&self) -> io::Result<Option<Bytes>> {
         match self.segments.iter().map(Segment::max_timestamp).max() {
-            Some(newest) if newest >= 0 => self.batch_at_timestamp(newest),
+            Some(newest) if newest >= 0 => self.batch_at_timestamp(newest, self.start_offset),
             _ => Ok(None),
         }
     }
@@ -310,7 +327,7 @@ impl Log {
         self.start_offset = self.start_offset.max(offset.min(self.end_offset()));
         self.trim_epochs();
         let noted = self.write_checkpoint();
-        while self.segments.len() > 1 && self.segments[0].next_offset() <= self.start_offset {
+        while self.segments.len() > 1 && self.segments[1].base_offset() <= self.start_offset {
             self.drop_first_segment()?;
         }
         if noted.is_err() {
@@ -330,12 +347,8 @@ impl Log {
         let mut size = self.size_bytes();
         while removed + 1 < self.segments.len() {
             let first = &self.segments[removed];
-            let newest = match first.max_timestamp() {
-                ..0 => first.created_ms(),
-                timestamp => timestamp,
-            };
             let too_old = self.settings.retention_ms >= 0
-                && now_ms.saturating_sub(newest) > self.settings.retention_ms;
+                && now_ms.saturating_sub(first.newest_ms()) > self.settings.retention_ms;
             let limit = self.settings.retention_bytes;
             let too_much = limit >= 0 && size - first.len() >= limit as u64;
             if !(too_old || too_much) {
@@ -351,6 +364,7 @@ impl Log {
     }
 
     fn drop_first_segment(&mut self) -> io::Result<()> {
+        self.note_segments_changed();
         if let Some(segment) = self.segments.pop_front() {
             segment.delete()?;
         }
@@ -381,6 +395,9 @@ impl Log {
     }
 }
 
+/// A batch that decompresses to more than this is taken for an attack.
+pub(crate) const DECOMPRESSED_MAX: usize = 256 << 20;
+
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
@@ -396,6 +413,12 @@ mod tests {
         retention_ms: -1,
         delete: true,
         compact: false,
+        compaction: CompactionSettings {
+            delete_retention_ms: 0,
+            lag_min_ms: 0,
+            lag_max_ms: i64::MAX,
+            dirty_ratio_min: 0.5,
+        },
         sync_each_append: false,
     };
 
@@ -461,9 +484,9 @@ mod tests {
     fn a_time_finds_the_first_batch_that_reaches_it() {
         both(|log| {
             fill(log, 100);
-            let found = log.batch_at_timestamp(505).unwrap().unwrap();
+            let found = log.batch_at_timestamp(505, 0).unwrap().unwrap();
             assert_eq!(BatchHeader::parse(&found).unwrap().base_offset, 102);
-            assert!(log.batch_at_timestamp(992).unwrap().is_none());
+            assert!(log.batch_at_timestamp(992, 0).unwrap().is_none());
             let newest = log.batch_with_max_timestamp().unwrap().unwrap();
             assert_eq!(BatchHeader::parse(&newest).unwrap().base_offset, 198);
         });

@@ -128,6 +128,20 @@ impl Producers {
     }
 }
 
+impl Producer {
+    /// The offset of the newest record of data that is remembered.
+    pub(crate) fn last_data_offset(&self) -> Option<i64> {
+        let last = self.batches.back()?;
+        let count = last.last_sequence.wrapping_sub(last.first_sequence) & i32::MAX;
+        Some(last.base_offset + i64::from(count))
+    }
+
+    /// The newest sequence number, -1 if none is remembered.
+    pub(crate) fn last_sequence(&self) -> i32 {
+        self.batches.back().map_or(-1, |last| last.last_sequence)
+    }
+}
+
 fn last_sequence(batch: &BatchHeader) -> i32 {
     sequence_after(batch.base_sequence, batch.last_offset_delta())
 }

@@ -45,6 +45,7 @@ impl Log {
     ) -> io::Result<Self> {
         fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
         let mut log = Self::with_segments(Some(dir.to_owned()), disk, VecDeque::new(), settings);
+        Self::finish_swaps(dir)?;
         let checkpoint = log.read_checkpoint()?;
         let offsets = segment_offsets(dir)?;
         for (index, base_offset) in offsets.iter().enumerate() {
@@ -64,6 +65,7 @@ impl Log {
         }
         log.start_offset = log.segments[0].base_offset();
         log.apply(checkpoint)?;
+        log.restore_clean_until();
         for damage in &log.damage {
             tracing::warn!("{damage}");
         }

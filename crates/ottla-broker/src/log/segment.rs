@@ -70,6 +70,16 @@ impl Segment {
         disk: Arc<Disk>,
     ) -> io::Result<Self> {
         let path = dir.join(file_name(base_offset));
+        Self::create_at(path, base_offset, created_ms, disk)
+    }
+
+    /// Creates a segment in a file of any name, which must not exist.
+    pub(super) fn create_at(
+        path: PathBuf,
+        base_offset: i64,
+        created_ms: i64,
+        disk: Arc<Disk>,
+    ) -> io::Result<Self> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -77,6 +87,48 @@ impl Segment {
             .open(&path)
             .map_err(|error| at(&path, &error))?;
         Ok(Self::over(file, path, base_offset, created_ms, disk))
+    }
+
+    /// The same segment once more, for reading; neither must be appended to from now on.
+    pub(super) fn share(&mut self) -> io::Result<Self> {
+        let storage = match &mut self.storage {
+            Storage::Memory { chunks, open } => {
+                if !open.is_empty() {
+                    let last = std::mem::take(open);
+                    chunks.push((self.len - last.len() as u64, last.freeze()));
+                }
+                let chunks = chunks.clone();
+                let open = BytesMut::new();
+                Storage::Memory { chunks, open }
+            }
+            Storage::File {
+                file, path, disk, ..
+            } => {
+                let file = file.try_clone().map_err(|error| at(path, &error))?;
+                Storage::file(file, path.clone(), Arc::clone(disk))
+            }
+        };
+        Ok(Self {
+            index: self.index.clone(),
+            storage,
+            ..*self
+        })
+    }
+
+    /// Gives the segment's file another name, and replaces one that has it.
+    pub(super) fn rename(&mut self, to: PathBuf) -> io::Result<()> {
+        if let Storage::File { path, .. } = &self.storage {
+            std::fs::rename(path, &to).map_err(|error| at(path, &error))?;
+        }
+        self.note_path(to);
+        Ok(())
+    }
+
+    /// The segment's file got another name.
+    pub(super) fn note_path(&mut self, to: PathBuf) {
+        if let Storage::File { path, .. } = &mut self.storage {
+            *path = to;
+        }
     }
 
     /// A segment over a file that recovery has opened; empty until [`Self::note_appended`] tells it of batches.
@@ -126,6 +178,15 @@ impl Segment {
         self.created_ms
     }
 
+    /// The time of the newest record: its own, or when it came if records carry no time.
+    pub(crate) fn newest_ms(&self) -> i64 {
+        if self.max_timestamp < 0 {
+            self.created_ms
+        } else {
+            self.max_timestamp
+        }
+    }
+
     /// Appends one batch whose header, offsets included, is final; with `sync`, so that it survives a crash of
     /// the machine. After an error the segment is as it was.
     pub(crate) fn append(
@@ -154,7 +215,10 @@ impl Segment {
         }
         self.len += header.total_len() as u64;
         self.next_offset = header.next_offset();
-        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        // What compaction emptied keeps a timestamp that no record has.
+        if header.record_count > 0 {
+            self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        }
     }
 
     /// Where the first batch starts that reaches `offset`, and its header; `None` if all end before it.
@@ -166,8 +230,12 @@ impl Segment {
         self.scan(start, |header| header.next_offset() > offset)
     }
 
-    /// The first batch whose largest timestamp is at least `timestamp`.
-    pub(crate) fn find_timestamp(&self, timestamp: i64) -> io::Result<Option<(u64, BatchHeader)>> {
+    /// The first batch that reaches `from` and whose largest timestamp is at least `timestamp`.
+    pub(crate) fn find_timestamp(
+        &self,
+        timestamp: i64,
+        from: i64,
+    ) -> io::Result<Option<(u64, BatchHeader)>> {
         if self.max_timestamp < timestamp {
             return Ok(None);
         }
@@ -175,7 +243,11 @@ impl Segment {
             .index
             .partition_point(|e| e.max_timestamp_before < timestamp);
         let start = after.checked_sub(1).map_or(0, |i| self.index[i].position);
-        self.scan(start, |header| header.max_timestamp >= timestamp)
+        self.scan(start, |header| {
+            header.record_count > 0
+                && header.max_timestamp >= timestamp
+                && header.next_offset() > from
+        })
     }
 
     fn scan(
@@ -226,9 +298,11 @@ impl Segment {
     pub(crate) fn delete(self) -> io::Result<()> {
         match self.storage {
             Storage::Memory { .. } => Ok(()),
-            Storage::File { path, .. } => {
-                std::fs::remove_file(&path).map_err(|error| at(&path, &error))
-            }
+            Storage::File { path, .. } => match std::fs::remove_file(&path) {
+                // A compaction that could not be finished may have removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                result => result.map_err(|error| at(&path, &error)),
+            },
         }
     }
 
