@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::describe_groups::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
@@ -42,6 +43,8 @@ impl Serve for DescribeGroupsRequest {
 }
 
 fn describe(id: &str, group: &Group) -> DescribedGroup {
+    // During a rebalance neither what members want nor what they have is settled.
+    let settled = group.classic.is_stable();
     let members = group
         .classic
         .members()
@@ -50,8 +53,16 @@ fn describe(id: &str, group: &Group) -> DescribedGroup {
             group_instance_id: member.instance_id.as_deref().map(Into::into),
             client_id: member.client_id.as_str().into(),
             client_host: member.client_host.as_str().into(),
-            member_metadata: group.classic.metadata_of(member),
-            member_assignment: member.assignment.clone(),
+            member_metadata: if settled {
+                group.classic.metadata_of(member)
+            } else {
+                Bytes::new()
+            },
+            member_assignment: if settled {
+                member.assignment.clone()
+            } else {
+                Bytes::new()
+            },
             ..Default::default()
         })
         .collect();
@@ -59,7 +70,12 @@ fn describe(id: &str, group: &Group) -> DescribedGroup {
         group_id: id.into(),
         group_state: group.classic.state_name().into(),
         protocol_type: group.classic.protocol_type().unwrap_or_default().into(),
-        protocol_data: group.classic.protocol().unwrap_or_default().into(),
+        protocol_data: group
+            .classic
+            .protocol()
+            .filter(|_| settled)
+            .unwrap_or_default()
+            .into(),
         members,
         ..Default::default()
     }

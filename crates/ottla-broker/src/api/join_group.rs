@@ -17,15 +17,27 @@ impl Serve for JoinGroupRequest {
             return Some(self.refuse(error));
         }
         let join = join(&self, context);
+        if let Some(reason) = self.reason.as_deref().filter(|reason| !reason.is_empty()) {
+            tracing::debug!(
+                group = &*self.group_id,
+                member = &*self.member_id,
+                reason,
+                "joins"
+            );
+        }
+        let now = context.shared.now();
         let (waiter, answer) = context.shared.park();
         let mut actions = Vec::new();
-        context
-            .shared
-            .groups
-            .lock()
-            .get_or_create(&self.group_id)
-            .classic
-            .join(waiter, join, context.shared.now(), &mut actions);
+        {
+            let mut groups = context.shared.groups.lock();
+            if !self.member_id.is_empty() && groups.get(&self.group_id).is_none() {
+                drop(groups);
+                context.shared.unpark(waiter);
+                return Some(self.refuse(ErrorCode::UNKNOWN_MEMBER_ID));
+            }
+            let group = groups.get_or_create(&self.group_id, now);
+            group.classic.join(waiter, join, now, &mut actions);
+        }
         context.shared.deliver(actions);
         context.shared.groups_changed.notify_one();
         match answer.await {

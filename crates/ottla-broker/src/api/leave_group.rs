@@ -29,6 +29,10 @@ impl Serve for LeaveGroupRequest {
                 response.error_code = leave(&self.member_id, None);
             }
             for member in &self.members {
+                if let Some(reason) = member.reason.as_deref().filter(|reason| !reason.is_empty()) {
+                    let (group, member) = (&*self.group_id, &*member.member_id);
+                    tracing::debug!(group, member, reason, "leaves");
+                }
                 response.members.push(MemberResponse {
                     member_id: member.member_id.clone(),
                     group_instance_id: member.group_instance_id.clone(),

@@ -24,12 +24,20 @@ impl Serve for OffsetCommitRequest {
             .map(|topic| resolve(context, &topic.name, topic.topic_id).map(|found| found.name))
             .collect();
         let mut groups = context.shared.groups.lock();
-        let group = groups.get_or_create(&self.group_id);
+        let now = context.shared.now();
+        if groups.get(&self.group_id).is_none() && self.generation_id_or_member_epoch >= 0 {
+            return Some(self.refuse(match context.version {
+                ..9 => ErrorCode::ILLEGAL_GENERATION,
+                _ => ErrorCode::GROUP_ID_NOT_FOUND,
+            }));
+        }
+        let group = groups.get_or_create(&self.group_id, now);
         if let Err(error) = group.classic.check_commit(
             &self.member_id,
             self.group_instance_id.as_deref(),
             self.generation_id_or_member_epoch,
-            context.shared.now(),
+            false,
+            now,
         ) {
             return Some(self.refuse(error));
         }

@@ -40,6 +40,14 @@ impl Offsets {
             .is_some()
     }
 
+    /// Removes what `keep` does not want; whether there was any.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str, &Committed) -> bool) -> bool {
+        let before = self.committed.len();
+        self.committed
+            .retain(|(topic, _), committed| keep(topic, committed));
+        self.committed.len() < before
+    }
+
     /// Removes every offset of a topic that is gone.
     pub(crate) fn remove_topic(&mut self, topic: &str) {
         self.committed.retain(|(name, _), _| name != topic);
