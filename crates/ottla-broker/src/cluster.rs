@@ -49,8 +49,6 @@ pub(crate) struct Topic {
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) index: i32,
-    /// In order of preference.
-    pub(crate) replicas: Vec<i32>,
     pub(crate) state: Mutex<PartitionState>,
 }
 
@@ -58,6 +56,8 @@ pub(crate) struct Partition {
 /// under a leader that has just been moved away.
 #[derive(Debug)]
 pub(crate) struct PartitionState {
+    /// In order of preference; never empty.
+    pub(crate) replicas: Vec<i32>,
     pub(crate) leader: Option<i32>,
     pub(crate) leader_epoch: i32,
     /// Replicas that are up, in order of preference; the last ones that were, if none is.
@@ -194,6 +194,12 @@ impl Cluster {
             .collect()
     }
 
+    /// Those of `replicas` that are not up.
+    pub(crate) fn offline(&self, replicas: &[i32]) -> Vec<i32> {
+        let is_up = |id: &i32| self.nodes.get(id).is_some_and(|node| node.up);
+        replicas.iter().copied().filter(|id| !is_up(id)).collect()
+    }
+
     /// Hands a partition's leadership to `node`, which must be one of its replicas and up.
     pub(crate) fn move_leader(
         &self,
@@ -205,13 +211,14 @@ impl Cluster {
             .topic(topic)
             .and_then(|topic| topic.partition(partition))
             .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        if !partition.replicas.contains(&node) {
+        let mut state = partition.state.lock();
+        if !state.replicas.contains(&node) {
             return Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT);
         }
         if !self.nodes.get(&node).is_some_and(|node| node.up) {
             return Err(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE);
         }
-        partition.state.lock().lead(Some(node));
+        state.lead(Some(node));
         Ok(())
     }
 }
@@ -232,6 +239,7 @@ impl Partition {
         let leader = in_sync.first().copied();
         let leader_epoch = log.latest_epoch() + 1;
         let state = PartitionState {
+            replicas,
             leader,
             leader_epoch,
             in_sync,
@@ -240,33 +248,42 @@ impl Partition {
         };
         Self {
             index,
-            replicas,
             state: Mutex::new(state),
         }
     }
 
     fn follow_liveness(&self, live: &BTreeSet<i32>) {
-        let mut state = self.state.lock();
+        self.state.lock().follow_liveness(live);
+    }
+}
+
+impl PartitionState {
+    fn follow_liveness(&mut self, live: &BTreeSet<i32>) {
         let in_sync: Vec<i32> = self
             .replicas
             .iter()
             .copied()
             .filter(|id| live.contains(id))
             .collect();
-        let leader_is_up = state.leader.is_some_and(|leader| live.contains(&leader));
+        let leads = |leader| live.contains(&leader) && self.replicas.contains(&leader);
+        let leader_stays = self.leader.is_some_and(leads);
         if !in_sync.is_empty() {
-            state.in_sync = in_sync;
+            self.in_sync = in_sync;
         }
-        if !leader_is_up {
-            let successor = state.in_sync.iter().copied().find(|id| live.contains(id));
-            if successor != state.leader {
-                state.lead(successor);
+        if !leader_stays {
+            let successor = self.in_sync.iter().copied().find(|id| live.contains(id));
+            if successor != self.leader {
+                self.lead(successor);
             }
         }
     }
-}
 
-impl PartitionState {
+    /// Moves the partition to other nodes, of which one at least must be up. The leader stays if it is among them.
+    pub(crate) fn reassign(&mut self, replicas: Vec<i32>, live: &BTreeSet<i32>) {
+        self.replicas = replicas;
+        self.follow_liveness(live);
+    }
+
     /// Gives the partition another leader, in a new epoch.
     pub(crate) fn lead(&mut self, leader: Option<i32>) {
         self.leader = leader;

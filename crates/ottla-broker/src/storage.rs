@@ -177,7 +177,7 @@ impl DataDir {
             replicas: topic
                 .partitions
                 .iter()
-                .map(|p| p.replicas.clone())
+                .map(|p| p.state.lock().replicas.clone())
                 .collect(),
         };
         self.disk.replace(&self.topic_path(&topic.name), &saved)?;

@@ -96,7 +96,7 @@ pub(crate) fn add_partitions(
     let replication = topic
         .partitions
         .first()
-        .map_or(1, |partition| partition.replicas.len());
+        .map_or(1, |partition| partition.state.lock().replicas.len());
     let added = (count - have) as usize;
     let replicas: Vec<Vec<i32>> = if assignment.is_empty() {
         (have..count)
@@ -150,6 +150,63 @@ pub(crate) fn delete(shared: &Shared, name: &str) -> Result<Topic, TopicError> {
     drop(cluster);
     shared.groups.lock().forget_topic(name);
     Ok(topic)
+}
+
+/// Moves a partition to the nodes `replicas`; `None` stops a move that is under way, which there never is, for it
+/// takes no time. With `same_count`, it must be as many nodes as before.
+pub(crate) fn reassign(
+    shared: &Shared,
+    name: &str,
+    partition: i32,
+    replicas: Option<&[i32]>,
+    same_count: bool,
+) -> Result<(), TopicError> {
+    let cluster = shared.cluster.write();
+    let topic = cluster.topic(name);
+    let found = topic.and_then(|topic| Some((topic, topic.partition(partition)?)));
+    let Some((topic, partition)) = found else {
+        let message = "This server does not host this topic-partition.";
+        return Err(TopicError::new(
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            message,
+        ));
+    };
+    let Some(replicas) = replicas else {
+        return Err(TopicError::new(
+            ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
+            ErrorCode::NO_REASSIGNMENT_IN_PROGRESS.meaning(),
+        ));
+    };
+    check_replicas(&cluster, &[replicas.to_vec()])?;
+    let live = cluster.live();
+    if !replicas.iter().any(|id| live.contains(id)) {
+        let message = format!("None of the replicas {replicas:?} is up.");
+        return Err(TopicError::new(
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            message,
+        ));
+    }
+    let before = {
+        let mut state = partition.state.lock();
+        let (had, wanted) = (state.replicas.len(), replicas.len());
+        if same_count && had != wanted {
+            let message = format!("The replication factor is {had}, {wanted} replicas were given.");
+            return Err(TopicError::new(
+                ErrorCode::INVALID_REPLICATION_FACTOR,
+                message,
+            ));
+        }
+        let before = state.replicas.clone();
+        state.reassign(replicas.to_vec(), &live);
+        before
+    };
+    if let Some(data_dir) = &shared.data_dir
+        && let Err(error) = data_dir.save_topic(topic)
+    {
+        partition.state.lock().reassign(before, &live);
+        return Err(TopicError::storage(error));
+    }
+    Ok(())
 }
 
 /// Gives a topic other settings.

@@ -143,9 +143,10 @@ fn apply(
                 .0
                 .split(',')
                 .map(str::trim)
+                .filter(|part| !part.is_empty())
                 .map(str::to_owned)
         };
-        let is_list = matches!(setting.kind, Kind::ListOf(_));
+        let is_list = matches!(setting.kind, Kind::ListOf(_) | Kind::Replicas);
         config = match change.config_operation {
             SET => config.with_changes([(name, Some(value))])?,
             DELETE => config.with_changes([(name, None)])?,

@@ -133,7 +133,7 @@ fn result(topic: &Topic, validate_only: bool) -> CreatableTopicResult {
         replication_factor: topic
             .partitions
             .first()
-            .map_or(-1, |p| p.replicas.len() as i16),
+            .map_or(-1, |p| p.state.lock().replicas.len() as i16),
         configs: Some(configs),
         ..Default::default()
     }

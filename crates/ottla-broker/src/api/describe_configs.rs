@@ -169,7 +169,7 @@ fn failed(
 }
 
 pub(super) const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const BROKER: i8 = 4;
 
 /// Set for this topic.
 pub(super) const SOURCE_TOPIC: i8 = 1;

@@ -162,7 +162,6 @@ fn describe(cluster: &Cluster, topic: &Topic) -> MetadataResponseTopic {
 
 fn describe_partition(cluster: &Cluster, partition: &Partition) -> MetadataResponsePartition {
     let state = partition.state.lock();
-    let is_up = |id: &i32| cluster.nodes.get(id).is_some_and(|node| node.up);
     let error_code = match state.leader {
         Some(_) => ErrorCode::NONE,
         None => ErrorCode::LEADER_NOT_AVAILABLE,
@@ -172,14 +171,9 @@ fn describe_partition(cluster: &Cluster, partition: &Partition) -> MetadataRespo
         partition_index: partition.index,
         leader_id: state.leader.unwrap_or(-1),
         leader_epoch: state.leader_epoch,
-        replica_nodes: partition.replicas.clone(),
+        replica_nodes: state.replicas.clone(),
         isr_nodes: state.in_sync.clone(),
-        offline_replicas: partition
-            .replicas
-            .iter()
-            .copied()
-            .filter(|id| !is_up(id))
-            .collect(),
+        offline_replicas: cluster.offline(&state.replicas),
         ..Default::default()
     }
 }

@@ -4,29 +4,43 @@
 //! table at the end is the list of what is served; ApiVersions advertises exactly that.
 
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
+mod consumer_group_describe;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod describe_user_scram_credentials;
+mod elect_leaders;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
 mod init_producer_id;
 mod join_group;
+mod leader_hints;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
+mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod update_features;
 
 use std::sync::Arc;
 
@@ -185,11 +199,23 @@ served! {
     DeleteRecords delete_records::DeleteRecordsRequest 0 - 2,
     InitProducerId init_producer_id::InitProducerIdRequest 0 - 5,
     OffsetForLeaderEpoch offset_for_leader_epoch::OffsetForLeaderEpochRequest 2 - 4,
+    DescribeAcls describe_acls::DescribeAclsRequest 1 - 3,
     DescribeConfigs describe_configs::DescribeConfigsRequest 1 - 4,
     AlterConfigs alter_configs::AlterConfigsRequest 0 - 2,
+    DescribeLogDirs describe_log_dirs::DescribeLogDirsRequest 1 - 5,
     CreatePartitions create_partitions::CreatePartitionsRequest 0 - 3,
     DeleteGroups delete_groups::DeleteGroupsRequest 0 - 2,
+    ElectLeaders elect_leaders::ElectLeadersRequest 0 - 2,
     IncrementalAlterConfigs incremental_alter_configs::IncrementalAlterConfigsRequest 0 - 1,
+    AlterPartitionReassignments alter_partition_reassignments::AlterPartitionReassignmentsRequest 0 - 1,
+    ListPartitionReassignments list_partition_reassignments::ListPartitionReassignmentsRequest 0 - 0,
     OffsetDelete offset_delete::OffsetDeleteRequest 0 - 0,
+    DescribeClientQuotas describe_client_quotas::DescribeClientQuotasRequest 0 - 1,
+    DescribeUserScramCredentials describe_user_scram_credentials::DescribeUserScramCredentialsRequest 0 - 0,
+    UpdateFeatures update_features::UpdateFeaturesRequest 0 - 2,
     DescribeCluster describe_cluster::DescribeClusterRequest 0 - 2,
+    DescribeProducers describe_producers::DescribeProducersRequest 0 - 0,
+    ConsumerGroupDescribe consumer_group_describe::ConsumerGroupDescribeRequest 0 - 1,
+    ListConfigResources list_config_resources::ListConfigResourcesRequest 0 - 1,
+    DescribeTopicPartitions describe_topic_partitions::DescribeTopicPartitionsRequest 0 - 0,
 }
