@@ -3,6 +3,7 @@
 mod in_memory;
 mod support;
 
+use in_memory::{Client, batch, cluster, sealed};
 use ottla_wire::messages::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
 };
@@ -22,7 +23,6 @@ use ottla_wire::messages::list_config_resources::ListConfigResourcesRequest;
 use ottla_wire::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use ottla_wire::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use ottla_wire::{ErrorCode, Str};
-use in_memory::{Client, batch, cluster, sealed};
 
 #[tokio::test]
 async fn topics_are_described_a_page_at_a_time() {

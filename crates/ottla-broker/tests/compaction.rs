@@ -5,12 +5,12 @@ mod support;
 
 use std::time::Duration;
 
+use in_memory::{Client, batch, cluster, records, sealed};
 use ottla_broker::{BrokerOptions, EmbeddedCluster};
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
-use in_memory::{Client, batch, cluster, records, sealed};
 
 const COMPACTED: &[(&str, &str)] = &[("cleanup.policy", "compact")];
 

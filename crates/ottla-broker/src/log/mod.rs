@@ -254,7 +254,9 @@ impl Log {
         let full = active.len() + incoming > self.settings.segment_bytes;
         let age_max_ms = if self.settings.compact {
             // What is not in a closed segment cannot be compacted in time.
-            self.settings.segment_ms.min(self.settings.compaction.lag_max_ms)
+            self.settings
+                .segment_ms
+                .min(self.settings.compaction.lag_max_ms)
         } else {
             self.settings.segment_ms
         };
@@ -303,7 +305,11 @@ impl Log {
     }
 
     /// The first batch that reaches the offset `from` and whose largest timestamp reaches `timestamp`.
-    pub(crate) fn batch_at_timestamp(&self, timestamp: i64, from: i64) -> io::Result<Option<Bytes>> {
+    pub(crate) fn batch_at_timestamp(
+        &self,
+        timestamp: i64,
+        from: i64,
+    ) -> io::Result<Option<Bytes>> {
         let from = from.max(self.start_offset);
         for segment in &self.segments {
             if let Some((position, _)) = segment.find_timestamp(timestamp, from)? {

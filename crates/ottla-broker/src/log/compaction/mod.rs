@@ -338,7 +338,12 @@ impl CleaningJob {
             None => Segment::in_memory(base_offset, created_ms),
             Some(dir) => {
                 let name = format!("{base_offset:020}.{}.cleaned", self.number);
-                Segment::create_at(dir.join(name), base_offset, created_ms, Arc::clone(&self.disk))?
+                Segment::create_at(
+                    dir.join(name),
+                    base_offset,
+                    created_ms,
+                    Arc::clone(&self.disk),
+                )?
             }
         };
         match self.write_group(group, cleaner, &mut target) {

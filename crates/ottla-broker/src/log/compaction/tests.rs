@@ -179,7 +179,7 @@ fn check(steps: &[Step], dir: Option<&Path>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn the_newest_values_survive_any_compaction(steps in proptest::collection::vec(step(), 1..60)) {
@@ -188,7 +188,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn they_survive_on_disk_too(steps in proptest::collection::vec(step(), 1..40)) {
