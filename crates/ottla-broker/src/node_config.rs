@@ -157,6 +157,16 @@ pub(crate) const NODE_SETTINGS: &[NodeSetting] = &[
         },
     },
     NodeSetting {
+        name: "log.cleaner.backoff.ms",
+        doc: "How often compacted topics are looked at, in milliseconds.",
+        wire_type: TYPE_LONG,
+        show: |options| options.cleaner_backoff.as_millis().to_string(),
+        set: |options, value| {
+            options.cleaner_backoff = millis(value, 1)?;
+            Ok(())
+        },
+    },
+    NodeSetting {
         name: "log.retention.check.interval.ms",
         doc: "How often old segments are looked for, in milliseconds.",
         wire_type: TYPE_LONG,
@@ -187,6 +197,17 @@ pub(crate) const NODE_SETTINGS: &[NodeSetting] = &[
         },
     },
     NodeSetting {
+        name: "offsets.retention.minutes",
+        doc: "How long offsets are kept that no member of their group reads on from, in minutes.",
+        wire_type: TYPE_INT,
+        show: |options| (options.offsets_retention.as_secs() / 60).to_string(),
+        set: |options, value| {
+            let minutes: u64 = number(value, 1, i64::from(i32::MAX))?;
+            options.offsets_retention = Duration::from_secs(minutes * 60);
+            Ok(())
+        },
+    },
+    NodeSetting {
         name: "socket.request.max.bytes",
         doc: "The largest request that is read, in bytes.",
         wire_type: TYPE_INT,
@@ -205,6 +226,7 @@ const BROKER_NAMES: &[(&str, &str)] = &[
         "log.cleaner.min.cleanable.ratio",
         "min.cleanable.dirty.ratio",
     ),
+    ("log.cleaner.max.compaction.lag.ms", "max.compaction.lag.ms"),
     ("log.cleaner.min.compaction.lag.ms", "min.compaction.lag.ms"),
     ("log.cleanup.policy", "cleanup.policy"),
     ("log.flush.interval.messages", "flush.messages"),

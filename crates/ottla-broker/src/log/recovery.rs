@@ -268,7 +268,7 @@ impl Log {
         }
         self.trim_epochs();
         // A crash may have come between noting the start and removing what lies before it.
-        while self.segments.len() > 1 && self.segments[0].next_offset() <= self.start_offset {
+        while self.segments.len() > 1 && self.segments[1].base_offset() <= self.start_offset {
             self.drop_first_segment()?;
         }
         Ok(())

@@ -337,6 +337,23 @@ fn what_changed_meanwhile_makes_a_result_void() {
     });
 }
 
+#[test]
+fn a_first_segment_without_records_is_still_the_logs_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), 0);
+    for i in 0..40 {
+        write(&mut log, &[(1, Some(i)), (2, Some(i))], 0);
+    }
+    compact(&mut log, 0);
+    assert!(log.segments[0].is_empty());
+    drop(log);
+    // Twice: what the first opening does shows in the second.
+    for _ in 0..2 {
+        let log = open(dir.path(), 0);
+        assert_eq!((log.start_offset(), log.segments[0].base_offset()), (0, 0));
+    }
+}
+
 /// What a crash leaves behind at each step of a swap.
 #[test]
 fn an_interrupted_swap_is_undone_or_finished() {
