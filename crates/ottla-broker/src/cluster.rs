@@ -142,8 +142,9 @@ impl Cluster {
     ) -> Vec<i32> {
         let nodes: Vec<i32> = self.nodes.keys().copied().collect();
         let of_first = || {
-            let first = grown?.partitions.first()?.replicas.first()?;
-            nodes.iter().position(|id| id == first)
+            let partition = grown?.partitions.first()?;
+            let first = *partition.state.lock().replicas.first()?;
+            nodes.iter().position(|id| *id == first)
         };
         let shift = of_first().unwrap_or(self.topics.len()) + partition as usize;
         (0..replication.min(nodes.len()))
