@@ -1,0 +1,128 @@
+//! Batches whose way ends without an answer: their time is up, or the producer's; and why they did not get
+//! on, for a person.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Effect, SenderCore, Slot};
+use crate::error::SendError;
+use crate::identity::Identity;
+
+impl SenderCore {
+    /// The connections are gone, and nobody waits for answers.
+    pub(crate) fn forget_in_flight(&mut self) {
+        for lane in &mut self.lanes {
+            lane.in_flight.clear();
+        }
+    }
+
+    /// Nothing can be sent any more: what waits is settled with `error`, what is in flight is in doubt.
+    pub(crate) fn fail(&mut self, error: SendError, now: Instant) {
+        for lane in &mut self.lanes {
+            for flying in &mut lane.in_flight {
+                if let Some(resolver) = flying.batch.resolver.take() {
+                    let doubt = SendError::PossiblyWritten {
+                        at: lane.at.clone(),
+                        after: now - flying.batch.opened,
+                        stuck: format!("{error} before broker {} answered", lane.in_flight_at)
+                            .into(),
+                    };
+                    self.effects.push(Effect::Tell(resolver, doubt.into()));
+                }
+            }
+            for batch in lane.queue.drain(..) {
+                let outcome = match batch.maybe_written {
+                    true => SendError::PossiblyWritten {
+                        at: lane.at.clone(),
+                        after: now - batch.opened,
+                        stuck: error.to_string().into(),
+                    },
+                    false => error.clone(),
+                };
+                self.effects.push(Effect::Settle(batch, outcome.into()));
+            }
+        }
+        self.fatal = Some(error);
+    }
+
+    /// Why nothing can be sent any more.
+    pub(crate) fn fatal(&self) -> Option<&SendError> {
+        self.fatal.as_ref()
+    }
+
+    /// Reports batches of the partition that have used up their time.
+    pub(crate) fn expire(&mut self, slot: Slot, now: Instant) {
+        let timeout = self.settings.delivery_timeout;
+        let stuck = self.stuck(slot);
+        while let Some(head) = self.lanes[slot].queue.front()
+            && head.opened + timeout <= now
+            && let Some(batch) = self.lanes[slot].queue.pop_front()
+        {
+            let error = SendError::TimedOut {
+                at: self.lanes[slot].at.clone(),
+                after: now - batch.opened,
+                stuck: batch.last_error.clone().unwrap_or_else(|| stuck.clone()),
+            };
+            self.give_up(slot, batch, error, Vec::new(), now);
+        }
+        let lane = &mut self.lanes[slot];
+        for flying in &mut lane.in_flight {
+            let batch = &mut flying.batch;
+            if batch.opened + timeout <= now
+                && let Some(resolver) = batch.resolver.take()
+            {
+                let error = SendError::PossiblyWritten {
+                    at: lane.at.clone(),
+                    after: now - batch.opened,
+                    stuck: stuck.clone(),
+                };
+                self.effects.push(Effect::Tell(resolver, error.into()));
+            }
+        }
+        self.touch(slot);
+    }
+
+    /// Whether a batch of the partition is neither here nor in the accumulator at the moment.
+    pub(crate) fn is_between(&self, slot: Slot) -> bool {
+        self.lanes[slot].pulling || self.lanes[slot].splitting
+    }
+
+    /// When the oldest batch of the partition was opened.
+    pub(crate) fn oldest(&self, slot: Slot) -> Option<Instant> {
+        self.lanes[slot].oldest()
+    }
+
+    /// Records of the partition here whose callers wait for an outcome.
+    pub(crate) fn records(&self, slot: Slot) -> u64 {
+        self.lanes[slot].records()
+    }
+
+    /// Why the partition's records do not get on, for a person.
+    pub(crate) fn stuck(&self, slot: Slot) -> Arc<str> {
+        let lane = &self.lanes[slot];
+        let Some(leader) = lane.leader else {
+            return "the partition has no leader; is its broker down?".into();
+        };
+        if !lane.in_flight.is_empty() {
+            return format!("broker {} has not answered", lane.in_flight_at).into();
+        }
+        if let Some(reason) = self
+            .brokers
+            .get(&leader)
+            .and_then(|broker| broker.error.as_ref())
+        {
+            return format!("broker {leader}, its leader, cannot be reached: {reason}").into();
+        }
+        if self.identity == Identity::Missing {
+            let reason = self
+                .identity_error
+                .as_deref()
+                .unwrap_or("it was not asked for yet");
+            return format!("no producer id could be obtained: {reason}").into();
+        }
+        lane.last_error.clone().unwrap_or_else(|| {
+            format!("queued for broker {leader}, which is slower than this producer").into()
+        })
+    }
+}
