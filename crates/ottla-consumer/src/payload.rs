@@ -4,11 +4,14 @@
 //! For a reader of committed records, batches of aborted transactions are sorted out here, by their
 //! headers, so that they are never decompressed.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use ottla_wire::{
     Bytes,
-    compress::{Compression, Decompressor},
+    compress::{Compression, DecompressError, Decompressor},
     messages::fetch::AbortedTransaction,
     record::{Batch, BatchError, Batches, ControlType, DecodedBatch},
 };
@@ -48,7 +51,14 @@ impl Payload {
                 if limits.check_crcs {
                     batch.verify_crc()?;
                 }
-                batch.decode(decompressor, limits.batch_bytes_max)
+                let (offset, codec) = (batch.base_offset(), batch.header().compression());
+                let decode = || batch.decode(decompressor, limits.batch_bytes_max);
+                let decoded = contain(decode, offset, codec.unwrap_or(Compression::None));
+                decoded.unwrap_or_else(|panicked| {
+                    // It may be in the middle of anything.
+                    *decompressor = Decompressor::new();
+                    Err(panicked)
+                })
             }
         }
     }
@@ -63,6 +73,22 @@ impl Payload {
             Self::Decoded(_) | Self::Unreadable(_) => false,
         }
     }
+}
+
+/// A decoder that panics on some bytes must cost one batch, as any bytes that cannot be read do: not the thread
+/// that reads ahead, and with it the partition for ever.
+fn contain<T>(
+    decode: impl FnOnce() -> T,
+    base_offset: i64,
+    compression: Compression,
+) -> Result<T, BatchError> {
+    catch_unwind(AssertUnwindSafe(decode)).map_err(|_| BatchError::Decompress {
+        base_offset,
+        source: DecompressError::Corrupt {
+            compression,
+            reason: "the decoder panicked; please report it".into(),
+        },
+    })
 }
 
 /// Splits one partition's part of an answer.
@@ -343,6 +369,18 @@ mod tests {
             entries[1].body,
             Body::Batch(Payload::Unreadable(_), _)
         ));
+    }
+
+    #[test]
+    fn a_decoder_that_panics_costs_one_batch() {
+        let panicked = contain(|| panic!("on these bytes"), 7, Compression::Zstd);
+        let panicked: Result<(), _> = panicked;
+        let error = panicked.unwrap_err().to_string();
+        assert!(
+            error.contains("offset 7") && error.contains("zstd"),
+            "{error}"
+        );
+        assert_eq!(contain(|| 1, 7, Compression::Zstd), Ok(1));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ottla_wire::compress::{Codec, Compression, Compressor, Decompressor};
@@ -115,20 +116,17 @@ impl Sealer {
         let plain_max = (batch.len() / 2).max(SPLIT_MIN);
         let mut decompressor = Decompressor::default();
         let parts = COMPRESSOR.with_borrow_mut(|compressor| {
-            split(
-                bytes,
-                plain_max,
-                &self.options,
-                compressor,
-                &mut decompressor,
-            )
+            let options = &self.options;
+            contain(|| split(bytes, plain_max, options, compressor, &mut decompressor))
         });
-        let parts = match parts {
+        let parts = match parts.and_then(|parts| parts.map_err(|error| error.to_string())) {
             Ok(parts) => parts,
-            Err(error) => {
-                tracing::error!(topic = %topic.name, %error, "a batch of ours cannot be split");
+            Err(reason) => {
+                tracing::error!(topic = %topic.name, reason, "a batch of ours cannot be split");
+                COMPRESSOR.set(Compressor::new());
                 let topic = topic.name.clone();
-                let problem = format!("its batch is too large and cannot be split: {error}").into();
+                let problem =
+                    format!("its batch is too large and cannot be split: {reason}").into();
                 let error = SendError::InvalidRecord { topic, problem };
                 batch.settle(error.into(), &client.supplies.buffers);
                 return Vec::new();
@@ -232,11 +230,14 @@ impl Sealer {
             opened,
         } = batch;
         let plain = writer.len();
-        let mut sealed = match writer.seal(&self.options, compressor) {
+        let seal = contain(|| writer.seal(&self.options, compressor));
+        let mut sealed = match seal.and_then(|sealed| sealed.map_err(|error| error.to_string())) {
             Ok(sealed) => sealed,
-            Err(error) => {
+            Err(reason) => {
+                // It may be in the middle of anything.
+                *compressor = Compressor::new();
                 let topic = topic.name.clone();
-                let problem = format!("its batch cannot be sealed: {error}").into();
+                let problem = format!("its batch cannot be sealed: {reason}").into();
                 resolver.resolve(SendError::InvalidRecord { topic, problem }.into());
                 return None;
             }
@@ -252,6 +253,25 @@ impl Sealer {
     }
 }
 
+/// A codec that panics must cost one batch: not the worker that runs it, and with it the partition, whose
+/// queue would wait for that batch for ever.
+fn contain<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| "the codec panicked; please report it".to_owned())
+}
+
 /// Pieces smaller than this are not worth their headers; a record larger than its share still gets a
 /// piece of its own.
 const SPLIT_MIN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_codec_that_panics_is_an_error() {
+        let panicked: Result<(), _> = contain(|| panic!("on these records"));
+        assert!(panicked.unwrap_err().contains("panicked"));
+        assert_eq!(contain(|| 1), Ok(1));
+    }
+}
