@@ -133,7 +133,7 @@ fn random_bytes() {
         feed(
             api,
             version,
-            (0..30).map(|_| {
+            (0..15).map(|_| {
                 let mut body = vec![0; rng.usize(..80)];
                 rng.fill(&mut body);
                 if rng.bool() {
@@ -154,7 +154,7 @@ fn valid_requests_with_senseless_contents() {
         feed(
             api,
             version,
-            (0..30).map(|seed| random_request(&info, version, seed)),
+            (0..15).map(|seed| random_request(&info, version, seed)),
         );
     });
 }
@@ -173,7 +173,7 @@ fn valid_requests_with_changed_bytes() {
         feed(
             api,
             version,
-            (0..60).map(|seed| {
+            (0..30).map(|seed| {
                 let mut body = random_request(&info, version, seed / 4);
                 for _ in 0..rng.usize(1..4) {
                     let at = rng.usize(..=body.len());
@@ -200,7 +200,7 @@ fn valid_requests_with_changed_bytes() {
 fn streams_of_requests() {
     watch_panics();
     let served = served();
-    for seed in 0..200 {
+    for seed in 0..100 {
         let mut rng = Rng::with_seed(seed);
         let mut data = Vec::new();
         for _ in 0..rng.usize(1..16) {
@@ -226,7 +226,7 @@ fn unknown_apis_versions_and_headers() {
     runtime().block_on(async {
         let cluster = broker();
         let mut rng = Rng::with_seed(1);
-        for round in 0..4000 {
+        for round in 0..1500 {
             let mut header = vec![0; rng.usize(..24)];
             rng.fill(&mut header);
             if round % 2 == 0 && header.len() > 3 {

@@ -88,9 +88,7 @@ impl Log {
         later: &[i64],
     ) -> io::Result<bool> {
         let path = dir.join(file_name(base_offset));
-        let compact = self.settings.compact;
         let may_skip = |offset| match checkpoint {
-            _ if compact => true,
             Some(checkpoint) => offset < checkpoint.compacted_below,
             None => true,
         };

@@ -365,6 +365,9 @@ fn an_interrupted_swap_is_undone_or_finished() {
         }
         let (expected, end, before) = (newest(&log), log.end_offset(), records(&log).len());
         let cleaned = log.cleaning_job(0, false).unwrap().unwrap().run().unwrap();
+        // As the log notes it before.
+        log.compacted_below = cleaned.until;
+        log.write_checkpoint().unwrap();
         let (count, replacement) = cleaned.groups.into_iter().next().unwrap();
         let mut replacement = replacement.unwrap();
         let end_of_group = log.segments[count].base_offset();
