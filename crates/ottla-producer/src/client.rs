@@ -54,6 +54,8 @@ pub(crate) struct Client {
     pub(crate) tasks: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) runtime: Handle,
     pub(crate) closed: AtomicBool,
+    /// Tells those who wait for a topic that it was closed.
+    closing: Notify,
 }
 
 impl Client {
@@ -92,12 +94,30 @@ impl Client {
             tasks: Mutex::default(),
             runtime: Handle::current(),
             closed: AtomicBool::new(false),
+            closing: Notify::new(),
             config,
         })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Accepts no more records, and turns away those who wait to be accepted.
+    pub(crate) fn begin_close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.supplies.budget.close();
+        self.closing.notify_waiters();
+    }
+
+    /// Waits until it is closed. Cancel safe.
+    pub(crate) async fn closing(&self) {
+        let closing = self.closing.notified();
+        tokio::pin!(closing);
+        closing.as_mut().enable();
+        if !self.is_closed() {
+            closing.await;
+        }
     }
 
     /// Takes in what the cluster says of topics, as far as it is news.
@@ -390,8 +410,7 @@ impl Client {
 
     /// Ends the producer: refuses new records, settles all others as what they are, stops the tasks.
     pub(crate) fn abandon(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
-        self.closed.store(true, Ordering::Release);
-        self.supplies.budget.close();
+        self.begin_close();
         let tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.iter().for_each(JoinHandle::abort);
         self.fail(&SendError::Closed);

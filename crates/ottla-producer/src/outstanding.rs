@@ -63,7 +63,10 @@ impl Outstanding {
             if generations.open.iter().all(|open| *open == 0) {
                 return;
             }
-            generations.open.push_back(0);
+            // Nothing has opened since the last call: its end is this one's, too.
+            if generations.open.back().is_none_or(|open| *open > 0) {
+                generations.open.push_back(0);
+            }
             generations.oldest + generations.open.len() as u64 - 1
         };
         loop {
@@ -120,6 +123,23 @@ mod tests {
         outstanding.resolved(old);
         assert!(futures_poll(&mut first).is_ready());
         assert!(futures_poll(&mut second).is_ready());
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_given_up_leave_nothing_behind() {
+        let outstanding = Outstanding::default();
+        let old = outstanding.opened();
+        for _ in 0..1000 {
+            let flush = outstanding.settled();
+            tokio::pin!(flush);
+            assert!(futures_poll(&mut flush).is_pending());
+        }
+        assert_eq!(outstanding.generations.lock().open.len(), 2);
+        let flush = outstanding.settled();
+        tokio::pin!(flush);
+        assert!(futures_poll(&mut flush).is_pending());
+        outstanding.resolved(old);
+        assert!(futures_poll(&mut flush).is_ready());
     }
 
     fn futures_poll<F: Future>(future: &mut std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {

@@ -162,10 +162,7 @@ impl Producer {
     /// [`FlushError`] if records were left at the timeout: how many, and of which partitions.
     pub async fn close(&self, timeout: Duration) -> Result<(), FlushError> {
         let client = self.client();
-        client
-            .closed
-            .store(true, std::sync::atomic::Ordering::Release);
-        client.supplies.budget.close();
+        client.begin_close();
         let flushed = client.flush(timeout).await;
         for task in client.abandon() {
             // Aborted just now: an error is what is expected.
@@ -338,7 +335,11 @@ impl Producer {
             waited: start.elapsed(),
             detail: detail.into(),
         };
-        let found = client.cluster.topic(name, deadline).await;
+        let found = tokio::select! {
+            biased;
+            () = client.closing() => return Err(SendError::Closed),
+            found = client.cluster.topic(name, deadline) => found,
+        };
         let topic = found.map_err(|error| unavailable(error.to_string()))?;
         client.learn_topics([&topic]);
         Ok(())

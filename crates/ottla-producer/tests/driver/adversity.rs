@@ -264,6 +264,26 @@ async fn a_refused_identity_is_told_for_every_topic_also_later_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn closing_turns_away_who_waits_for_a_topic() {
+    let kafka = Kafka::start(1, 1);
+    let producer = kafka.producer(config());
+    let waiting = producer.clone();
+    let waiting = tokio::spawn(async move {
+        let record = ProducerRecord::to("nowhere").value("x");
+        waiting.send(record).await.map(drop)
+    });
+    sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    producer.close(Duration::from_secs(5)).await.unwrap();
+    assert!(matches!(waiting.await.unwrap(), Err(SendError::Closed)));
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiting_for_ever_is_allowed() {
     let kafka = Kafka::start(1, 1);
     let config = ProducerConfig {
