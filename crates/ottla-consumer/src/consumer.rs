@@ -86,6 +86,15 @@ impl Consumer {
     /// Outside of a tokio runtime, whose tasks and timers it uses from then on.
     pub fn new(cluster: Cluster, config: ConsumerConfig) -> Result<Self, Error> {
         config.validate()?;
+        if config.fetch_max_wait >= cluster.config().request_timeout {
+            return Err(Error::Config {
+                setting: "fetch.max.wait.ms",
+                reason: "must be below the cluster's request timeout \
+                         (ClusterConfig::request_timeout), or every fetch from an idle broker times \
+                         out and costs its connection"
+                    .into(),
+            });
+        }
         Ok(Self {
             owner: Arc::new(Owner {
                 // A broker keeps a Fetch or JoinGroup until something happens, and answers nothing else on

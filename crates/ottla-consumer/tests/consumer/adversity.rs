@@ -10,10 +10,10 @@ use std::{
 
 use crate::support::*;
 use ottla_consumer::{
-    ConsumerConfig, Error, Offset, Str, TopicPartition,
+    Consumer, ConsumerConfig, Error, Offset, Str, TopicPartition,
     assignor::{Assignor, GroupTopics, Member},
 };
-use ottla_net::testing::Reply;
+use ottla_net::{ClusterConfig, testing::Reply};
 use ottla_wire::{
     ErrorCode,
     messages::{
@@ -305,6 +305,23 @@ async fn the_ends_of_an_unknown_topic_are_an_unknown_topic() {
         .await;
     match error.unwrap_err() {
         Error::UnknownTopic { topic, .. } => assert_eq!(topic, Str::from("orders")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_beyond_the_connections_patience_is_refused() {
+    let (cluster, _world) = start(1, 1);
+    let net = cluster.connect_with(ClusterConfig {
+        request_timeout: Duration::from_secs(5),
+        ..cluster.config()
+    });
+    let config = ConsumerConfig {
+        fetch_max_wait: Duration::from_secs(6),
+        ..config()
+    };
+    match Consumer::new(net, config) {
+        Err(Error::Config { setting, .. }) => assert_eq!(setting, "fetch.max.wait.ms"),
         other => panic!("{other:?}"),
     }
 }
