@@ -268,6 +268,9 @@ impl Consumer {
     /// The next records, at most `max.poll.records`, in batches as they lie in the log. Waits for the first
     /// for up to `timeout`; empty if none came.
     ///
+    /// A batch that turns out to be damaged within says so with its last item, an [`Error::Unreadable`]. The
+    /// position is behind the batch by then: to read it again, seek to the offset that the error names.
+    ///
     /// Cancel-safe: dropping the future loses no record.
     ///
     /// # Errors

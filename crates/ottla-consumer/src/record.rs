@@ -176,6 +176,22 @@ impl RecordBatch {
         }
     }
 
+    /// Names the first offset that cannot be read.
+    #[cold]
+    fn unreadable(&self, source: BatchError) -> Error {
+        let mut at = self.from;
+        // From the batch's beginning, once: no walk along its records has to keep count.
+        for record in self.records.batch().records() {
+            match record {
+                Ok(record) if record.offset() < self.next_offset => {
+                    at = at.max(record.offset().saturating_add(1));
+                }
+                _ => break,
+            }
+        }
+        self.origin.unreadable(at, source)
+    }
+
     /// The records, owned.
     pub fn into_records(self) -> IntoRecords {
         let left = self.limit;
@@ -221,7 +237,7 @@ impl<'a> Iterator for BatchRecords<'a> {
                 Ok(record) if record.offset() >= self.batch.next_offset => {
                     self.left = 0;
                     let fault = misplaced(&self.batch.records, record.offset());
-                    return Some(Err(self.batch.origin.unreadable(self.batch.from, fault)));
+                    return Some(Err(self.batch.unreadable(fault)));
                 }
                 Ok(record) => {
                     self.left -= 1;
@@ -229,7 +245,7 @@ impl<'a> Iterator for BatchRecords<'a> {
                 }
                 Err(source) => {
                     self.left = 0;
-                    return Some(Err(self.batch.origin.unreadable(self.batch.from, source)));
+                    return Some(Err(self.batch.unreadable(source)));
                 }
             }
         }
@@ -256,7 +272,7 @@ impl Iterator for IntoRecords {
                 Ok(record) if record.offset() >= self.batch.next_offset => {
                     self.left = 0;
                     let fault = misplaced(&self.batch.records, record.offset());
-                    return Some(Err(self.batch.origin.unreadable(self.batch.from, fault)));
+                    return Some(Err(self.batch.unreadable(fault)));
                 }
                 Ok(record) => {
                     self.left -= 1;
@@ -264,7 +280,7 @@ impl Iterator for IntoRecords {
                 }
                 Err(source) => {
                     self.left = 0;
-                    return Some(Err(self.batch.origin.unreadable(self.batch.from, source)));
+                    return Some(Err(self.batch.unreadable(source)));
                 }
             }
         }

@@ -265,7 +265,11 @@ async fn a_record_behind_the_end_of_its_batch_is_not_read() {
     let batches = by_batch.poll(Duration::from_secs(5)).await.unwrap();
     let read: Vec<_> = batches[0].records().collect();
     assert_eq!(read.iter().filter(|record| record.is_ok()).count(), 5);
-    assert!(matches!(read.last(), Some(Err(Error::Unreadable { .. }))));
+    let beyond = |item: &Error| matches!(item, Error::Unreadable { offset: 5, .. });
+    assert!(read.last().unwrap().as_ref().is_err_and(beyond), "{read:?}");
+    let owned: Vec<_> = batches[0].clone().into_records().collect();
+    assert_eq!(owned.len(), 6);
+    assert!(owned[5].as_ref().is_err_and(beyond), "{:?}", owned[5]);
 }
 
 #[tokio::test(start_paused = true)]
