@@ -249,7 +249,7 @@ const BROKER_NAMES: &[(&str, &str)] = &[
 
 const TYPE_BOOLEAN: i8 = 1;
 const TYPE_INT: i8 = 3;
-const TYPE_LONG: i8 = 5;
+pub(crate) const TYPE_LONG: i8 = 5;
 
 #[cfg(test)]
 mod tests {

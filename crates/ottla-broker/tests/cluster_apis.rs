@@ -12,6 +12,7 @@ use ottla_wire::messages::alter_partition_reassignments::{
 use ottla_wire::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use ottla_wire::messages::describe_acls::DescribeAclsRequest;
 use ottla_wire::messages::describe_client_quotas::DescribeClientQuotasRequest;
+use ottla_wire::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use ottla_wire::messages::describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest};
 use ottla_wire::messages::describe_producers::{DescribeProducersRequest, TopicRequest};
 use ottla_wire::messages::describe_topic_partitions::{
@@ -21,6 +22,9 @@ use ottla_wire::messages::describe_user_scram_credentials::{
     DescribeUserScramCredentialsRequest, UserName,
 };
 use ottla_wire::messages::elect_leaders::{ElectLeadersRequest, TopicPartitions};
+use ottla_wire::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use ottla_wire::messages::list_config_resources::ListConfigResourcesRequest;
 use ottla_wire::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use ottla_wire::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
@@ -313,5 +317,55 @@ async fn what_there_is_none_of_is_answered_as_kafka_does() {
         };
         let answer = client.ask(&request, version).await;
         assert_eq!(answer.config_resources.len(), expected);
+    }
+}
+
+/// kafka-reassign-partitions sets these with --throttle, and unsets them with --verify.
+#[tokio::test]
+async fn throttles_of_a_node_can_be_set_and_unset_and_nothing_else_can() {
+    let cluster = cluster(2);
+    let mut client = Client::new(&cluster, 1);
+    let mut alter = async |node: &str, name: &str, operation, value: Option<&str>| {
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: 4,
+                resource_name: node.into(),
+                configs: vec![AlterableConfig {
+                    name: name.into(),
+                    config_operation: operation,
+                    value: value.map(Into::into),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        client.ask(&request, 1).await.responses[0].error_code
+    };
+    let rate = "leader.replication.throttled.rate";
+    assert_eq!(
+        alter("2", rate, 1, None).await,
+        ErrorCode::NONE,
+        "it was not set"
+    );
+    assert_eq!(alter("2", rate, 0, Some("1000")).await, ErrorCode::NONE);
+    let invalid = ErrorCode::INVALID_REQUEST;
+    assert_eq!(alter("2", rate, 0, Some("fast")).await, invalid);
+    assert_eq!(alter("9", rate, 0, Some("1000")).await, invalid);
+    assert_eq!(alter("2", "num.partitions", 0, Some("7")).await, invalid);
+    let mut client = Client::new(&cluster, 1);
+    for (node, expected) in [("1", None), ("2", Some("1000"))] {
+        let request = DescribeConfigsRequest {
+            resources: vec![DescribeConfigsResource {
+                resource_type: 4,
+                resource_name: node.into(),
+                configuration_keys: Some(vec![rate.into()]),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let answer = client.ask(&request, 4).await;
+        let found = answer.results[0].configs.first();
+        assert_eq!(found.and_then(|found| found.value.as_deref()), expected);
     }
 }

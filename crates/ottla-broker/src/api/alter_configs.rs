@@ -9,7 +9,7 @@ use ottla_wire::messages::incremental_alter_configs::{
 };
 
 use super::Serve;
-use super::describe_configs::TOPIC;
+use super::describe_configs::{BROKER, TOPIC};
 use crate::context::Context;
 use crate::topic_config::{Kind, SETTINGS, Setting, TopicConfig};
 use crate::topics::{self, TopicError};
@@ -71,13 +71,17 @@ impl Serve for IncrementalAlterConfigsRequest {
             .resources
             .iter()
             .map(|resource| {
-                let result = change(
-                    context,
-                    resource.resource_type,
-                    &resource.resource_name,
-                    self.validate_only,
-                    |config| apply(config, &resource.configs),
-                );
+                let result = if resource.resource_type == BROKER {
+                    throttle(context, resource, self.validate_only)
+                } else {
+                    change(
+                        context,
+                        resource.resource_type,
+                        &resource.resource_name,
+                        self.validate_only,
+                        |config| apply(config, &resource.configs),
+                    )
+                };
                 let (error_code, error_message) = outcome(result);
                 incremental::AlterConfigsResourceResponse {
                     error_code,
@@ -126,6 +130,35 @@ fn change(
         });
     }
     topics::reconfigure(&context.shared, name, validate_only, changed)
+}
+
+/// Of a node, only throttles can be changed while it runs.
+fn throttle(
+    context: &Context,
+    resource: &incremental::AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), TopicError> {
+    let refused = |message| TopicError {
+        error: ErrorCode::INVALID_REQUEST,
+        message,
+    };
+    let name = &*resource.resource_name;
+    let node = name.parse().ok().filter(|id| {
+        let cluster = context.shared.cluster.read();
+        cluster.nodes.contains_key(id)
+    });
+    let node = node.ok_or_else(|| refused(format!("There is no broker {name}.")))?;
+    let changes = resource.configs.iter().map(|change| {
+        let value = change.value.as_deref().unwrap_or_default();
+        (
+            &*change.name,
+            (change.config_operation != DELETE).then_some(value),
+        )
+    });
+    let mut throttles = context.shared.throttles.lock();
+    throttles
+        .change(node, validate_only, changes)
+        .map_err(refused)
 }
 
 fn apply(

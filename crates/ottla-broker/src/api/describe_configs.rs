@@ -10,7 +10,7 @@ use ottla_wire::messages::describe_configs::{
 
 use super::Serve;
 use crate::context::Context;
-use crate::node_config::NODE_SETTINGS;
+use crate::node_config::{NODE_SETTINGS, TYPE_LONG};
 use crate::topic_config::{SETTINGS, TopicConfig};
 
 impl Serve for DescribeConfigsRequest {
@@ -140,6 +140,16 @@ fn of_node(
         ));
     }
     let options = &context.shared.options;
+    let throttles = context.shared.throttles.lock();
+    let set = throttles.of(name.parse().unwrap_or(-1));
+    let set = set.map(|(name, value)| DescribeConfigsResourceResult {
+        name: name.into(),
+        value: Some(value.into()),
+        config_source: SOURCE_DYNAMIC_BROKER,
+        config_type: TYPE_LONG,
+        documentation: None,
+        ..Default::default()
+    });
     Ok(NODE_SETTINGS
         .iter()
         .map(|setting| DescribeConfigsResourceResult {
@@ -151,6 +161,7 @@ fn of_node(
             documentation: request.include_documentation.then(|| setting.doc.into()),
             ..Default::default()
         })
+        .chain(set)
         .collect())
 }
 
@@ -173,6 +184,8 @@ pub(super) const BROKER: i8 = 4;
 
 /// Set for this topic.
 pub(super) const SOURCE_TOPIC: i8 = 1;
+/// Set for this node while it runs.
+const SOURCE_DYNAMIC_BROKER: i8 = 2;
 /// Set when the broker was started.
 const SOURCE_STATIC_BROKER: i8 = 4;
 /// Built in.
