@@ -10,12 +10,15 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 
 use crate::cluster::Cluster;
+use crate::features::Features;
 use crate::fetch_session::FetchSessions;
 use crate::group::Groups;
 use crate::group::classic::{Action, Waiter};
 use crate::options::BrokerOptions;
 use crate::script::Script;
 use crate::storage::DataDir;
+use crate::throttle::Throttles;
+use crate::transaction::coordinator::Transactions;
 
 /// The state that all nodes of an embedded cluster share.
 #[derive(Debug)]
@@ -25,6 +28,9 @@ pub(crate) struct Shared {
     pub(crate) groups: Mutex<Groups>,
     pub(crate) sessions: Mutex<FetchSessions>,
     pub(crate) script: Script,
+    pub(crate) throttles: Mutex<Throttles>,
+    pub(crate) transactions: Mutex<Transactions>,
+    pub(crate) features: Features,
     pub(crate) data_dir: Option<DataDir>,
     /// Parked JoinGroup and SyncGroup requests.
     parked: Mutex<HashMap<Waiter, oneshot::Sender<Action>>>,
@@ -64,6 +70,9 @@ impl Shared {
             groups: Mutex::new(groups),
             sessions: Mutex::default(),
             script: Script::default(),
+            throttles: Mutex::default(),
+            transactions: Mutex::default(),
+            features: Features::default(),
             data_dir,
             parked: Mutex::default(),
             next_waiter: AtomicU64::new(0),
@@ -137,6 +146,24 @@ impl Context {
             Some(node) if node.id == self.node => Ok(()),
             _ => Err(ErrorCode::NOT_COORDINATOR),
         }
+    }
+}
+
+impl Context {
+    /// Whether this node coordinates the transactional id.
+    pub(crate) fn check_transaction_coordinator(&self, id: &str) -> Result<(), ErrorCode> {
+        if id.is_empty() {
+            return Err(ErrorCode::INVALID_REQUEST);
+        }
+        self.check_coordinator(id)
+    }
+
+    /// `error`, or what it was called before the version from which a client knows PRODUCER_FENCED.
+    pub(crate) fn fenced(&self, error: ErrorCode, known_from: i16) -> ErrorCode {
+        if error == ErrorCode::PRODUCER_FENCED && self.version < known_from {
+            return ErrorCode::INVALID_PRODUCER_EPOCH;
+        }
+        error
     }
 }
 

@@ -171,6 +171,7 @@ impl EmbeddedCluster {
             tokio::spawn(Arc::clone(&shared).run_group_clock()),
             tokio::spawn(Arc::clone(&shared).run_retention()),
             tokio::spawn(Arc::clone(&shared).run_cleaner()),
+            tokio::spawn(Arc::clone(&shared).run_transaction_clock()),
             tokio::spawn(Arc::clone(&shared).run_offsets_retention()),
         ];
         Ok(Self {
@@ -343,17 +344,21 @@ impl EmbeddedCluster {
         let (mut offset, end) = (state.log.start_offset(), state.log.end_offset());
         let mut records = Vec::new();
         while offset < end {
-            let bytes = state.log.read(offset, end, READ_STEP, true).ok()?;
+            let from = offset;
+            let bytes = state.log.read(from, end, READ_STEP, true).ok()?;
             for batch in Batches::new(bytes) {
                 let batch = batch.ok()?;
+                offset = batch.next_offset();
+                if batch.is_control() {
+                    continue;
+                }
                 let decoded = batch.decode(&mut Decompressor::new(), usize::MAX).ok()?;
                 for record in decoded.records() {
                     let record = record.ok()?;
-                    if record.offset() >= offset {
+                    if record.offset() >= from {
                         records.push((record.offset(), record.value().map(<[u8]>::to_vec)));
                     }
                 }
-                offset = batch.header().next_offset();
             }
         }
         Some(records)
@@ -550,10 +555,13 @@ fn recover(shared: &Shared) -> Result<Vec<Damage>, Error> {
         .cluster
         .write()
         .reserve_producer_ids(next_producer_id);
-    let mut groups = shared.groups.lock();
-    for (id, offsets) in data_dir.groups()? {
-        groups.get_or_create(&id, shared.now()).offsets = offsets;
+    {
+        let mut groups = shared.groups.lock();
+        for (id, offsets) in data_dir.groups()? {
+            groups.get_or_create(&id, shared.now()).offsets = offsets;
+        }
     }
+    shared.recover_transactions(data_dir.transactions()?);
     Ok(damage)
 }
 

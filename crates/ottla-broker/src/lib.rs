@@ -5,7 +5,7 @@
 //! coordinators, stop and restart nodes, and script faults ([`Rule`]).
 //!
 //! It is a broker for one process: all nodes share one log per partition, so replication never lags and data is
-//! as safe as that process and its disk. Transactions, KIP-848 groups, share groups, ACLs and SASL are not
+//! as safe as that process and its disk. KIP-848 groups, share groups, ACLs and SASL are not
 //! served yet.
 //!
 //! ```
@@ -29,6 +29,7 @@ mod damage;
 mod disk;
 mod embedded;
 mod error;
+mod features;
 mod fetch_session;
 mod group;
 mod log;
@@ -38,8 +39,10 @@ mod options;
 mod script;
 mod server;
 mod storage;
+mod throttle;
 mod topic_config;
 mod topics;
+mod transaction;
 
 pub use damage::{Damage, DamageKind};
 pub use embedded::EmbeddedCluster;

@@ -9,6 +9,7 @@
 //! topics/NAME.json                id, settings, replicas of each partition
 //! deleted/NAME.json               the same of a topic whose logs are being removed
 //! groups/HEX.json                 committed offsets of one group
+//! transactions/HEX.json           the state of one transactional id
 //! logs/NAME-INDEX/OFFSET.log      record batches, as Apache Kafka writes them
 //! logs/NAME-INDEX/checkpoint      where the log starts, and its leader epochs
 //! ```
@@ -33,6 +34,7 @@ use crate::disk::{Disk, ReadError, at, read_checked};
 use crate::error::Error;
 use crate::group::offsets::{Committed, Offsets};
 use crate::log::{Log, LogSettings};
+use crate::transaction::Transaction;
 
 /// An open data directory; nobody else can open it meanwhile.
 #[derive(Debug)]
@@ -299,6 +301,25 @@ impl DataDir {
         remove_if_there(&self.group_path(group)?)
     }
 
+    /// Every transactional id.
+    pub(crate) fn transactions(&self) -> Result<Vec<(String, Transaction)>, Error> {
+        let mut transactions = Vec::new();
+        for path in self.json_files("transactions")? {
+            let read = read_checked::<(String, Transaction)>(&path);
+            transactions.extend(checked(&path, read)?);
+        }
+        Ok(transactions)
+    }
+
+    pub(crate) fn save_transaction(&self, id: &str, transaction: &Transaction) -> io::Result<()> {
+        let path = self.named_path("transactions", id)?;
+        self.disk.replace(&path, &(id, transaction))
+    }
+
+    pub(crate) fn delete_transaction(&self, id: &str) -> io::Result<()> {
+        remove_if_there(&self.named_path("transactions", id)?)
+    }
+
     /// The first producer id that certainly was never handed out.
     pub(crate) fn next_producer_id(&self) -> i64 {
         *self.producer_ids_end.lock()
@@ -334,12 +355,17 @@ impl DataDir {
     }
 
     fn group_path(&self, group: &str) -> io::Result<PathBuf> {
-        if group.len() > GROUP_LEN_MAX {
-            let message = format!("group ids of more than {GROUP_LEN_MAX} bytes cannot be kept");
+        self.named_path("groups", group)
+    }
+
+    /// The file of something whose id may hold any characters.
+    fn named_path(&self, folder: &str, id: &str) -> io::Result<PathBuf> {
+        if id.len() > ID_LEN_MAX {
+            let message = format!("ids of more than {ID_LEN_MAX} bytes cannot be kept");
             return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
-        let hex: String = group.bytes().map(|byte| format!("{byte:02x}")).collect();
-        Ok(self.root.join("groups").join(format!("{hex}.json")))
+        let hex: String = id.bytes().map(|byte| format!("{byte:02x}")).collect();
+        Ok(self.root.join(folder).join(format!("{hex}.json")))
     }
 }
 
@@ -447,11 +473,11 @@ fn remove_dir_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-const FOLDERS: [&str; 4] = ["topics", "deleted", "groups", "logs"];
+const FOLDERS: [&str; 5] = ["topics", "deleted", "groups", "transactions", "logs"];
 
 /// The layout that this broker writes; the one number to change with it.
 pub(crate) const VERSION: u32 = 2;
 const PRODUCER_ID_BLOCK: i64 = 1000;
 
 /// Twice as many hexadecimal digits and an ending must fit into a file name.
-const GROUP_LEN_MAX: usize = 120;
+const ID_LEN_MAX: usize = 120;

@@ -1,14 +1,36 @@
 //! ApiVersions: which APIs this broker serves, in which versions.
 
-use ottla_wire::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use ottla_wire::messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use ottla_wire::{ApiKey, ErrorCode, encode_response};
 
 use super::{Answer, Serve, served};
 use crate::context::Context;
+use crate::features::{TRANSACTION_VERSION, TRANSACTION_VERSION_MAX};
 
 impl Serve for ApiVersionsRequest {
-    async fn serve(self, _: &Context) -> Option<ApiVersionsResponse> {
-        Some(table(ErrorCode::NONE))
+    async fn serve(self, context: &Context) -> Option<ApiVersionsResponse> {
+        let features = &context.shared.features;
+        let level = features.transaction_version();
+        // Level 0 is what holds without a word about it.
+        let finalized = (level > 0).then(|| FinalizedFeatureKey {
+            name: TRANSACTION_VERSION.into(),
+            min_version_level: level,
+            max_version_level: level,
+            ..Default::default()
+        });
+        Some(ApiVersionsResponse {
+            supported_features: vec![SupportedFeatureKey {
+                name: TRANSACTION_VERSION.into(),
+                min_version: 0,
+                max_version: TRANSACTION_VERSION_MAX,
+                ..Default::default()
+            }],
+            finalized_features_epoch: features.epoch(),
+            finalized_features: finalized.into_iter().collect(),
+            ..table(ErrorCode::NONE)
+        })
     }
 
     fn refuse(&self, error: ErrorCode) -> ApiVersionsResponse {

@@ -74,6 +74,7 @@ fn describe(context: &Context, topic: &str, index: i32) -> Result<Vec<ProducerSt
             last_sequence: producer.last_sequence(),
             last_timestamp: producer.last_timestamp_ms,
             coordinator_epoch: -1,
+            current_txn_start_offset: state.log.transactions().start_of(producer_id).unwrap_or(-1),
             ..Default::default()
         })
         .collect();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_wire::messages::fetch::{
-    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
-    PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
+    LeaderIdAndEpoch, PartitionData,
 };
 use ottla_wire::{ErrorCode, Str, Uuid};
 use tokio::sync::Notify;
@@ -17,6 +17,8 @@ use super::metadata::resolve;
 use crate::cluster::Partition;
 use crate::context::Context;
 use crate::fetch_session::{PartitionNews, Plan, Wanted};
+use crate::log::Log;
+use crate::log::header::BatchHeader;
 
 impl Serve for FetchRequest {
     async fn serve(self, context: &Context) -> Option<FetchResponse> {
@@ -97,7 +99,11 @@ impl Read {
         for (wanted, partition) in plan.wanted.iter().zip(partitions) {
             let data = match partition {
                 Err(error) => failed(wanted.partition, *error),
-                Ok(partition) => read_partition(context, wanted, partition, bytes_max, read.bytes),
+                Ok(partition) => {
+                    let room = (bytes_max, read.bytes);
+                    let committed = request.isolation_level == READ_COMMITTED;
+                    read_partition(context, wanted, partition, room, committed)
+                }
             };
             read.bytes += data.records.as_ref().map_or(0, bytes::Bytes::len);
             read.has_news |= !data.error_code.is_ok() || data.diverging_epoch.epoch >= 0;
@@ -152,8 +158,8 @@ fn read_partition(
     context: &Context,
     wanted: &Wanted,
     partition: &Partition,
-    bytes_max: usize,
-    bytes_so_far: usize,
+    (bytes_max, bytes_so_far): (usize, usize),
+    committed: bool,
 ) -> PartitionData {
     let state = partition.state.lock();
     if let Err(error) = state.check_leader(context.node, wanted.current_leader_epoch) {
@@ -173,10 +179,13 @@ fn read_partition(
     }
     let log = &state.log;
     let (start, end) = (log.start_offset(), log.end_offset());
+    let stable = log.last_stable_offset();
+    let limit = if committed { stable } else { end };
     let mut data = PartitionData {
         partition_index: wanted.partition,
         high_watermark: end,
-        last_stable_offset: end,
+        last_stable_offset: stable,
+        aborted_transactions: committed.then(Vec::new),
         log_start_offset: start,
         records: Some(bytes::Bytes::new()),
         ..Default::default()
@@ -201,14 +210,20 @@ fn read_partition(
     let partition_max = usize::try_from(wanted.max_bytes).unwrap_or(0);
     // The first batch of a response goes out whatever its size, so that every consumer makes progress.
     let at_least_one = bytes_so_far == 0;
-    if wanted.fetch_offset < end && (room > 0 || at_least_one) {
+    if wanted.fetch_offset < limit && (room > 0 || at_least_one) {
         match log.read(
             wanted.fetch_offset,
-            end,
+            limit,
             room.min(partition_max),
             at_least_one,
         ) {
-            Ok(records) => data.records = Some(records),
+            Ok(records) => {
+                if committed {
+                    let aborted = aborted_in(log, wanted.fetch_offset, &records);
+                    data.aborted_transactions = Some(aborted);
+                }
+                data.records = Some(records);
+            }
             Err(error) => {
                 tracing::error!(partition = wanted.partition, %error, "cannot read the log");
                 return failed(wanted.partition, ErrorCode::KAFKA_STORAGE_ERROR);
@@ -216,6 +231,26 @@ fn read_partition(
         }
     }
     data
+}
+
+/// The aborted transactions that a reader of `records` has to know of.
+fn aborted_in(log: &Log, from: i64, records: &bytes::Bytes) -> Vec<AbortedTransaction> {
+    // Found without reading the records: the offset after a batch stands in its header.
+    let mut to = from;
+    let mut rest = &records[..];
+    while let Some(header) = BatchHeader::parse(rest) {
+        to = header.next_offset();
+        rest = rest.get(header.total_len()..).unwrap_or_default();
+    }
+    log.transactions()
+        .aborted_in(from, to)
+        .into_iter()
+        .map(|aborted| AbortedTransaction {
+            producer_id: aborted.producer_id,
+            first_offset: aborted.first_offset,
+            ..Default::default()
+        })
+        .collect()
 }
 
 fn push(
@@ -245,6 +280,9 @@ fn failed(partition_index: i32, error_code: ErrorCode) -> PartitionData {
         ..Default::default()
     }
 }
+
+/// `isolation.level=read_committed`
+const READ_COMMITTED: i8 = 1;
 
 /// KIP-951
 const LEADER_HINTS_FROM: i16 = 16;

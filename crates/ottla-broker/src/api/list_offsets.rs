@@ -25,7 +25,7 @@ impl Serve for ListOffsetsRequest {
                     .partitions
                     .iter()
                     .map(|asked| {
-                        look_up(context, &topic.name, asked)
+                        look_up(context, &topic.name, asked, self.isolation_level)
                             .unwrap_or_else(|error| failed(asked.partition_index, error))
                     })
                     .collect(),
@@ -63,6 +63,7 @@ fn look_up(
     context: &Context,
     topic: &str,
     asked: &ListOffsetsPartition,
+    isolation_level: i8,
 ) -> Result<ListOffsetsPartitionResponse, ErrorCode> {
     let topic = resolve(context, topic, Uuid::ZERO)?;
     let partition = topic
@@ -74,14 +75,20 @@ fn look_up(
         tracing::error!(topic = topic.name, partition = asked.partition_index, %error, "cannot read the log");
         ErrorCode::KAFKA_STORAGE_ERROR
     })?;
+    let stable = state.log.last_stable_offset();
+    let committed = isolation_level == READ_COMMITTED;
     let found = match found {
+        Some(Ok(found)) if committed && asked.timestamp == LATEST => TimestampedOffset {
+            offset: stable,
+            ..found
+        },
+        // Such a record cannot be read yet.
+        Some(Ok(found)) if committed && asked.timestamp != EARLIEST && found.offset >= stable => {
+            NOT_FOUND
+        }
         Some(Ok(found)) => found,
         Some(Err(error)) => return Err(error),
-        None => TimestampedOffset {
-            timestamp: -1,
-            offset: -1,
-            leader_epoch: -1,
-        },
+        None => NOT_FOUND,
     };
     Ok(ListOffsetsPartitionResponse {
         partition_index: asked.partition_index,
@@ -188,6 +195,15 @@ fn failed(partition_index: i32, error_code: ErrorCode) -> ListOffsetsPartitionRe
         ..Default::default()
     }
 }
+
+const NOT_FOUND: TimestampedOffset = TimestampedOffset {
+    timestamp: -1,
+    offset: -1,
+    leader_epoch: -1,
+};
+
+/// `isolation.level=read_committed`
+const READ_COMMITTED: i8 = 1;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;

@@ -3,6 +3,8 @@
 //! Turns a frame's body into a request, lets that API's file answer it, and turns the answer into a frame. The
 //! table at the end is the list of what is served; ApiVersions advertises exactly that.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod api_versions;
@@ -20,8 +22,10 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
+mod describe_transactions;
 mod describe_user_scram_credentials;
 mod elect_leaders;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -33,6 +37,7 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -40,6 +45,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod txn_offset_commit;
 mod update_features;
 
 use std::sync::Arc;
@@ -198,6 +204,10 @@ served! {
     DeleteTopics delete_topics::DeleteTopicsRequest 1 - 6,
     DeleteRecords delete_records::DeleteRecordsRequest 0 - 2,
     InitProducerId init_producer_id::InitProducerIdRequest 0 - 5,
+    AddPartitionsToTxn add_partitions_to_txn::AddPartitionsToTxnRequest 0 - 5,
+    AddOffsetsToTxn add_offsets_to_txn::AddOffsetsToTxnRequest 0 - 4,
+    EndTxn end_txn::EndTxnRequest 0 - 5,
+    TxnOffsetCommit txn_offset_commit::TxnOffsetCommitRequest 0 - 5,
     OffsetForLeaderEpoch offset_for_leader_epoch::OffsetForLeaderEpochRequest 2 - 4,
     DescribeAcls describe_acls::DescribeAclsRequest 1 - 3,
     DescribeConfigs describe_configs::DescribeConfigsRequest 1 - 4,
@@ -214,6 +224,8 @@ served! {
     DescribeUserScramCredentials describe_user_scram_credentials::DescribeUserScramCredentialsRequest 0 - 0,
     UpdateFeatures update_features::UpdateFeaturesRequest 0 - 2,
     DescribeCluster describe_cluster::DescribeClusterRequest 0 - 2,
+    DescribeTransactions describe_transactions::DescribeTransactionsRequest 0 - 0,
+    ListTransactions list_transactions::ListTransactionsRequest 0 - 1,
     DescribeProducers describe_producers::DescribeProducersRequest 0 - 0,
     ConsumerGroupDescribe consumer_group_describe::ConsumerGroupDescribeRequest 0 - 1,
     ListConfigResources list_config_resources::ListConfigResourcesRequest 0 - 1,

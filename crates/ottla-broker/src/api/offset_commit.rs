@@ -126,4 +126,4 @@ fn answer(
 }
 
 /// `offset.metadata.max.bytes`
-const METADATA_LEN_MAX: usize = 4096;
+pub(super) const METADATA_LEN_MAX: usize = 4096;

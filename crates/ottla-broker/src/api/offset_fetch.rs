@@ -1,6 +1,6 @@
 //! OffsetFetch: what a group has committed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use ottla_wire::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup,
@@ -21,7 +21,7 @@ impl Serve for OffsetFetchRequest {
                 .groups
                 .iter()
                 .filter(|asked| seen.insert(&*asked.group_id))
-                .map(|asked| fetch_group(context, asked))
+                .map(|asked| fetch_group(context, asked, self.require_stable))
                 .collect();
             return Some(OffsetFetchResponse {
                 groups,
@@ -31,6 +31,7 @@ impl Serve for OffsetFetchRequest {
         if let Err(error) = context.check_coordinator(&self.group_id) {
             return Some(self.refuse(error));
         }
+        let unstable = unstable(context, &self.group_id, self.require_stable);
         let groups = context.shared.groups.lock();
         let none = Offsets::default();
         let offsets = groups
@@ -44,7 +45,10 @@ impl Serve for OffsetFetchRequest {
                     partitions: topic
                         .partition_indexes
                         .iter()
-                        .map(|index| single(*index, offsets.get(&topic.name, *index)))
+                        .map(|index| {
+                            let committed = offsets.get(&topic.name, *index);
+                            single(*index, settled(&unstable, &topic.name, *index, committed))
+                        })
                         .collect(),
                     ..Default::default()
                 })
@@ -52,11 +56,11 @@ impl Serve for OffsetFetchRequest {
             None => by_topic(offsets)
                 .into_iter()
                 .map(|(name, partitions)| OffsetFetchResponseTopic {
-                    name,
                     partitions: partitions
                         .iter()
-                        .map(|(i, c)| single(*i, Some(c)))
+                        .map(|(i, c)| single(*i, settled(&unstable, &name, *i, Some(c))))
                         .collect(),
+                    name,
                     ..Default::default()
                 })
                 .collect(),
@@ -85,7 +89,31 @@ impl Serve for OffsetFetchRequest {
     }
 }
 
-fn fetch_group(context: &Context, asked: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+/// Partitions whose committed offsets an open transaction may change, if the client wants to hear of them (KIP-447).
+fn unstable(context: &Context, group: &str, asked_for: bool) -> BTreeSet<(String, i32)> {
+    if !asked_for {
+        return BTreeSet::new();
+    }
+    context.shared.transactions.lock().unstable(group)
+}
+
+fn settled<'a>(
+    unstable: &BTreeSet<(String, i32)>,
+    topic: &str,
+    partition: i32,
+    committed: Option<&'a Committed>,
+) -> Result<Option<&'a Committed>, ErrorCode> {
+    if !unstable.is_empty() && unstable.contains(&(topic.to_owned(), partition)) {
+        return Err(ErrorCode::UNSTABLE_OFFSET_COMMIT);
+    }
+    Ok(committed)
+}
+
+fn fetch_group(
+    context: &Context,
+    asked: &OffsetFetchRequestGroup,
+    require_stable: bool,
+) -> OffsetFetchResponseGroup {
     let mut response = OffsetFetchResponseGroup {
         group_id: asked.group_id.clone(),
         ..Default::default()
@@ -94,6 +122,7 @@ fn fetch_group(context: &Context, asked: &OffsetFetchRequestGroup) -> OffsetFetc
         response.error_code = error;
         return response;
     }
+    let unstable = unstable(context, &asked.group_id, require_stable);
     let offsets = {
         let groups = context.shared.groups.lock();
         groups
@@ -108,11 +137,11 @@ fn fetch_group(context: &Context, asked: &OffsetFetchRequestGroup) -> OffsetFetc
             .into_iter()
             .map(|(name, partitions)| OffsetFetchResponseTopics {
                 topic_id: id_of(&name),
-                name,
                 partitions: partitions
                     .iter()
-                    .map(|(i, c)| grouped(*i, Ok(Some(c))))
+                    .map(|(i, c)| grouped(*i, settled(&unstable, &name, *i, Some(c))))
                     .collect(),
+                name,
                 ..Default::default()
             })
             .collect();
@@ -129,11 +158,14 @@ fn fetch_group(context: &Context, asked: &OffsetFetchRequestGroup) -> OffsetFetc
         };
         let committed = |index: i32| match &name {
             Err(error) => Err(*error),
-            Ok(name) => Ok(offsets
-                .iter()
-                .find(|(known, _)| known == name)
-                .and_then(|(_, partitions)| partitions.iter().find(|(known, _)| *known == index))
-                .map(|(_, committed)| committed)),
+            Ok(name) => {
+                let found = offsets
+                    .iter()
+                    .find(|(known, _)| known == name)
+                    .and_then(|(_, partitions)| partitions.iter().find(|(i, _)| *i == index));
+                let committed = found.map(|(_, committed)| committed);
+                settled(&unstable, name, index, committed)
+            }
         };
         response.topics.push(OffsetFetchResponseTopics {
             name: topic.name.clone(),
@@ -162,8 +194,16 @@ fn by_topic(offsets: &Offsets) -> Vec<(Str, Vec<(i32, Committed)>)> {
     topics
 }
 
-fn single(partition_index: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartition {
+fn single(
+    partition_index: i32,
+    committed: Result<Option<&Committed>, ErrorCode>,
+) -> OffsetFetchResponsePartition {
+    let (committed, error_code) = match committed {
+        Ok(committed) => (committed, ErrorCode::NONE),
+        Err(error) => (None, error),
+    };
     OffsetFetchResponsePartition {
+        error_code,
         partition_index,
         committed_offset: committed.map_or(-1, |committed| committed.offset),
         committed_leader_epoch: committed.map_or(-1, |committed| committed.leader_epoch),

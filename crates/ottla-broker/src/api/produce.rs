@@ -12,7 +12,10 @@ use super::metadata::resolve;
 use crate::cluster::{Partition, Topic};
 use crate::context::Context;
 use crate::log::AppendError;
+use crate::log::header::BatchHeader;
 use crate::log::validate::{Refusal, Rules, validate};
+use crate::transaction::Next;
+use crate::transaction::coordinator::Transactions;
 
 impl Serve for ProduceRequest {
     async fn serve(self, context: &Context) -> Option<ProduceResponse> {
@@ -88,6 +91,14 @@ fn append(
         Ok(batch) => batch,
         Err(refusal) => return refused(data.index, refusal),
     };
+    // Held until the batch is written: no marker may come between.
+    let mut transactions = None;
+    if let Some(header) = BatchHeader::parse(&batch).filter(BatchHeader::is_transactional) {
+        let transactions = transactions.insert(context.shared.transactions.lock());
+        if let Err(error) = join(context, request, topic, data.index, &header, transactions) {
+            return failed(data.index, error);
+        }
+    }
     let mut state = partition.state.lock();
     if state.check_leader(context.node, -1).is_err() {
         drop(state);
@@ -124,6 +135,45 @@ fn append(
             response
         }
     }
+}
+
+/// Makes sure that a transactional batch belongs to its producer's open transaction; producers that know KIP-890
+/// count on the broker to add the partition.
+fn join(
+    context: &Context,
+    request: &ProduceRequest,
+    topic: &Topic,
+    partition: i32,
+    header: &BatchHeader,
+    transactions: &mut Transactions,
+) -> Result<(), ErrorCode> {
+    let id = request.transactional_id.as_deref().unwrap_or_default();
+    let identity = (header.producer_id, header.producer_epoch);
+    let transaction = transactions.get_mut(id)?;
+    transaction.check(identity).map_err(|error| match error {
+        // What Produce has always said.
+        ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
+        error => error,
+    })?;
+    if transaction.writes_to(&topic.name, partition) {
+        return Ok(());
+    }
+    if context.version < ABORTABLE_FROM {
+        return Err(ErrorCode::INVALID_TXN_STATE);
+    }
+    if context.version < IMPLICIT_FROM {
+        return Err(ErrorCode::TRANSACTION_ABORTABLE);
+    }
+    let now_ms = context.shared.now_ms();
+    let shared = &context.shared;
+    shared
+        .change_transaction(transactions, id, |transaction| {
+            transaction.begin(now_ms);
+            let added = (topic.name.clone(), partition);
+            transaction.partitions.insert(added);
+            Ok(Next::Nothing)
+        })
+        .map(|_| ())
 }
 
 /// The answer of a node that does not lead the partition: who does, if the client can hear that.
@@ -191,6 +241,10 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
         ..failed(index, refusal.error)
     }
 }
+
+/// KIP-890: from here on a producer knows that an abort may help, and then that it need not add partitions.
+const ABORTABLE_FROM: i16 = 11;
+const IMPLICIT_FROM: i16 = 12;
 
 /// KIP-951
 const LEADER_HINTS_FROM: i16 = 10;

@@ -65,6 +65,10 @@ impl BatchHeader {
         self.last_offset_delta
     }
 
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.attributes & 0x10 != 0
+    }
+
     pub(crate) fn is_control(&self) -> bool {
         self.attributes & 0x20 != 0
     }

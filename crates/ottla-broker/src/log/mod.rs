@@ -9,6 +9,7 @@ pub(crate) mod header;
 pub(crate) mod producers;
 mod recovery;
 pub(crate) mod segment;
+pub(crate) mod transactions;
 pub(crate) mod validate;
 mod walk;
 
@@ -19,11 +20,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_wire::ErrorCode;
+use ottla_wire::record::ControlType;
 
 use compaction::{CleanerState, CompactionSettings};
 use header::BatchHeader;
 use producers::{Producers, Verdict};
 use segment::Segment;
+use transactions::{LogTransactions, marker_in};
 
 use crate::damage::Damage;
 use crate::disk::Disk;
@@ -39,6 +42,7 @@ pub(crate) struct Log {
     /// The first offset that may be read; may lie inside the first segment after DeleteRecords.
     start_offset: i64,
     producers: Producers,
+    transactions: LogTransactions,
     /// Leader epochs and the offset at which each began, both rising.
     epochs: Vec<(i32, i64)>,
     /// Before this offset compaction may have removed records, so recovery takes no gap there for damage. It must be
@@ -119,6 +123,7 @@ impl Log {
             segments,
             start_offset,
             producers: Producers::default(),
+            transactions: LogTransactions::default(),
             epochs: Vec::new(),
             compacted_below: 0,
             damage: Vec::new(),
@@ -148,6 +153,18 @@ impl Log {
 
     pub(crate) fn size_bytes(&self) -> u64 {
         self.segments.iter().map(Segment::len).sum()
+    }
+
+    pub(crate) fn transactions(&self) -> &LogTransactions {
+        &self.transactions
+    }
+
+    /// Before this offset every transaction is decided: as far as `read_committed` reads.
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        match self.transactions.first_open() {
+            Some(first) => first.max(self.start_offset),
+            None => self.end_offset(),
+        }
     }
 
     pub(crate) fn producers(&self) -> &Producers {
@@ -190,6 +207,10 @@ impl Log {
         let Some(header) = BatchHeader::parse(batch) else {
             return Err(AppendError::Refused(ErrorCode::CORRUPT_MESSAGE));
         };
+        let in_transaction = self.transactions.start_of(header.producer_id).is_some();
+        if in_transaction && !header.is_transactional() {
+            return Err(AppendError::Refused(ErrorCode::INVALID_TXN_STATE));
+        }
         match self
             .producers
             .check(&header)
@@ -218,7 +239,7 @@ impl Log {
         active
             .append(&header, batch, sync)
             .map_err(AppendError::Storage)?;
-        self.note_appended(&header, now_ms);
+        self.note_appended(&header, marker_in(&header, batch), now_ms);
         Ok(Appended {
             base_offset,
             append_time_ms: now_ms,
@@ -239,8 +260,10 @@ impl Log {
         noted
     }
 
-    fn note_appended(&mut self, header: &BatchHeader, now_ms: i64) {
+    /// Takes note of a batch that stands in the log; `marker` says what a control batch does.
+    fn note_appended(&mut self, header: &BatchHeader, marker: Option<ControlType>, now_ms: i64) {
         self.producers.note_appended(header, now_ms);
+        self.transactions.note_appended(header, marker);
         if header.partition_leader_epoch > self.latest_epoch() {
             self.epochs
                 .push((header.partition_leader_epoch, header.base_offset));
@@ -388,10 +411,13 @@ impl Log {
         if let Some(first) = self.epochs.first_mut() {
             first.1 = first.1.max(self.start_offset);
         }
+        self.transactions.trim(self.start_offset);
     }
 
     pub(crate) fn expire_producers(&mut self, before_ms: i64) {
-        self.producers.expire(before_ms);
+        let transactions = &self.transactions;
+        self.producers
+            .expire(before_ms, |id| transactions.start_of(id).is_some());
     }
 
     /// Makes everything written survive a crash of the machine, and notes how far it goes.

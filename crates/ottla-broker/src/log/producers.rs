@@ -117,10 +117,11 @@ impl Producers {
         });
     }
 
-    /// Forgets producers that have been silent since `before_ms` (`producer.id.expiration.ms`).
-    pub(crate) fn expire(&mut self, before_ms: i64) {
+    /// Forgets producers that have been silent since `before_ms` (`producer.id.expiration.ms`), but those that are
+    /// `in_use`.
+    pub(crate) fn expire(&mut self, before_ms: i64, in_use: impl Fn(i64) -> bool) {
         self.by_id
-            .retain(|_, producer| producer.last_timestamp_ms >= before_ms);
+            .retain(|id, producer| producer.last_timestamp_ms >= before_ms || in_use(*id));
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::header::BatchHeader;
 use super::segment::{Segment, file_name};
+use super::transactions::marker_in;
 use super::walk::{Flaw, Walk, holds_a_batch};
 use super::{Log, LogSettings};
 use crate::damage::{Damage, DamageKind};
@@ -141,8 +142,14 @@ impl Log {
             if !self.epoch_fits(&header, checkpoint) {
                 break Flaw::Corrupt("the batch has another leader epoch than its place");
             }
+            let position = segment.len();
             segment.note_appended(&header);
-            self.note_appended(&header, now_ms);
+            let marker = if header.is_control() {
+                marker_in(&header, &segment.read(position, 0, i64::MAX, true)?)
+            } else {
+                None
+            };
+            self.note_appended(&header, marker, now_ms);
         };
         // Backwards, so that a crash on the way leaves no hole.
         let mut behind = std::mem::take(&mut self.damage);

@@ -10,6 +10,7 @@ use ottla_wire::compress::{Compressor, Decompressor};
 use ottla_wire::record::{Batch, BatchError, ControlType, RecordRef, RetainError, retain};
 
 use crate::log::DECOMPRESSED_MAX;
+use crate::log::transactions::AbortedTransaction;
 
 /// For each key that was seen, the offset of its newest record.
 #[derive(Debug)]
@@ -51,14 +52,6 @@ pub(crate) struct LastOfProducer {
     pub(crate) epoch: i16,
     /// The last offset of its newest batch of data.
     pub(crate) last_data_offset: Option<i64>,
-}
-
-/// A transaction that was aborted, and the offsets of its first record and its marker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AbortedTransaction {
-    pub(crate) producer_id: i64,
-    pub(crate) first_offset: i64,
-    pub(crate) last_offset: i64,
 }
 
 /// What becomes of a batch.

@@ -21,11 +21,11 @@ use std::sync::Arc;
 use ottla_wire::compress::Decompressor;
 use ottla_wire::record::Batches;
 
-pub(crate) use cleaner::AbortedTransaction;
 use cleaner::{Cleaner, LastOfProducer, NewestOffsets, Rules, Verdict};
 
 use super::header::BatchHeader;
 use super::segment::{Segment, file_name};
+use super::transactions::AbortedTransaction;
 use super::{Log, LogSettings};
 use crate::disk::{Disk, at, read_checked};
 
@@ -98,12 +98,15 @@ impl Log {
         }
         let lag_min_ms = self.settings.compaction.lag_min_ms;
         let closed = self.segments.len() - 1;
+        // What becomes of an open transaction's records is not known yet.
+        let stable = self.last_stable_offset();
         let cleanable = self
             .segments
             .iter()
             .take(closed)
             .take_while(|segment| {
-                lag_min_ms == 0 || segment.newest_ms() <= now_ms.saturating_sub(lag_min_ms)
+                segment.next_offset() <= stable
+                    && (lag_min_ms == 0 || segment.newest_ms() <= now_ms.saturating_sub(lag_min_ms))
             })
             .count();
         let dirty_from = self.cleaner.clean_until.max(self.start_offset);
@@ -148,7 +151,7 @@ impl Log {
             },
             settings: self.settings,
             producers: producers.collect(),
-            aborted: Vec::new(),
+            aborted: self.transactions.aborted_in(0, until),
             dir: self.dir.clone(),
             disk: Arc::clone(&self.disk),
             now_ms,

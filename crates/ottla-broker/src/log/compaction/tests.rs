@@ -7,7 +7,7 @@ use ottla_wire::compress::{Codec, Compression, Compressor};
 use ottla_wire::record::{Batch, BatchWriter, NewRecord, SealOptions, control_batch};
 use proptest::prelude::*;
 
-use super::cleaner::{AbortedTransaction, Cleaner, NewestOffsets, Rules, Verdict};
+use super::cleaner::{Cleaner, NewestOffsets, Rules, Verdict};
 use super::*;
 
 const SETTINGS: LogSettings = LogSettings {
