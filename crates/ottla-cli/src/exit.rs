@@ -129,7 +129,11 @@ impl From<ottla_broker::Error> for Failure {
 
 impl From<consumer::Error> for Failure {
     fn from(error: consumer::Error) -> Failure {
-        ottla::Error::from(error).into()
+        match error {
+            consumer::Error::Net(error) => error.into(),
+            consumer::Error::UnknownTopic { .. } => Failure::not_found(error),
+            error => Failure::failed(error),
+        }
     }
 }
 
@@ -138,6 +142,7 @@ impl From<ottla::Error> for Failure {
         match error {
             ottla::Error::Config(error) => error.into(),
             ottla::Error::Net(error) => error.into(),
+            ottla::Error::Consumer(error) => error.into(),
             other => Failure::failed(other),
         }
     }

@@ -4,7 +4,7 @@
     reason = "a test may stop at what cannot go wrong"
 )]
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -27,20 +27,32 @@ fn ottla(arguments: &[&str]) -> Ended {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    while child.try_wait().unwrap().is_none() {
+    let out = read_all(child.stdout.take().unwrap());
+    let err = read_all(child.stderr.take().unwrap());
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
         if started.elapsed() > LIMIT {
             let _ = child.kill();
             panic!("{arguments:?} did not end within {LIMIT:?}");
         }
         thread::sleep(Duration::from_millis(10));
-    }
-    // What it says is short enough for a pipe's buffer.
-    let ended = child.wait_with_output().unwrap();
+    };
     Ended {
-        status: ended.status.code().expect("no signal ended it"),
-        out: String::from_utf8(ended.stdout).unwrap(),
-        err: String::from_utf8(ended.stderr).unwrap(),
+        status: status.code().expect("no signal ended it"),
+        out: out.join().unwrap(),
+        err: err.join().unwrap(),
     }
+}
+
+/// Reads while it runs: a pipe that nobody empties stops who writes much.
+fn read_all(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        text
+    })
 }
 
 /// Fails with `status` and says each of `words`.

@@ -4,10 +4,11 @@
     reason = "a test may stop at what cannot go wrong"
 )]
 
-use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use ottla_protocol_tests::{Kafka, unique};
+
+mod support;
 
 struct Tool<'a> {
     bootstrap: &'a str,
@@ -16,35 +17,16 @@ struct Tool<'a> {
 impl Tool<'_> {
     /// Runs `ottla` with `input` on its standard input.
     fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ottla"))
-            .args(arguments)
-            .args(["-b", self.bootstrap])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        // A tool that ends before it has read everything closes the pipe, which is its right.
-        let writer = std::thread::spawn(move || {
-            let _ = stdin.write_all(&input);
-        });
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
-        output
+        support::run(&self.on_the_cluster(arguments), input)
     }
 
     /// Runs `ottla`, which must succeed, and returns what it printed.
     fn text(&self, arguments: &[&str], input: &[u8]) -> String {
-        let output = self.run(arguments, input);
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {:?}: {errors}",
-            output.status
-        );
-        String::from_utf8(output.stdout).unwrap()
+        support::text(&self.on_the_cluster(arguments), input)
+    }
+
+    fn on_the_cluster<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        [arguments, &["-b", self.bootstrap]].concat()
     }
 
     fn json(&self, arguments: &[&str]) -> serde_json::Value {

@@ -9,9 +9,7 @@ mod start;
 use std::time::Duration;
 
 use ottla::Client;
-use ottla::consumer::{
-    self, Consumer, Offset as Start, RecordBatch, TimestampType, TopicPartition,
-};
+use ottla::consumer::{Consumer, Offset as Start, RecordBatch, TimestampType, TopicPartition};
 
 pub(crate) use self::start::Offset;
 
@@ -67,7 +65,7 @@ pub(crate) async fn run(mut session: Session, args: ConsumeArgs) -> Result<(), F
     let closed = consumer.close(CLOSE_TIMEOUT).await;
     client.close().await;
     outcome?;
-    closed.map_err(failure)
+    closed.map_err(Failure::from)
 }
 
 /// Assigns or subscribes, and finds out where to stop.
@@ -82,7 +80,7 @@ async fn begin(
     let Some(name) = &args.topic else {
         let names: Vec<_> = args.topics.iter().map(String::as_str).collect();
         session.find_topics(client, &names).await?;
-        consumer.subscribe(args.topics.clone()).map_err(failure)?;
+        consumer.subscribe(args.topics.clone())?;
         return Ok(ends);
     };
     let found = session.find_topics(client, &[name]).await?;
@@ -117,7 +115,7 @@ async fn begin(
         .collect();
     ends.find(consumer, partitions.iter().map(|(tp, _)| tp))
         .await?;
-    consumer.assign(partitions).map_err(failure)?;
+    consumer.assign(partitions)?;
     Ok(ends)
 }
 
@@ -189,7 +187,7 @@ impl Run<'_> {
         self.consumer
             .poll_max(records, timeout)
             .await
-            .map_err(failure)
+            .map_err(Failure::from)
     }
 
     fn print(&mut self, batches: &[RecordBatch], out: &mut Output) -> Result<(), Failure> {
@@ -199,7 +197,7 @@ impl Run<'_> {
                 continue;
             }
             for record in batch {
-                let record = record.map_err(failure)?;
+                let record = record?;
                 if self
                     .span
                     .stop_ms
@@ -268,10 +266,6 @@ impl Run<'_> {
             }
         }
     }
-}
-
-fn failure(error: consumer::Error) -> Failure {
-    Failure::from(ottla::Error::from(error))
 }
 
 /// How records are printed.

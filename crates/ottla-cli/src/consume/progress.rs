@@ -45,7 +45,7 @@ impl Ends {
             .collect();
         if !new.is_empty() {
             let found = consumer.end_offsets(&new).await;
-            self.ends.extend(found.map_err(super::failure)?);
+            self.ends.extend(found?);
         }
         Ok(())
     }

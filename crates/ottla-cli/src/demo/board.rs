@@ -9,7 +9,7 @@ use clickstream::Counts;
 use indicatif::HumanCount;
 use tokio::task::JoinHandle;
 
-use super::load;
+use super::count;
 use crate::exit::say;
 use crate::progress::Progress;
 
@@ -96,16 +96,16 @@ impl Figures {
     }
 
     fn consumed(&self) -> u64 {
-        self.workers.iter().map(|w| load(&w.consumed)).sum()
+        self.workers.iter().map(|w| count(&w.consumed)).sum()
     }
 
     fn details(&self) -> String {
-        let sum = |count: fn(&Counts) -> &AtomicU64| {
-            HumanCount(self.workers.iter().map(|w| load(count(w))).sum())
+        let sum = |field: fn(&Counts) -> &AtomicU64| {
+            HumanCount(self.workers.iter().map(|w| count(field(w))).sum())
         };
         format!(
             "{} written, {} enriched, {} dead letters",
-            HumanCount(load(&self.sent)),
+            HumanCount(count(&self.sent)),
             sum(|w| &w.enriched),
             sum(|w| &w.dead_lettered)
         )

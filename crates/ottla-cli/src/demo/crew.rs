@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::load;
+use super::count;
 use super::report::WorkerCounts;
 use crate::exit::Failure;
 
@@ -83,13 +83,13 @@ impl Crew {
 
     /// Clicks whose results are written.
     pub(super) fn handled(&self) -> u64 {
-        let consumed = |member: &Member| load(&member.counts.consumed);
+        let consumed = |member: &Member| count(&member.counts.consumed);
         self.members.iter().map(consumed).sum()
     }
 
     /// Results that are written.
     pub(super) fn written(&self) -> u64 {
-        let results = |m: &Member| load(&m.counts.enriched) + load(&m.counts.dead_lettered);
+        let results = |m: &Member| count(&m.counts.enriched) + count(&m.counts.dead_lettered);
         self.members.iter().map(results).sum()
     }
 
@@ -117,9 +117,9 @@ impl Crew {
         Ok(counts
             .map(|(member, partitions)| WorkerCounts {
                 partitions,
-                consumed: load(&member.counts.consumed),
-                enriched: load(&member.counts.enriched),
-                dead_lettered: load(&member.counts.dead_lettered),
+                consumed: count(&member.counts.consumed),
+                enriched: count(&member.counts.enriched),
+                dead_lettered: count(&member.counts.dead_lettered),
             })
             .collect())
     }

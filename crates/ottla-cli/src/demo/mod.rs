@@ -292,7 +292,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many clicks are written; counted by whoever shows progress.
-fn load(count: &AtomicU64) -> u64 {
+/// A counter that somebody else advances; whoever sees it sees what was counted before it.
+fn count(count: &AtomicU64) -> u64 {
     count.load(Ordering::Acquire)
 }

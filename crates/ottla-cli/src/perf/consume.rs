@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ottla::admin::OffsetSpec;
-use ottla::consumer::{self, Offset, TopicPartition};
+use ottla::consumer::{Offset, TopicPartition};
 use serde_json::json;
 
 use super::report::{Report, Stopwatch};
@@ -30,7 +30,7 @@ pub(super) async fn run(mut session: Session, args: PerfConsumeArgs) -> Result<(
     };
     let consumer = client.consumer()?;
     match args.group {
-        Some(_) => consumer.subscribe([args.topic.clone()]).map_err(failure)?,
+        Some(_) => consumer.subscribe([args.topic.clone()])?,
         None => {
             let assigned = partitions.iter().map(|p| {
                 (
@@ -38,7 +38,7 @@ pub(super) async fn run(mut session: Session, args: PerfConsumeArgs) -> Result<(
                     Offset::Beginning,
                 )
             });
-            consumer.assign(assigned).map_err(failure)?;
+            consumer.assign(assigned)?;
         }
     }
     let progress = Progress::new(session.quiet, Some(there), "records");
@@ -53,7 +53,7 @@ pub(super) async fn run(mut session: Session, args: PerfConsumeArgs) -> Result<(
         let polled = tokio::select! {
             biased;
             () = &mut interrupt => { stopped = true; break }
-            polled = consumer.poll_max(POLL_RECORDS, POLL) => polled.map_err(failure)?,
+            polled = consumer.poll_max(POLL_RECORDS, POLL) => polled?,
         };
         if polled.is_empty() {
             idle += 1;
@@ -72,7 +72,7 @@ pub(super) async fn run(mut session: Session, args: PerfConsumeArgs) -> Result<(
         for batch in &polled {
             batches += 1;
             for record in batch {
-                let record = record.map_err(failure)?;
+                let record = record?;
                 records += 1;
                 bytes += (record.key().map_or(0, <[u8]>::len)
                     + record.value().map_or(0, <[u8]>::len)) as u64;
@@ -97,7 +97,7 @@ pub(super) async fn run(mut session: Session, args: PerfConsumeArgs) -> Result<(
         }),
     }
     .print(args.json.json)?;
-    closed.map_err(failure)?;
+    closed?;
     if stopped {
         Err(Failure::interrupted())
     } else {
@@ -121,10 +121,6 @@ async fn count(
         }
     }
     Ok(u64::try_from(count).unwrap_or(0))
-}
-
-fn failure(error: consumer::Error) -> Failure {
-    Failure::from(ottla::Error::from(error))
 }
 
 const POLL: Duration = Duration::from_millis(500);

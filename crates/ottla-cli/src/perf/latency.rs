@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ottla::consumer::{self, Consumer, Offset, TopicPartition};
+use ottla::consumer::{Consumer, Offset, TopicPartition};
 use ottla::producer::{Delivery, Producer, ProducerRecord};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -35,9 +35,7 @@ pub(super) async fn run(mut session: Session, args: PerfLatencyArgs) -> Result<(
     let assigned: Vec<_> = partitions
         .map(|p| TopicPartition::new(args.topic.clone(), p.index))
         .collect();
-    consumer
-        .assign(assigned.iter().map(|p| (p.clone(), Offset::End)))
-        .map_err(failure)?;
+    consumer.assign(assigned.iter().map(|p| (p.clone(), Offset::End)))?;
     wait_for_positions(&session, &consumer, &assigned).await?;
     let producer = client.producer()?;
 
@@ -88,7 +86,7 @@ pub(super) async fn run(mut session: Session, args: PerfLatencyArgs) -> Result<(
     }
     .print(args.json.json)?;
     closed.map_err(Failure::failed)?;
-    consumer_closed.map_err(failure)?;
+    consumer_closed?;
     if failed > 0 {
         Err(Failure::failed(format!("{failed} records failed")))
     } else {
@@ -138,14 +136,10 @@ impl Run<'_> {
         let mut received = 0;
         let mut latest = Instant::now();
         while received < self.args.records {
-            for batch in consumer
-                .poll(Duration::from_millis(500))
-                .await
-                .map_err(failure)?
-            {
+            for batch in consumer.poll(Duration::from_millis(500)).await? {
                 let now = Instant::now();
                 for record in &batch {
-                    let record = record.map_err(failure)?;
+                    let record = record?;
                     if let Some(sent) = record.value().and_then(|value| self.sent_at(value)) {
                         latencies.record(now - sent);
                         received += 1;
@@ -195,10 +189,7 @@ async fn wait_for_positions(
 ) -> Result<(), Failure> {
     let deadline = session.deadline();
     loop {
-        consumer
-            .poll(Duration::from_millis(20))
-            .await
-            .map_err(failure)?;
+        consumer.poll(Duration::from_millis(20)).await?;
         let known = |p| matches!(consumer.position(p), Ok(Some(_)));
         if partitions.iter().all(known) {
             return Ok(());
@@ -217,10 +208,6 @@ fn run_id() -> u64 {
     now.map_or(0, |t| {
         u64::from(t.subsec_nanos()) ^ t.as_secs().rotate_left(32)
     }) ^ u64::from(std::process::id())
-}
-
-fn failure(error: consumer::Error) -> Failure {
-    Failure::from(ottla::Error::from(error))
 }
 
 /// The run and the time at the beginning of each value.
