@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use ottla_broker::{BrokerOptions, EmbeddedCluster, Error};
+use ottla_wire::ErrorCode;
+use ottla_wire::messages::offset_commit::{OffsetCommitRequest, OffsetCommitRequestTopic};
 
 mod support;
 use support::Client;
@@ -23,18 +25,7 @@ async fn used() -> tempfile::TempDir {
     let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
     let mut client = Client::new(cluster.connect(1).unwrap());
     client.produce("t", 0, &[b"one"]).await.unwrap();
-    let commit = ottla_wire::messages::offset_commit::OffsetCommitRequest {
-        group_id: "g".into(),
-        generation_id_or_member_epoch: -1,
-        topics: vec![
-            ottla_wire::messages::offset_commit::OffsetCommitRequestTopic {
-                name: "t".into(),
-                partitions: vec![Default::default()],
-                ..Default::default()
-            },
-        ],
-        ..Default::default()
-    };
+    let commit = commit("g");
     client.ask(&commit, 8).await.unwrap();
     client
         .ask(
@@ -197,6 +188,39 @@ async fn a_deletion_that_was_interrupted_is_finished_unless_the_topic_was_made_a
     let cluster = EmbeddedCluster::start_in_memory(none).unwrap();
     assert_eq!(cluster.offsets("t", 0), Some((0, 1)));
     assert!(!deleted.exists());
+}
+
+#[tokio::test]
+async fn commits_that_cannot_be_kept_are_refused_and_work_again_when_there_is_room() {
+    let dir = used().await;
+    let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+    let mut client = Client::new(cluster.connect(1).unwrap());
+    let mut errors = Vec::new();
+    for (group, room) in [("g", Some(10)), ("h", None), (&*"long".repeat(31), None)] {
+        cluster.limit_disk(room);
+        let answer = client.ask(&commit(group), 8).await.unwrap();
+        errors.push(answer.topics[0].partitions[0].error_code);
+    }
+    let expected = [
+        ErrorCode::COORDINATOR_NOT_AVAILABLE,
+        ErrorCode::NONE,
+        // Its file would have too long a name, whatever is tried again.
+        ErrorCode::INVALID_GROUP_ID,
+    ];
+    assert_eq!(errors, expected);
+}
+
+fn commit(group: &str) -> OffsetCommitRequest {
+    OffsetCommitRequest {
+        group_id: group.into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: vec![Default::default()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
 }
 
 fn with_checksum(text: &str) -> String {

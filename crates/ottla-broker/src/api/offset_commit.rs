@@ -1,5 +1,7 @@
 //! OffsetCommit: a group's positions are written down.
 
+use std::io::ErrorKind;
+
 use ottla_wire::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -51,7 +53,11 @@ impl Serve for OffsetCommitRequest {
             && let Err(error) = data_dir.save_offsets(&self.group_id, &group.offsets)
         {
             tracing::error!(group = &*self.group_id, %error, "cannot write committed offsets");
-            return Some(self.refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE));
+            return Some(self.refuse(match error.kind() {
+                // No other try will make a file of its name.
+                ErrorKind::InvalidInput => ErrorCode::INVALID_GROUP_ID,
+                _ => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            }));
         }
         Some(OffsetCommitResponse {
             topics,
