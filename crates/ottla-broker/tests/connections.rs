@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
-use std::process::{Child, Command, Stdio};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use allocation_counter::measure;
@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 mod support;
+use support::process::{DIR, Process};
 use support::{Client, LONG, batch, fetch_request, paused, produce_request};
 
 const IDLE_MAX: Duration = Duration::from_secs(600);
@@ -264,7 +265,7 @@ fn requests_sent_ahead_are_answered_in_order() {
 #[tokio::test]
 #[ignore = "started by the other tests, as a process of its own"]
 async fn broker_process() {
-    if std::env::var_os(CHILD).is_none() {
+    if std::env::var_os(DIR).is_none() {
         return;
     }
     // As many files as the system lets us.
@@ -279,44 +280,15 @@ async fn broker_process() {
     std::future::pending::<()>().await;
 }
 
-const CHILD: &str = "OTTLA_TEST_BROKER";
-
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Process {
-    fn start() -> (Self, String) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "broker_process", "--ignored", "--nocapture"])
-            .env(CHILD, "1")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let address = stdout.lines().find_map(|line| {
-            let line = line.unwrap();
-            line.split_once("listening on ")
-                .map(|(_, address)| address.to_owned())
-        });
-        (Self(child), address.unwrap())
-    }
-
-    /// Resident memory in bytes.
-    fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS"))
-            .unwrap();
-        let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kilobytes << 10
-    }
+/// Resident memory in bytes.
+fn memory(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kilobytes << 10
 }
 
 /// Opens so many connections to a broker in a process of its own, has each ask something, leaves them open, and
@@ -335,14 +307,15 @@ async fn many_connections(count: u64) {
         ..limit
     };
     setrlimit(Resource::Nofile, raised).unwrap();
-    let (process, address) = Process::start();
-    let mut first = Client::new(TcpStream::connect(&address).await.unwrap());
+    let process = Process::start(Path::new(""), "").unwrap();
+    let address = &process.address;
+    let mut first = Client::new(TcpStream::connect(address).await.unwrap());
     first.produce("t", 0, &[b"before"]).await.unwrap();
-    let before = process.memory();
+    let before = memory(&process);
     let mut clients = Vec::new();
     for _ in 0..count {
         let stream = loop {
-            match TcpStream::connect(&address).await {
+            match TcpStream::connect(address).await {
                 Ok(stream) => break stream,
                 // The queue of the listener was full for a moment.
                 Err(error) if error.kind() == ErrorKind::TimedOut => {}
@@ -354,7 +327,7 @@ async fn many_connections(count: u64) {
     for client in &mut clients {
         client.ask(&MetadataRequest::default(), 9).await.unwrap();
     }
-    let each = process.memory().saturating_sub(before) / count;
+    let each = memory(&process).saturating_sub(before) / count;
     println!("{count} connections: {each} bytes each");
     assert!(each < 16 << 10, "{each} bytes for an idle connection");
     // A tenth of them waits for records, and all are told at once.

@@ -2,9 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,10 +21,10 @@ use tokio::net::TcpStream;
 
 mod support;
 use support::Client;
+use support::process::{DIR, Process};
 
 const PARTITIONS: i32 = 4;
 const ROUNDS: u64 = 12;
-const DIR: &str = "OTTLA_TEST_DATA_DIR";
 
 /// What one partition's producer was promised.
 type Promised = BTreeMap<i64, Vec<u8>>;
@@ -54,31 +52,14 @@ async fn broker_process() {
     std::future::pending::<()>().await;
 }
 
-/// Starts a broker over `dir`; returns it with its address.
-fn start(dir: &Path) -> (Child, String) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "broker_process", "--ignored", "--nocapture"])
-        .env(DIR, dir)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stdout = BufReader::new(child.stdout.take().unwrap());
-    let address = stdout.lines().find_map(|line| {
-        let line = line.unwrap();
-        // The harness prints the test's name before.
-        line.split_once("listening on ")
-            .map(|(_, address)| address.to_owned())
-    });
-    (child, address.expect("the broker starts"))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let mut promised = vec![Promised::new(); PARTITIONS as usize];
     let mut committed = 0;
     for round in 0..ROUNDS {
-        let (mut child, address) = start(dir.path());
+        let process = Process::start(dir.path(), "").expect("the broker starts");
+        let address = process.address.clone();
         if round == 0 {
             create_topic(&address).await;
         }
@@ -96,8 +77,7 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
         let committer = tokio::spawn(commit(address.clone(), committed, Arc::clone(&stop)));
         tokio::time::sleep(Duration::from_millis(100 + 37 * (round % 5))).await;
         // SIGKILL, in the middle of whatever it does.
-        child.kill().unwrap();
-        child.wait().unwrap();
+        drop(process);
         stop.store(true, Ordering::Relaxed);
         for (known, producer) in promised.iter_mut().zip(producers) {
             known.extend(producer.await.unwrap());
@@ -227,10 +207,9 @@ async fn a_directory_is_locked_by_its_process_and_free_once_that_is_killed() {
         data_dir: Some(dir.path().to_owned()),
         ..Default::default()
     };
-    let (mut child, _) = start(dir.path());
+    let process = Process::start(dir.path(), "").expect("the broker starts");
     let error = EmbeddedCluster::start_in_memory(options.clone()).unwrap_err();
     assert!(matches!(error, Error::DataDirInUse { .. }), "{error:?}");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(process);
     EmbeddedCluster::start_in_memory(options).unwrap();
 }

@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
 
 use ottla_broker::{BrokerOptions, EmbeddedCluster};
 use ottla_wire::ErrorCode;
@@ -16,8 +15,7 @@ use tokio::net::TcpStream;
 
 mod support;
 use support::Client;
-
-const DIR: &str = "OTTLA_TEST_DATA_DIR";
+use support::process::{DIR, Process, RUN};
 
 #[tokio::test]
 #[ignore = "started by the other tests, as a process of its own"]
@@ -46,41 +44,18 @@ async fn broker_process() {
 }
 
 struct Broker {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    output: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    process: Process,
     client: Client<TcpStream>,
     acknowledged: BTreeMap<i64, Vec<u8>>,
 }
 
 impl Broker {
-    /// Runs the broker by a shell that does `before` first; `None` if that is not permitted here.
     async fn start(dir: &Path, before: &str) -> Option<Self> {
-        let exe = std::env::current_exe().unwrap();
-        let script = format!("{before} exec \"$0\" --exact broker_process --ignored --nocapture");
-        let mut child = Command::new("sh")
-            .args(["-c", &script])
-            .arg(exe)
-            .env(DIR, dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = output.find_map(|line| {
-            line.unwrap()
-                .split_once("listening on ")
-                .map(|(_, address)| address.to_owned())
-        });
-        let Some(address) = address else {
-            child.wait().unwrap();
-            return None;
-        };
+        let process = Process::start(dir, before)?;
+        let client = Client::new(TcpStream::connect(&process.address).await.unwrap());
         Some(Self {
-            stdin: child.stdin.take(),
-            child,
-            output,
-            client: Client::new(TcpStream::connect(address).await.unwrap()),
+            process,
+            client,
             acknowledged: BTreeMap::new(),
         })
     }
@@ -130,13 +105,6 @@ impl Broker {
             assert!(batch.windows(value.len()).any(|window| window == value));
         }
     }
-
-    /// Ends the broker as kill -9 does.
-    fn kill(mut self) -> BTreeMap<i64, Vec<u8>> {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.acknowledged
-    }
 }
 
 async fn check_directory(data_dir: &Path, acknowledged: &BTreeMap<i64, Vec<u8>>) {
@@ -163,17 +131,25 @@ async fn a_file_that_may_not_grow_is_refused_cleanly_and_goes_on_when_it_may() {
     let mut broker = Broker::start(dir.path(), before).await.unwrap();
     broker.fill().await;
     broker.check().await;
+    // It also starts while there is no room.
+    let acknowledged = broker.acknowledged;
+    drop(broker.process);
+    let mut broker = Broker::start(dir.path(), before).await.unwrap();
+    broker.acknowledged = acknowledged;
+    broker.check().await;
+    assert_eq!(broker.produce(50_000).await, ErrorCode::KAFKA_STORAGE_ERROR);
     let unlimited = Rlimit {
         current: None,
         maximum: None,
     };
-    let pid = Pid::from_child(&broker.child);
+    let pid = Pid::from_child(&broker.process.child);
     prlimit(Some(pid), Resource::Fsize, unlimited).unwrap();
     for _ in 0..20 {
         assert_eq!(broker.produce(10_000).await, ErrorCode::NONE);
     }
     broker.check().await;
-    let acknowledged = broker.kill();
+    drop(broker.process);
+    let acknowledged = broker.acknowledged;
     check_directory(&dir.path().join("data"), &acknowledged).await;
 }
 
@@ -185,7 +161,7 @@ async fn a_full_file_system_is_survived() {
         "if [ -z \"$INNER\" ]; then INNER=1 exec unshare -rm sh -c '
             mount -t tmpfs -o size=2m tmpfs \"${DIR}\" || exit 1
             head -c 1000000 /dev/zero > \"${DIR}/filler\"
-            exec \"$0\" --exact broker_process --ignored --nocapture' \"$0\"; fi;"
+            {RUN}' \"$0\"; fi;"
     );
     let Some(mut broker) = Broker::start(dir.path(), &before).await else {
         eprintln!("SKIPPED: no file system can be mounted here (unshare -rm)");
@@ -195,8 +171,15 @@ async fn a_full_file_system_is_survived() {
     broker.check().await;
     // Reading goes on, producing is refused.
     assert_eq!(broker.produce(50_000).await, ErrorCode::KAFKA_STORAGE_ERROR);
-    broker.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    broker
+        .process
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(b"\n")
+        .unwrap();
     let told = broker
+        .process
         .output
         .find(|line| line.as_ref().unwrap().contains("there is room"));
     assert!(told.is_some());
@@ -206,6 +189,6 @@ async fn a_full_file_system_is_survived() {
     broker.check().await;
     broker.fill().await;
     broker.check().await;
-    drop(broker.stdin.take());
-    assert!(broker.child.wait().unwrap().success());
+    drop(broker.process.stdin.take());
+    assert!(broker.process.child.wait().unwrap().success());
 }

@@ -455,13 +455,18 @@ mod tests {
     };
 
     fn batch(timestamps: &[i64]) -> Vec<u8> {
+        let records: Vec<_> = timestamps.iter().map(|t| (*t, &[7; 50][..])).collect();
+        batch_of(&records)
+    }
+
+    /// A batch of records with these timestamps and values.
+    pub(super) fn batch_of(records: &[(i64, &[u8])]) -> Vec<u8> {
         let mut writer = BatchWriter::new(BytesMut::new());
-        for timestamp in timestamps {
-            let value = [7; 50];
+        for (timestamp, value) in records {
             let record = NewRecord {
                 timestamp: *timestamp,
                 key: None,
-                value: Some(&value),
+                value: Some(value),
                 headers: &[],
             };
             writer.append(&record).unwrap();

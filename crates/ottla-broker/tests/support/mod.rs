@@ -1,6 +1,8 @@
 //! A client with no comforts: one connection, one request after the other, every field in the test's hands.
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+pub(crate) mod process;
+
 use std::io;
 use std::time::Duration;
 

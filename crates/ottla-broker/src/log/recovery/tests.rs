@@ -3,14 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use bytes::BytesMut;
 use fastrand::Rng;
-use ottla_wire::compress::{Codec, Compression, Compressor};
-use ottla_wire::record::{BatchWriter, NewRecord, SealOptions};
 use tempfile::TempDir;
 
 use super::*;
 use crate::log::AppendError;
+use crate::log::tests::batch_of;
 
 const SETTINGS: LogSettings = LogSettings {
     segment_bytes: 360,
@@ -38,21 +36,7 @@ fn open(dir: &TempDir) -> Log {
 }
 
 fn append(log: &mut Log, i: i64, epoch: i32) -> Result<Vec<u8>, AppendError> {
-    let mut writer = BatchWriter::new(BytesMut::new());
-    for value in [[i as u8; 6], [7; 6]] {
-        let record = NewRecord {
-            timestamp: i,
-            key: None,
-            value: Some(&value),
-            headers: &[],
-        };
-        writer.append(&record).unwrap();
-    }
-    let options = SealOptions {
-        codec: Codec::from(Compression::None),
-    };
-    let sealed = writer.seal(&options, &mut Compressor::new()).unwrap();
-    let mut batch = sealed.freeze().to_vec();
+    let mut batch = batch_of(&[(i, &[i as u8; 6]), (i, &[7; 6])]);
     log.append(&mut batch, epoch, 0)?;
     Ok(batch)
 }
