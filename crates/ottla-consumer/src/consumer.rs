@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ottla_net::Cluster;
+use ottla_net::{Cluster, GroupMetadata};
 
 use crate::{
     CommittedOffset, ConsumerConfig, Error, Offset, OffsetForTime, Record, RecordBatch,
@@ -61,19 +61,6 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.abandon();
     }
-}
-
-/// Who a consumer is in its group: what a transactional producer needs to commit offsets for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupMetadata {
-    /// `group.id`.
-    pub group_id: Str,
-    /// The generation it is a member of; -1 if it is none.
-    pub generation_id: i32,
-    /// The name the coordinator gave it; empty if it is no member.
-    pub member_id: Str,
-    /// `group.instance.id`.
-    pub group_instance_id: Option<Str>,
 }
 
 impl Consumer {

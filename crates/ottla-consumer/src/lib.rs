@@ -14,6 +14,7 @@ mod record;
 mod stream;
 mod topic_partition;
 
+pub use ottla_net::GroupMetadata;
 pub use ottla_wire::{
     Bytes, Str,
     record::{RecordHeaders, RecordRef, TimestampType},
@@ -21,7 +22,7 @@ pub use ottla_wire::{
 
 pub use self::{
     config::{ConsumerConfig, IsolationLevel, OffsetReset},
-    consumer::{Consumer, GroupMetadata},
+    consumer::Consumer,
     core::Watermarks,
     error::Error,
     record::{BatchRecords, IntoRecords, Record, RecordBatch},

@@ -22,6 +22,7 @@ mod cluster;
 mod config;
 mod connection;
 mod error;
+mod group;
 mod pool;
 mod race;
 #[cfg(feature = "testing")]
@@ -37,6 +38,7 @@ pub use connection::{
     Written,
 };
 pub use error::{CloseCause, Error, ForeignAnswer, Peer, Sent};
+pub use group::GroupMetadata;
 pub use pool::Lane;
 pub use transport::{Connector, Stream, TcpConnector, TcpOptions};
 
