@@ -88,8 +88,8 @@ impl Batch {
     }
 
     /// The bytes to send, carrying [`stamp`](Self::stamp): the same bytes as last time when the
-    /// stamp is the same.
-    pub(crate) fn wire_bytes(self) -> (Self, Bytes) {
+    /// stamp is the same. A producer's batches are all transactional, or none is.
+    pub(crate) fn wire_bytes(self, transactional: bool) -> (Self, Bytes) {
         let stamp = self.stamp;
         let (id, epoch, sequence) = stamp.map_or((-1, -1, -1), |stamp| {
             (stamp.identity.id, stamp.identity.epoch, stamp.sequence)
@@ -97,7 +97,7 @@ impl Batch {
         let bytes = match self.payload {
             Payload::Fresh(mut sealed) => {
                 if stamp.is_some() {
-                    sealed.stamp(id, epoch, sequence, false);
+                    sealed.stamp(id, epoch, sequence, transactional);
                 }
                 sealed.freeze()
             }

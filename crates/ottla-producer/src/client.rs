@@ -27,6 +27,7 @@ use crate::partitioner::Sticky;
 use crate::sealer::Sealer;
 use crate::sender::{Effect, SenderCore, Settings, Slot, run_broker};
 use crate::topics::{Front, Partition, Topic, TopicShared, Topics};
+use crate::transaction::Transactions;
 
 pub(crate) type PartitionLine = Line<Arc<Partition>>;
 
@@ -51,6 +52,7 @@ pub(crate) struct Client {
     pub(crate) deadlines: Mutex<BinaryHeap<Reverse<(Instant, Slot)>>>,
     pub(crate) deadlines_changed: Notify,
     pub(crate) identity_wanted: Notify,
+    pub(crate) transactions: Transactions,
     pub(crate) tasks: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) runtime: Handle,
     pub(crate) closed: AtomicBool,
@@ -64,6 +66,7 @@ impl Client {
         let idempotent = config.idempotent();
         let settings = Settings {
             idempotent,
+            transactional: config.transactional_id.is_some(),
             in_flight_max: config.max_in_flight,
             request_bytes_max: config.max_request_size,
             retries: config.retries,
@@ -91,6 +94,7 @@ impl Client {
             deadlines: Mutex::default(),
             deadlines_changed: Notify::new(),
             identity_wanted: Notify::new(),
+            transactions: Transactions::new(&config),
             tasks: Mutex::default(),
             runtime: Handle::current(),
             closed: AtomicBool::new(false),
@@ -359,6 +363,8 @@ impl Client {
                 Effect::Wake(broker) => self.line(broker).wake(),
                 Effect::NeedIdentity => self.identity_wanted.notify_one(),
                 Effect::SeekLeaders => self.deadlines_changed.notify_one(),
+                Effect::AddPartitions => self.transactions.outside.notify_one(),
+                Effect::Drained => self.transactions.drained.notify_one(),
                 Effect::Split(slot, batch) => {
                     let partition = self.partition(slot);
                     let pieces = self.sealer.split(self, &partition.topic, batch);
@@ -415,9 +421,30 @@ impl Client {
         tasks.iter().for_each(JoinHandle::abort);
         self.fail(&SendError::Closed);
         self.core.lock().forget_in_flight();
+        self.transactions.drained.notify_one();
         let names: Vec<_> = self.topics.load().by_name.keys().cloned().collect();
         self.cluster.untrack(names.iter().map(|name| &**name));
         tasks
+    }
+
+    /// Settles with `error` what the sender has not taken yet, but for batches that a worker is sealing.
+    pub(crate) fn purge(&self, error: &SendError) {
+        let now = Instant::now();
+        let partitions = self.partitions.read().clone();
+        for partition in &partitions {
+            let mut front = partition.front.lock();
+            let given_up = front.queue.give_up(now);
+            if front.queue.oldest().is_none() {
+                // What the sender was told of is gone: the next record must be told of anew, to a lane
+                // that may have to wait for its transaction again.
+                front.told = false;
+                self.core.lock().front_emptied(partition.slot);
+            }
+            drop(front);
+            for batch in given_up {
+                batch.settle(error.clone().into(), &self.supplies.buffers);
+            }
+        }
     }
 
     /// Settles everything that waits with `error`, and what is in flight as possibly written.

@@ -102,6 +102,16 @@ pub struct ProducerConfig {
     /// `partitioner.ignore.keys`: treat every record as if it had no key when choosing its
     /// partition. Default false.
     pub partitioner_ignore_keys: bool,
+
+    /// `transactional.id`: the name under which a
+    /// [`TransactionalProducer`](crate::TransactionalProducer) is known to the cluster. Of the
+    /// instances with one name only the youngest may write. Default none.
+    pub transactional_id: Option<String>,
+
+    /// `transaction.timeout.ms`: the coordinator aborts a transaction that is open for so long. At most
+    /// the brokers' `transaction.max.timeout.ms` (15 minutes unless set). Range 1 ms to 2^31-1 ms,
+    /// default 60 s.
+    pub transaction_timeout: Duration,
 }
 
 impl ProducerConfig {
@@ -189,6 +199,21 @@ impl ProducerConfig {
                 "must be at most retry.backoff.max.ms",
             ),
             (
+                "transactional.id",
+                self.transactional_id.as_deref() != Some(""),
+                "must not be empty; without transactions, leave it out",
+            ),
+            (
+                "transactional.id",
+                self.transactional_id.is_none() || self.idempotent(),
+                "needs enable.idempotence, which enable.idempotence=false, acks, retries or max.in.flight.requests.per.connection rule out here",
+            ),
+            (
+                "transaction.timeout.ms",
+                self.transaction_timeout.as_millis() >= 1 && fits_i32_ms(self.transaction_timeout),
+                "must lie in 1 to 2^31-1 ms",
+            ),
+            (
                 "max.in.flight.requests.per.connection",
                 (1..=1_000_000).contains(&self.max_in_flight),
                 "must lie in 1 to 1000000",
@@ -238,6 +263,8 @@ impl Default for ProducerConfig {
             compression_level: None,
             partitioner: Partitioning::default(),
             partitioner_ignore_keys: false,
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -276,6 +276,9 @@ impl Resolver {
         if self.ticket.outcome.set(outcome).is_err() {
             return; // The drop that follows `resolve`.
         }
+        if let Some(Outcome::Failed { error, .. }) = self.ticket.outcome.get() {
+            self.outstanding.note_failure(error);
+        }
         let waiting = std::mem::take(&mut *self.ticket.waiting.lock());
         waiting.into_iter().for_each(Waker::wake);
         self.outstanding.resolved(self.generation);

@@ -127,6 +127,13 @@ pub enum SendError {
         detail: Option<Arc<str>>,
     },
 
+    /// The record's transaction takes no more, or was aborted before the record left. It is not written.
+    #[error("not sent: {reason}")]
+    TransactionEnded {
+        /// Why.
+        reason: Arc<str>,
+    },
+
     /// The producer can send no more: its identity was refused. Close it.
     #[error("the producer cannot go on: {reason}")]
     Fatal {

@@ -19,12 +19,14 @@ pub(crate) enum Identity {
     /// To be asked for with InitProducerId, once there is something to send.
     Missing,
     Known(ProducerIdentity),
+    /// As [`Known`](Self::Known), given to a transactional id: only its coordinator may change it.
+    Assigned(ProducerIdentity),
 }
 
 impl Identity {
     pub(crate) fn known(self) -> Option<ProducerIdentity> {
         match self {
-            Self::Known(identity) => Some(identity),
+            Self::Known(identity) | Self::Assigned(identity) => Some(identity),
             _ => None,
         }
     }
@@ -65,6 +67,15 @@ mod tests {
             identity,
             Identity::Known(ProducerIdentity { id: 7, epoch: 1 })
         );
+    }
+
+    #[test]
+    fn an_identity_of_a_transactional_id_is_not_changed_here() {
+        let mut identity = Identity::Assigned(FIRST);
+        identity.bump(FIRST);
+        identity.forget(FIRST);
+        assert_eq!(identity, Identity::Assigned(FIRST));
+        assert_eq!(identity.known(), Some(FIRST));
     }
 
     #[test]

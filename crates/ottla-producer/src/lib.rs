@@ -1,4 +1,4 @@
-//! Kafka producer: partitioner, accumulator, sender, idempotence.
+//! Kafka producer: partitioner, accumulator, sender, idempotence, transactions.
 #![forbid(unsafe_code)]
 
 mod accumulator;
@@ -18,6 +18,7 @@ mod record;
 mod sealer;
 mod sender;
 mod topics;
+mod transaction;
 
 pub use config::{Acks, ProducerConfig};
 pub use delivery::{Delivery, RecordMetadata};
@@ -26,3 +27,6 @@ pub use ottla_wire::compress::Compression;
 pub use partitioner::{Partitioner, Partitioning, crc32, fnv1a, murmur2};
 pub use producer::Producer;
 pub use record::{Header, ProducerRecord};
+pub use transaction::{
+    CommitError, RunError, Transaction, TransactionError, TransactionOffset, TransactionalProducer,
+};

@@ -4,14 +4,22 @@
 //! are empty. Two short locks per batch, none per record, and no list of batches.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::error::SendError;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
     generations: Mutex<Generations>,
     settled: Notify,
+    /// The first batch that failed since this was last cleared.
+    failure: Mutex<Option<SendError>>,
+    /// Whether there is one, to be read for every record.
+    has_failed: AtomicBool,
+    failed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +61,40 @@ impl Outstanding {
         if generations.oldest != before {
             drop(generations);
             self.settled.notify_waiters();
+        }
+    }
+
+    /// A batch failed; to be told before it counts as resolved.
+    pub(crate) fn note_failure(&self, error: &SendError) {
+        self.failure.lock().get_or_insert_with(|| error.clone());
+        self.has_failed.store(true, Ordering::Release);
+        self.failed.notify_waiters();
+    }
+
+    /// Why the first batch failed that did, since [`forget_failure`](Self::forget_failure).
+    pub(crate) fn failure(&self) -> Option<SendError> {
+        self.failure.lock().clone()
+    }
+
+    pub(crate) fn forget_failure(&self) {
+        *self.failure.lock() = None;
+        self.has_failed.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Waits for a failure. Cancel safe.
+    pub(crate) async fn failed(&self) {
+        loop {
+            let notified = self.failed.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.has_failed() {
+                return;
+            }
+            notified.await;
         }
     }
 

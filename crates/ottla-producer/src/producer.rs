@@ -63,6 +63,21 @@ impl Producer {
     /// # Errors
     /// The first setting that cannot work.
     pub fn new(cluster: Cluster, config: ProducerConfig) -> Result<Self, ConfigError> {
+        if config.transactional_id.is_some() {
+            return Err(ConfigError {
+                setting: "transactional.id",
+                problem: "is for a TransactionalProducer",
+            });
+        }
+        let producer = Self::start(cluster, config)?;
+        let client = producer.client();
+        let task = client.runtime.spawn(run_identity(client.clone()));
+        client.tasks.lock().push(task);
+        Ok(producer)
+    }
+
+    /// As [`new`](Self::new), without a task that gets producer ids.
+    pub(crate) fn start(cluster: Cluster, config: ProducerConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         if config.request_timeout < cluster.config().request_timeout {
             // A silent broker's connection would be kept, and tried again on, long after it should be
@@ -73,11 +88,8 @@ impl Producer {
             });
         }
         let client = Client::new(cluster, config);
-        let tasks = [
-            client.runtime.spawn(run_keeper(client.clone())),
-            client.runtime.spawn(run_identity(client.clone())),
-        ];
-        client.tasks.lock().extend(tasks);
+        let task = client.runtime.spawn(run_keeper(client.clone()));
+        client.tasks.lock().push(task);
         Ok(Self {
             owner: Arc::new(Owner { client }),
         })
@@ -176,7 +188,7 @@ impl Producer {
         self.client().supplies.budget.used()
     }
 
-    fn client(&self) -> &Arc<Client> {
+    pub(crate) fn client(&self) -> &Arc<Client> {
         &self.owner.client
     }
 

@@ -5,6 +5,7 @@
 
 mod answers;
 mod ending;
+mod gate;
 mod requests;
 
 use std::cmp::Reverse;
@@ -16,11 +17,14 @@ use ottla_net::Backoff;
 use ottla_wire::{Bytes, ErrorCode};
 use tokio::time::Instant;
 
-use super::lane::Lane;
+use self::gate::Gate;
+use super::lane::{Lane, Membership};
 use crate::batch::Batch;
 use crate::delivery::{Outcome, Resolver};
 use crate::error::{SendError, TopicPartition};
 use crate::identity::{Identity, ProducerIdentity};
+
+pub(crate) use self::gate::Protocol;
 
 /// A partition's number within one producer.
 pub(crate) type Slot = usize;
@@ -29,6 +33,7 @@ pub(crate) type Slot = usize;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) idempotent: bool,
+    pub(crate) transactional: bool,
     pub(crate) in_flight_max: usize,
     pub(crate) request_bytes_max: usize,
     pub(crate) retries: u32,
@@ -40,6 +45,8 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) id: u64,
+    /// The highest version of Produce it may go out in.
+    pub(crate) version_max: i16,
     pub(crate) parts: Vec<(Slot, Bytes)>,
 }
 
@@ -77,6 +84,10 @@ pub(crate) enum Effect {
     NeedIdentity,
     /// Partitions with records have no leader: see [`SenderCore::seeks_leaders`].
     SeekLeaders,
+    /// Partitions with records are not in the transaction yet: see [`SenderCore::take_outside`].
+    AddPartitions,
+    /// While barred: nothing is in flight any more.
+    Drained,
 }
 
 #[derive(Debug)]
@@ -85,6 +96,8 @@ pub(crate) struct SenderCore {
     identity: Identity,
     identity_asked: bool,
     fatal: Option<SendError>,
+    /// What the open transaction lets pass.
+    gate: Gate,
     lanes: Vec<Lane>,
     brokers: HashMap<i32, Broker>,
     /// Lanes with work and without a leader.
@@ -117,6 +130,7 @@ impl SenderCore {
             },
             identity_asked: false,
             fatal: None,
+            gate: Gate::default(),
             lanes: Vec::new(),
             brokers: HashMap::new(),
             homeless: HashSet::new(),
@@ -133,7 +147,9 @@ impl SenderCore {
     }
 
     pub(crate) fn add_partition(&mut self, at: TopicPartition) -> Slot {
-        self.lanes.push(Lane::new(at));
+        let mut lane = Lane::new(at);
+        lane.membership = self.gate.membership();
+        self.lanes.push(lane);
         self.lanes.len() - 1
     }
 
@@ -218,6 +234,12 @@ impl SenderCore {
         let lane = &mut self.lanes[slot];
         if !lane.has_work() {
             return;
+        }
+        if lane.membership == Membership::Outside && self.gate.bar().is_none() {
+            lane.membership = Membership::Entering;
+            if self.gate.wants(slot) {
+                self.effects.push(Effect::AddPartitions);
+            }
         }
         let Some(leader) = lane.leader else {
             if self.homeless.insert(slot) {

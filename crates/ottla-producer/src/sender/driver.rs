@@ -162,7 +162,11 @@ impl BrokerSender {
         let Some(connection) = &self.connection else {
             unreachable!("a request is taken only when there is a connection");
         };
-        let Request { id, parts } = request;
+        let Request {
+            id,
+            version_max,
+            parts,
+        } = request;
         let parts = {
             let partitions = self.client.partitions.read();
             parts
@@ -171,10 +175,11 @@ impl BrokerSender {
                 .collect()
         };
         let config = &self.client.config;
-        let (sent, message, version) =
+        let (sent, mut message, version) =
             produce_request(parts, config.acks, config.request_timeout, |cap| {
-                connection.version::<ProduceRequest>(cap)
+                connection.version::<ProduceRequest>(cap.min(version_max))
             });
+        message.transactional_id = self.client.transactions.id.clone();
         let deadline = now + config.request_timeout;
         let reply = version.and_then(|version| match config.acks {
             Acks::None => connection

@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     pub(crate) told_while_pulling: bool,
     /// A batch that was too large is being split; it goes before all others.
     pub(crate) splitting: bool,
+    /// Whether the open transaction has this partition.
+    pub(crate) membership: Membership,
     pub(crate) muted_until: Option<Instant>,
     /// The mute is because the leader was the wrong one: a new leader ends it.
     pub(crate) muted_for_leader: bool,
@@ -72,6 +74,17 @@ pub(crate) struct InFlight {
     pub(crate) batch: Batch,
 }
 
+/// How a partition stands to the open transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// A batch may leave: the partition was added, or need not be (transactions V2, or no transaction).
+    NotNeeded,
+    /// To be added before the first batch leaves.
+    Outside,
+    /// Being added.
+    Entering,
+}
+
 /// Whether a lane's next batch can leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -95,6 +108,7 @@ impl Lane {
             pulling: false,
             told_while_pulling: false,
             splitting: false,
+            membership: Membership::NotNeeded,
             muted_until: None,
             muted_for_leader: false,
             rotating_at: None,
@@ -130,6 +144,7 @@ impl Lane {
         };
         self.leader == Some(broker)
             && !self.splitting
+            && self.membership == Membership::NotNeeded
             && self.muted_until.is_none_or(|until| until <= now)
             && (self.in_flight.is_empty()
                 || (self.in_flight_at == broker
@@ -238,6 +253,11 @@ impl Lane {
     pub(crate) fn lost_sequences(&mut self) {
         self.gap = self.identity.is_some();
         self.proven = false;
+    }
+
+    /// Whether records that got sequences of `identity` were given up.
+    pub(crate) fn has_gap(&self, identity: Identity) -> bool {
+        self.gap && self.identity == identity.known()
     }
 
     /// Whether no batch before `place` is unsettled.

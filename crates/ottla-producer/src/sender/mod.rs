@@ -9,7 +9,7 @@ mod lane;
 mod message;
 mod verdict;
 
-pub(crate) use self::core::{Effect, SenderCore, Settings, Slot};
+pub(crate) use self::core::{Effect, Protocol, SenderCore, Settings, Slot};
 pub(crate) use self::driver::run_broker;
 
 #[cfg(test)]

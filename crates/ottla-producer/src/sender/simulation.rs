@@ -71,6 +71,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut core = SenderCore::new(Settings {
             idempotent: true,
+            transactional: false,
             in_flight_max: 5,
             request_bytes_max: 400,
             retries: u32::MAX,
@@ -311,7 +312,10 @@ impl World {
                 match effect {
                     Effect::Settle(batch, outcome) => batch.settle(outcome, &self.buffers),
                     Effect::Tell(resolver, outcome) => resolver.resolve(outcome),
-                    Effect::Wake(_) | Effect::SeekLeaders => {}
+                    Effect::Wake(_)
+                    | Effect::SeekLeaders
+                    | Effect::AddPartitions
+                    | Effect::Drained => {}
                     Effect::NeedIdentity => {
                         let id = self.next_producer_id;
                         self.next_producer_id += 1;

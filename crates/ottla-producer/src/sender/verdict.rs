@@ -32,9 +32,10 @@ impl Verdict {
             | ErrorCode::INVALID_PRODUCER_ID_MAPPING
             | ErrorCode::PRODUCER_FENCED => Self::ForeignIdentity,
             ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Self::TooLarge,
-            // These three are found out before anything is appended.
+            // These are found out before anything is appended.
             ErrorCode::NOT_ENOUGH_REPLICAS
             | ErrorCode::CORRUPT_MESSAGE
+            | ErrorCode::CONCURRENT_TRANSACTIONS
             | ErrorCode::THROTTLING_QUOTA_EXCEEDED => Self::Retry {
                 maybe_written: false,
             },

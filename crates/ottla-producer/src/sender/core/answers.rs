@@ -31,7 +31,17 @@ impl SenderCore {
         let current = lane.is_current(batch.stamp, self.identity);
         let identity = batch.stamp.map(|stamp| stamp.identity);
         batch.last_error = answer.code.is_err().then(|| said(broker, &answer));
-        match Verdict::of(answer.code) {
+        let verdict = match Verdict::of(answer.code) {
+            // The epoch is the coordinator's to bump: an abort mends what a bump of our own would.
+            Verdict::OutOfOrder | Verdict::UnknownProducer
+                if head && self.settings.transactional =>
+            {
+                Verdict::Refused
+            }
+            Verdict::ForeignIdentity if self.settings.transactional => Verdict::Refused,
+            verdict => verdict,
+        };
+        match verdict {
             Verdict::Written => {
                 lane.succeeded(batch.stamp, head);
                 let outcome = Outcome::Written(Written {
@@ -123,6 +133,7 @@ impl SenderCore {
         let state = self.broker(broker);
         state.in_flight = state.in_flight.saturating_sub(1);
         state.error = None;
+        self.tell_drained();
     }
 
     /// The request to `broker` failed as a whole.
@@ -148,6 +159,7 @@ impl SenderCore {
         }
         let state = self.broker(broker);
         state.in_flight = state.in_flight.saturating_sub(1);
+        self.tell_drained();
     }
 
     /// The pieces of a batch that was too large; none if its way ended instead.
@@ -157,8 +169,18 @@ impl SenderCore {
         if pieces.is_empty() {
             lane.lost_sequences();
         }
-        for piece in pieces {
-            lane.push_back_in_place(piece);
+        match self.gate.bar().cloned() {
+            None => {
+                for piece in pieces {
+                    lane.push_back_in_place(piece);
+                }
+            }
+            Some(bar) => {
+                lane.lost_sequences();
+                for piece in pieces {
+                    self.effects.push(Effect::Settle(piece, bar.clone().into()));
+                }
+            }
         }
         self.touch(slot);
     }
@@ -201,8 +223,8 @@ impl SenderCore {
 
     /// Queues a batch again, unless its caller was told already or its time is up.
     pub(super) fn put_back(&mut self, slot: Slot, batch: Batch, now: Instant) {
-        if let Some(fatal) = self.fatal.clone() {
-            return self.give_up(slot, batch, fatal, Vec::new(), now);
+        if let Some(ended) = self.fatal.as_ref().or(self.gate.bar()).cloned() {
+            return self.give_up(slot, batch, ended, Vec::new(), now);
         }
         let lane = &mut self.lanes[slot];
         if batch.resolver.is_none() || batch.opened + self.settings.delivery_timeout <= now {
@@ -242,6 +264,7 @@ impl SenderCore {
             }
         };
         self.effects.push(Effect::Settle(batch, outcome));
+        self.doom(now);
     }
 }
 

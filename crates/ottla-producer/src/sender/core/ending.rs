@@ -15,6 +15,9 @@ impl SenderCore {
         for lane in &mut self.lanes {
             lane.in_flight.clear();
         }
+        for broker in self.brokers.values_mut() {
+            broker.in_flight = 0;
+        }
     }
 
     /// Nothing can be sent any more: what waits is settled with `error`, what is in flight is in doubt.
@@ -67,6 +70,7 @@ impl SenderCore {
             self.give_up(slot, batch, error, Vec::new(), now);
         }
         let lane = &mut self.lanes[slot];
+        let mut told = false;
         for flying in &mut lane.in_flight {
             let batch = &mut flying.batch;
             if batch.opened + timeout <= now
@@ -78,7 +82,11 @@ impl SenderCore {
                     stuck: stuck.clone(),
                 };
                 self.effects.push(Effect::Tell(resolver, error.into()));
+                told = true;
             }
+        }
+        if told {
+            self.doom(now);
         }
         self.touch(slot);
     }

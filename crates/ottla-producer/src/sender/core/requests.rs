@@ -53,9 +53,9 @@ impl SenderCore {
         let lane = &mut self.lanes[slot];
         lane.pulling = false;
         lane.front_ready = std::mem::take(&mut lane.told_while_pulling) || more;
-        match (batch, &self.fatal) {
-            (Some(batch), Some(fatal)) => {
-                let outcome = fatal.clone().into();
+        match (batch, self.fatal.as_ref().or(self.gate.bar())) {
+            (Some(batch), Some(ended)) => {
+                let outcome = ended.clone().into();
                 self.effects.push(Effect::Settle(batch, outcome));
             }
             (Some(batch), None) => lane.push_new(batch),
@@ -124,7 +124,7 @@ impl SenderCore {
             if let Some(resolver) = &mut batch.resolver {
                 resolver.maybe_sent = true;
             }
-            let (batch, payload) = batch.wire_bytes();
+            let (batch, payload) = batch.wire_bytes(self.settings.transactional);
             bytes += payload.len();
             parts.push((slot, payload));
             lane.in_flight.push_back(InFlight { request: id, batch });
@@ -138,11 +138,17 @@ impl SenderCore {
         if !parts.is_empty() {
             state.in_flight += 1;
             self.next_request += 1;
+            self.gate.batch_left();
         }
         if needs_identity {
             self.need_identity();
         }
-        (!parts.is_empty()).then_some(Request { id, parts })
+        let version_max = self.gate.produce_version_max();
+        (!parts.is_empty()).then_some(Request {
+            id,
+            version_max,
+            parts,
+        })
     }
 
     /// Whether [`wanted`](Self::wanted) or [`next_request`](Self::next_request) may find something.

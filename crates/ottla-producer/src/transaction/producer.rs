@@ -1,0 +1,232 @@
+//! The handle of a transactional producer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_net::{Backoff, Cluster};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::error::{CommitError, RunError, TransactionError};
+use super::handle::Transaction;
+use crate::client::Client;
+use crate::config::ProducerConfig;
+use crate::error::ConfigError;
+use crate::producer::Producer;
+
+/// Writes records, and positions of consumer groups, in transactions: all of one become visible
+/// together, or none does.
+///
+/// Each is known to the cluster by its `transactional.id`. A new instance with the same id fences the
+/// older ones off, and ends what they left open: so a program that was replaced, and is not
+/// dead after all, cannot write any more.
+///
+/// Reading, transforming and writing exactly once: positions are part of the transaction, and the consumers of the
+/// results read with `isolation.level=read_committed`.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use ottla_net::GroupMetadata;
+/// use ottla_producer::{ProducerConfig, ProducerRecord, TransactionalProducer};
+///
+/// # async fn example(
+/// #     cluster: ottla_net::Cluster,
+/// #     group: GroupMetadata,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// let config = ProducerConfig {
+///     transactional_id: Some("billing-1".into()),
+///     ..ProducerConfig::default()
+/// };
+/// let mut producer = TransactionalProducer::init(cluster, config).await?;
+///
+/// let transaction = producer.begin().await?;
+/// for invoice in ["17", "18"] {
+///     let _sent = transaction.send(ProducerRecord::to("invoices").value(invoice)).await?;
+/// }
+/// transaction.send_offsets([("orders", 0, 1042)], &group).await?;
+/// if let Err(failed) = transaction.commit().await {
+///     eprintln!("{failed}");
+///     match failed.transaction {
+///         Some(transaction) if failed.error.requires_abort() => transaction.abort().await?,
+///         Some(transaction) => transaction.commit().await.map_err(|failed| failed.error)?,
+///         None => return Err(failed.error.into()), // Fenced, or refused: close.
+///     }
+/// }
+/// producer.close(Duration::from_secs(30)).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`run`](Self::run) does the retrying.
+///
+/// Dropping it without [`close`](Self::close) leaves a transaction that is still being aborted to the background.
+#[derive(Debug)]
+pub struct TransactionalProducer {
+    pub(super) producer: Producer,
+}
+
+impl TransactionalProducer {
+    /// A producer for the `transactional.id` in `config`. Fences older instances off, and has the transaction
+    /// that one of them may have left open completed or aborted.
+    ///
+    /// Takes `max.block.ms` at most. Must be called inside a tokio runtime, as
+    /// [`Producer::new`](crate::Producer::new).
+    ///
+    /// Cancel safe, in that nothing is left behind; older instances may be fenced off.
+    ///
+    /// # Errors
+    /// [`TransactionError::Config`] for settings that cannot work, or without `transactional.id`;
+    /// [`TransactionError::NotReached`]; or a fatal one.
+    pub async fn init(cluster: Cluster, config: ProducerConfig) -> Result<Self, TransactionError> {
+        if config.transactional_id.is_none() {
+            return Err(TransactionError::Config(ConfigError {
+                setting: "transactional.id",
+                problem: "is missing: name the producer, differently from all others that are to write at the same time",
+            }));
+        }
+        let producer = Producer::start(cluster, config)?;
+        let client = producer.client().clone();
+        let task = client.runtime.spawn(client.clone().run_enlisting());
+        client.tasks.lock().push(task);
+        on_own_task(&client, client.clone().initialise()).await?;
+        Ok(Self { producer })
+    }
+
+    /// The `transactional.id`.
+    pub fn transactional_id(&self) -> &str {
+        let id = self.producer.config().transactional_id.as_deref();
+        id.unwrap_or_default()
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ProducerConfig {
+        self.producer.config()
+    }
+
+    /// Begins a transaction. Waits, `max.block.ms` at most, for the end of one that was dropped or whose
+    /// outcome is unknown; otherwise asks nobody.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`TransactionError::NotReached`] or [`TransactionError::UnknownOutcome`] if the previous transaction
+    /// could not be ended in time: call again. A fatal one otherwise.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
+        let client = self.producer.client().clone();
+        let serial = on_own_task(&client, client.clone().begin_transaction()).await?;
+        Ok(Transaction::new(self, serial))
+    }
+
+    /// Runs `work` as a transaction, and runs all of it again, up to `attempts` times in all, while the
+    /// transaction fails for a reason that the next may not have.
+    ///
+    /// `work` must do everything anew when it is called anew: also seek its consumer back to what is
+    /// committed. A commit without an answer is repeated, as often.
+    ///
+    /// Cancel safe as [`Transaction::commit`] is.
+    ///
+    /// # Errors
+    /// [`RunError::Work`] if `work` fails while the transaction is sound; [`RunError::Transaction`] with
+    /// the last error after `attempts`, or a fatal one.
+    pub async fn run<T, E>(
+        &mut self,
+        attempts: u32,
+        mut work: impl AsyncFnMut(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, RunError<E>> {
+        let config = self.config();
+        let backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+        let mut attempt = 1;
+        loop {
+            let transaction = self.begin().await.map_err(RunError::Transaction)?;
+            let error = match work(&transaction).await {
+                Ok(value) => match commit_repeatedly(transaction, attempts).await {
+                    Ok(()) => return Ok(value),
+                    Err(error) => error,
+                },
+                Err(failure) => {
+                    let doom = transaction.failure();
+                    let aborted = transaction.abort().await;
+                    match doom {
+                        Some(doom) => doom,
+                        None => {
+                            if let Err(error) = aborted {
+                                tracing::warn!(%error, "the transaction of work that failed was not aborted yet");
+                            }
+                            return Err(RunError::Work(failure));
+                        }
+                    }
+                }
+            };
+            if !error.requires_abort() || attempt >= attempts {
+                return Err(RunError::Transaction(error));
+            }
+            tracing::debug!(%error, attempt, "transaction to be run again");
+            sleep(backoff.random_delay(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    /// Ends the producer: waits, `timeout` at most, until a transaction that was dropped is aborted and one
+    /// in doubt is decided, and stops the tasks.
+    ///
+    /// If cancelled, the producer ends all the same.
+    ///
+    /// # Errors
+    /// [`TransactionError::NotReached`] or [`TransactionError::UnknownOutcome`] if that took longer. The coordinator
+    /// aborts what is open after `transaction.timeout.ms`, or when the next instance starts.
+    pub async fn close(self, timeout: Duration) -> Result<(), TransactionError> {
+        let client = self.producer.client().clone();
+        let started = Instant::now();
+        let deadline = started
+            .checked_add(timeout)
+            .unwrap_or_else(|| started + Duration::from_secs(u64::from(u32::MAX)));
+        let finished = on_own_task(&client, client.clone().finish(deadline));
+        let finished = timeout_at(deadline, finished).await;
+        // Nothing can be sent any more, so there is nothing to flush.
+        let _ = self.producer.close(Duration::ZERO).await;
+        finished.unwrap_or_else(|_| {
+            Err(TransactionError::NotReached {
+                step: "close",
+                waited: timeout,
+                last: "the last transaction is still being ended".into(),
+            })
+        })
+    }
+}
+
+async fn commit_repeatedly(
+    mut transaction: Transaction<'_>,
+    attempts: u32,
+) -> Result<(), TransactionError> {
+    let mut attempt = 1;
+    loop {
+        let Err(CommitError {
+            error,
+            transaction: open,
+        }) = transaction.commit().await
+        else {
+            return Ok(());
+        };
+        match open {
+            Some(open) if error.is_retriable() && attempt < attempts => transaction = open,
+            Some(open) if error.requires_abort() => {
+                open.abort().await?;
+                return Err(error);
+            }
+            _ => return Err(error),
+        }
+        attempt += 1;
+    }
+}
+
+/// Runs a step to its end, whether or not the caller waits for it.
+pub(super) async fn on_own_task<T: Send + 'static>(
+    client: &Arc<Client>,
+    step: impl Future<Output = Result<T, TransactionError>> + Send + 'static,
+) -> Result<T, TransactionError> {
+    match client.runtime.spawn(step).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is being shut down.
+        Err(_) => Err(TransactionError::Closed),
+    }
+}
