@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ottla_admin::Admin;
 use ottla_consumer::{Consumer, ConsumerConfig};
 use ottla_net::{Cluster, ClusterConfig, Connector};
-use ottla_producer::{Producer, ProducerConfig};
+use ottla_producer::{Producer, ProducerConfig, TransactionError, TransactionalProducer};
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::error::Error;
@@ -77,7 +77,8 @@ impl Client {
     /// program is usual.
     ///
     /// # Errors
-    /// [`Error::Producer`] for a setting that cannot work.
+    /// [`Error::Producer`] for a setting that cannot work, and with `transactional.id`, which asks for a
+    /// [transactional one](Client::transactional_producer).
     pub fn producer(&self) -> Result<Producer, Error> {
         self.producer_with(self.producer_config())
     }
@@ -88,6 +89,49 @@ impl Client {
     /// As [`Client::producer`].
     pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer, Error> {
         Ok(Producer::new(self.inner.cluster.clone(), config)?)
+    }
+
+    /// A new transactional producer, named by `transactional.id`. Fences off older instances of that name.
+    ///
+    /// Its name is what must differ between producers that write at the same time: for more than one,
+    /// use [`Client::transactional_producer_with`].
+    ///
+    /// ```no_run
+    /// use ottla::prelude::*;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::builder()
+    ///     .bootstrap_servers("localhost:9092")
+    ///     .set("transactional.id", "transfers-1")
+    ///     .build()?;
+    /// let mut producer = client.transactional_producer().await?;
+    /// producer
+    ///     .run(3, async |transaction: &Transaction<'_>| {
+    ///         let _sent = transaction.send(ProducerRecord::to("debits").key("7").value("-100")).await?;
+    ///         let _sent = transaction.send(ProducerRecord::to("credits").key("8").value("100")).await?;
+    ///         Ok::<_, ottla::producer::SendError>(())
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`TransactionalProducer::init`].
+    pub async fn transactional_producer(&self) -> Result<TransactionalProducer, TransactionError> {
+        self.transactional_producer_with(self.producer_config())
+            .await
+    }
+
+    /// A new transactional producer with settings of its own.
+    ///
+    /// # Errors
+    /// As [`TransactionalProducer::init`].
+    pub async fn transactional_producer_with(
+        &self,
+        config: ProducerConfig,
+    ) -> Result<TransactionalProducer, TransactionError> {
+        TransactionalProducer::init(self.inner.cluster.clone(), config).await
     }
 
     /// A new consumer.

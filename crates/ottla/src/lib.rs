@@ -53,6 +53,8 @@ pub mod prelude {
     pub use ottla_consumer::{Consumer, Offset, OffsetReset, TopicPartition};
     #[doc(no_inline)]
     pub use ottla_producer::{Acks, Compression, Header, Producer, ProducerRecord};
+    #[doc(no_inline)]
+    pub use ottla_producer::{Transaction, TransactionError, TransactionalProducer};
 }
 
 /// The README's example must compile.

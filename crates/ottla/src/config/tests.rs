@@ -189,7 +189,7 @@ fn a_key_that_is_not_built_accepts_its_default_only() {
         ("enable.partition.eof", "false"),
     ]);
     assert!(error("enable.partition.eof", "true").contains("not implemented"));
-    assert!(error("transactional.id", "t").contains("not implemented"));
+    assert!(error("enable.gapless.guarantee", "true").contains("not implemented"));
     assert!(
         error("partition.assignment.strategy", "range,cooperative-sticky").contains("not impl")
     );

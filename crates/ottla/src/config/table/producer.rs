@@ -270,16 +270,21 @@ pub(super) static KEYS: &[Key] = &[
         Producer,
         High,
         Kind::Text,
-        "The name under which transactions survive a restart of the program.",
-    ),
+        "The name of a transactional producer. A new instance with the same name fences the older ones off \
+         and ends their transactions, so the name must differ between producers that are to write at the \
+         same time, and stay the same over a restart.",
+    )
+    .honoured(|s, v| s.producer.transactional_id = Some(v.text().to_owned())),
     Key::new(
         "transaction.timeout.ms",
         Producer,
         Medium,
         Kind::Millis { min: 1000, max: 2_147_483_647 },
-        "The coordinator aborts a transaction that is open for so long.",
+        "The coordinator aborts a transaction that is open for so long, and fences its producer. At most the \
+         brokers' `transaction.max.timeout.ms`.",
     )
-    .default("60000"),
+    .default("60000")
+    .honoured(|s, v| s.producer.transaction_timeout = v.duration()),
     Key::new(
         "transaction.two.phase.commit.enable",
         Producer,
