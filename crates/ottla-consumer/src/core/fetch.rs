@@ -141,6 +141,7 @@ impl<D> Core<D> {
             return;
         }
         broker.failures = 0;
+        let mut disagree = false;
         for fetched in partitions {
             let Some(broker) = self.brokers.get_mut(&node) else {
                 return;
@@ -151,9 +152,14 @@ impl<D> Core<D> {
             let Some((_, want)) = asked else {
                 // Not asked for: we and the broker disagree about the session.
                 broker.session.restart();
+                disagree = true;
                 continue;
             };
             self.take_in(node, fetched, want, now);
+        }
+        if disagree {
+            // A broker that goes on like this is not asked at the speed of the network.
+            self.delay_broker(node, 1, now);
         }
     }
 

@@ -97,6 +97,21 @@ fn a_log_of_nothing_takes_no_memory() {
 }
 
 #[test]
+fn answers_to_what_was_not_asked_start_over_after_a_pause() {
+    let (mut core, now) = assigned(1, 0);
+    order(&mut core, 1, now);
+    let uncalled_for = answer(7, vec![batch(0, 4, 50)]);
+    core.handle_fetched(1, ErrorCode::NONE, 7, vec![uncalled_for], now);
+    assert_eq!(deliver(&mut core), None);
+    let FetchPlan::Wait(Some(at)) = core.plan_fetch(1, false, now) else {
+        panic!("must pause")
+    };
+    assert!(at > now);
+    let order = order(&mut core, 1, at);
+    assert_eq!((order.session.session_epoch, offsets(&order)[&0]), (0, 0));
+}
+
+#[test]
 fn errors_that_nobody_asks_for_do_not_pile_up() {
     let (mut core, mut now) = assigned(1, 0);
     for _ in 0..1000 {
