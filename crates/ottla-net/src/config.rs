@@ -156,6 +156,31 @@ impl ClusterConfig {
         ] {
             check(!value.is_zero(), setting, "must be above 0")?;
         }
+        // Java's bound; a time beyond it could not be added to the present one.
+        for (setting, value) in [
+            ("request.timeout.ms", self.request_timeout),
+            ("retry.backoff.max.ms", self.retry_backoff_max),
+            ("reconnect.backoff.max.ms", self.reconnect_backoff_max),
+            (
+                "socket.connection.setup.timeout.max.ms",
+                self.connect_timeout_max,
+            ),
+            (
+                "connections.max.idle.ms",
+                self.connection_idle_max.unwrap_or_default(),
+            ),
+            (
+                "connection_lifetime_max",
+                self.connection_lifetime_max.unwrap_or_default(),
+            ),
+            ("metadata.max.age.ms", self.metadata_max_age),
+        ] {
+            check(
+                i64::try_from(value.as_millis()).is_ok(),
+                setting,
+                "must be below 2^63 ms",
+            )?;
+        }
         check(
             self.connection_requests_max > 0,
             "max.in.flight.requests.per.connection",
@@ -271,6 +296,9 @@ mod tests {
         let mut config = good();
         config.request_timeout = Duration::ZERO;
         assert!(refused(config).contains("request.timeout.ms"));
+        let mut config = good();
+        config.metadata_max_age = Duration::MAX;
+        assert!(refused(config).contains("metadata.max.age.ms"));
         let mut config = good();
         config.receive_message_max_bytes = 10;
         assert!(refused(config).contains("receive.message.max.bytes"));

@@ -161,3 +161,26 @@ async fn metadata_is_fetched_anew_at_its_age() {
     sleep(cluster.config().metadata_max_age + SECOND).await;
     assert_eq!(cluster.metadata().leader("t", 0), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_times_that_settings_take_do_not_overflow() {
+    let brokers = ScriptedCluster::start(1);
+    brokers.add_topic("clicks", 1);
+    let longest = Duration::from_millis(i64::MAX as u64);
+    let cluster = brokers.connect_with(ClusterConfig {
+        request_timeout: longest,
+        retry_backoff_max: longest,
+        reconnect_backoff_max: longest,
+        connect_timeout_max: longest,
+        connection_idle_max: Some(longest),
+        connection_lifetime_max: Some(longest),
+        metadata_max_age: longest,
+        metadata_max_idle: longest,
+        rebootstrap_trigger: longest,
+        ..brokers.config()
+    });
+    cluster.topic("clicks", within(5)).await.unwrap();
+    brokers.broker(1).drop_connections();
+    brokers.add_topic("orders", 1);
+    cluster.topic("orders", within(5)).await.unwrap();
+}
