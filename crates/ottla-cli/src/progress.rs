@@ -1,9 +1,10 @@
 //! Progress of long work, on standard error, for people only.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 /// A line that shows how far it is, or nothing when nobody looks.
 #[derive(Debug)]
@@ -22,17 +23,18 @@ impl Progress {
         let (bar, template) = match total {
             Some(total) => (
                 ProgressBar::new(total),
+                // What is cut off on a narrow terminal stands last.
                 format!(
-                    "{{bar:30}} {{percent}}%  {{human_pos}} {unit}  {{per_sec}}  {{msg}} eta {{eta}}"
+                    "{{bar:20}} {{percent}}%  {{human_pos}} {unit}  {{rate}}  eta {{eta}}  {{msg}}"
                 ),
             ),
             None => (
                 ProgressBar::new_spinner(),
-                format!("{{spinner}} {{human_pos}} {unit}  {{per_sec}}  {{msg}} {{elapsed}}"),
+                format!("{{spinner}} {{human_pos}} {unit}  {{rate}}  {{elapsed}}  {{msg}}"),
             ),
         };
         if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
         Progress { bar }
@@ -52,6 +54,13 @@ impl Progress {
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// So many a second, in whole numbers.
+fn rate(state: &ProgressState, text: &mut dyn fmt::Write) {
+    let whole = HumanCount(state.per_sec() as u64);
+    // A line that cannot be shown is no reason to stop.
+    let _ = write!(text, "{whole}/s");
 }
 
 impl Drop for Progress {

@@ -153,6 +153,14 @@ fn a_demo_that_does_not_add_up_says_so() {
 }
 
 #[test]
+fn what_does_not_add_up_is_told_when_nobody_reads_the_report_too() {
+    let mut demo = Running::start(&["demo", "-n", "200", "-q", "--tamper"]);
+    drop(demo.stdout.take());
+    let (status, errors) = demo.ended();
+    assert_eq!(status, Some(1), "{errors}");
+}
+
+#[test]
 fn a_demo_is_interrupted_in_order() {
     for (signal, arguments) in [
         (Signal::INT, &["demo", "-n", "9000000"][..]),

@@ -64,14 +64,15 @@ async fn tell(
     bootstrap: &str,
     interrupt: &mut (impl Future<Output = ()> + Unpin),
 ) -> Result<(), Failure> {
-    if args.json.json {
-        stdout::print_json(&report.json(bootstrap))?;
+    // Whoever reads may have seen enough; whether it adds up is to be told all the same.
+    let printed = if args.json.json {
+        stdout::print_json(&report.json(bootstrap))
     } else {
-        stdout::print(report.text())?;
-    }
+        stdout::print(report.text())
+    };
     if args.keep {
-        if !args.json.json {
-            stdout::print(how_to_look(bootstrap))?;
+        if !args.json.json && printed.is_ok() {
+            let _ = stdout::print(how_to_look(bootstrap));
         }
         interrupt.await;
     }
@@ -81,7 +82,7 @@ async fn tell(
         .filter(|check| !check.holds())
         .count();
     match wrong {
-        0 => Ok(()),
+        0 => printed,
         1 => Err(Failure::failed("1 count does not add up")),
         wrong => Err(Failure::failed(format!("{wrong} counts do not add up"))),
     }
