@@ -152,10 +152,12 @@ impl Admin {
         deadline: Instant,
     ) -> Result<Answer<GroupDescription>, Error> {
         let to = || To::Coordinator(CoordinatorKind::Group, id);
-        let coordinator = self
-            .cluster
-            .coordinator(CoordinatorKind::Group, id, deadline)
-            .await?;
+        // Known once it has answered; before that it may be one that is gone.
+        let coordinator = async || {
+            self.cluster
+                .coordinator(CoordinatorKind::Group, id, deadline)
+                .await
+        };
         let request = || ConsumerGroupDescribeRequest {
             group_ids: vec![id.to_owned().into()],
             ..Default::default()
@@ -168,6 +170,7 @@ impl Admin {
                     && group.error_code != ErrorCode::GROUP_ID_NOT_FOUND
                 {
                     let message = group.error_message.clone();
+                    let coordinator = coordinator().await?;
                     return Ok(Answer::new(id, group.error_code, message, || {
                         modern(group, coordinator)
                     }));
@@ -194,6 +197,7 @@ impl Admin {
             return Ok(Answer::refused(id, ErrorCode::GROUP_ID_NOT_FOUND));
         }
         let message = group.error_message.clone();
+        let coordinator = coordinator().await?;
         Ok(Answer::new(id, group.error_code, message, || {
             classic(group, coordinator)
         }))
