@@ -5,7 +5,7 @@ mod client;
 
 use std::time::Duration;
 
-use client::{PATIENCE, member, producer, read, reader, send, within};
+use client::{PATIENCE, member, producer, read, reader, send, within, write};
 use ottla_consumer::{Consumer, ConsumerConfig};
 use ottla_producer::{Compression, ProducerConfig};
 use ottla_protocol_tests::{Kafka, Kcat, Python, Sample, Tool, or_skip, sample, unique};
@@ -141,7 +141,7 @@ fn what_kcat_writes_and_what_kcat_reads() {
 }
 
 #[test]
-fn what_the_verifiable_producer_says_it_wrote_and_the_verifiable_consumer_reads() {
+fn what_the_verifiable_producer_says_it_wrote_and_ours_to_the_verifiable_consumer() {
     let Some(kafka) = Kafka::shared() else { return };
     let topic = unique("verifiable");
     kafka.create_topic(&topic, 3, &[]);
@@ -173,6 +173,30 @@ fn what_the_verifiable_producer_says_it_wrote_and_the_verifiable_consumer_reads(
     wrote.sort();
     read.sort();
     assert_eq!(read, wrote);
+
+    within(PATIENCE, async {
+        write(kafka.bootstrap(), &topic, 3, 0..1_000).await;
+    });
+    let group = unique("verifiers");
+    let args = ["--topic", &topic, "--group-id", &group];
+    let args = [&args[..], &["--max-messages", "6000"]].concat();
+    let said = kafka.tools().run(Tool::VerifiableConsumer, &args);
+    let mut places = Vec::new();
+    for event in said.text().lines() {
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        if event["name"] != "records_consumed" {
+            continue;
+        }
+        for part in event["partitions"].as_array().unwrap() {
+            let number = |name: &str| part[name].as_i64().unwrap();
+            let offsets = number("minOffset")..=number("maxOffset");
+            places.extend(offsets.map(|offset| (number("partition"), offset)));
+        }
+    }
+    assert_eq!(places.len(), 6_000, "as many as were written");
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), 6_000, "each once");
 }
 
 #[test]

@@ -105,6 +105,21 @@ pub(crate) fn member(bootstrap: &str, group: &str, topic: &str) -> Consumer {
     consumer
 }
 
+/// A member of `group` that commits by itself, often, and looks after its group often.
+pub(crate) fn committing(bootstrap: &str, group: &str, topic: &str) -> Consumer {
+    let config = ConsumerConfig {
+        group_id: Some(group.to_owned()),
+        auto_offset_reset: OffsetReset::Earliest,
+        auto_commit_interval: Duration::from_millis(200),
+        heartbeat_interval: Duration::from_millis(500),
+        session_timeout: Duration::from_secs(10),
+        ..Default::default()
+    };
+    let consumer = Consumer::new(cluster(bootstrap), config).unwrap();
+    consumer.subscribe([topic.to_owned()]).unwrap();
+    consumer
+}
+
 /// The next `count` records of `consumer`, and where each lay.
 pub(crate) async fn read(consumer: &Consumer, count: usize) -> Vec<(TopicPartition, i64, Sample)> {
     let mut samples = Vec::with_capacity(count);
@@ -159,6 +174,7 @@ impl Reading {
                         let partition = record.topic_partition().partition;
                         told.seen.push((partition, record.offset(), value));
                     }
+                    Err(ottla_consumer::Error::Closed) => return,
                     Err(error) => told.errors.push(error.to_string()),
                 }
             }
