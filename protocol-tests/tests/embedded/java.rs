@@ -41,6 +41,7 @@ fn tools_on_one_node_and_three(version: Version) {
         groups_and_offsets(&stage, &tools);
         deletions(&stage, &tools);
         performance(&stage, &tools);
+        leaders_and_replicas(&stage, &tools, nodes);
     }
 }
 
@@ -305,6 +306,90 @@ fn performance(stage: &Stage, tools: &Tools) {
     let last = said.text().lines().last().unwrap_or_default();
     let read: Vec<&str> = last.split(',').map(str::trim).collect();
     assert_eq!(read.get(4), Some(&"20000"), "{}", said.text());
+}
+
+/// Elections, reassignments and log directories, of the topic that the performance tools filled.
+fn leaders_and_replicas(stage: &Stage, tools: &Tools, nodes: u16) {
+    let broker = stage.broker();
+    let dirs = tools.run(Tool::LogDirs, &["--describe", "--topic-list", "perf"]);
+    let last = dirs.text().lines().last().unwrap_or_default();
+    let told: Value = serde_json::from_str(last).unwrap();
+    let told = told["brokers"].as_array().unwrap();
+    assert_eq!(told.len(), usize::from(nodes), "{}", dirs.text());
+    for of_node in told {
+        let partitions = of_node["logDirs"][0]["partitions"].as_array().unwrap();
+        assert_eq!(
+            partitions.len(),
+            3,
+            "every node has a replica: {}",
+            dirs.text()
+        );
+        assert!(partitions.iter().all(|of| of["size"].as_i64() > Some(0)));
+    }
+
+    let by_hand = |electing: &str| {
+        let of_one = ["--topic", "perf", "--partition", "0"];
+        let how = ["--election-type", electing];
+        tools.try_run(
+            Tool::LeaderElection,
+            &[&how[..], &of_one].concat(),
+            None,
+            LIMIT,
+        )
+    };
+    let preferred = broker.leader("perf", 0).unwrap();
+    if nodes == 3 {
+        broker.move_leader("perf", 0, preferred % 3 + 1).unwrap();
+    }
+    let elected = by_hand("preferred")
+        .unwrap()
+        .expect_success("preferred election");
+    let said = if nodes == 3 {
+        "Successfully completed leader election (PREFERRED)"
+    } else {
+        "Valid replica already elected"
+    };
+    says(&elected, &[said]);
+    assert_eq!(broker.leader("perf", 0), Some(preferred));
+
+    let dir = tempfile::tempdir().unwrap();
+    let plan = dir.path().join("plan.json");
+    let replicas = if nodes == 3 { "[3, 1]" } else { "[1]" };
+    let text = format!(
+        r#"{{"version": 1, "partitions": [{{"topic": "perf", "partition": 0, "replicas": {replicas}}}]}}"#
+    );
+    fs::write(&plan, text).unwrap();
+    let file = ["--reassignment-json-file", plan.to_str().unwrap()];
+    let moved = tools.run(
+        Tool::ReassignPartitions,
+        &[&file[..], &["--execute"]].concat(),
+    );
+    says(
+        &moved,
+        &["Successfully started partition reassignment for perf-0"],
+    );
+    let moved = tools.run(
+        Tool::ReassignPartitions,
+        &[&file[..], &["--verify"]].concat(),
+    );
+    says(&moved, &["Reassignment of partition perf-0 is completed."]);
+    let described = tools.run(Tool::Topics, &["--describe", "--topic", "perf"]);
+    let replicas = if nodes == 3 {
+        "Replicas: 3,1\t"
+    } else {
+        "Replicas: 1\t"
+    };
+    let line = described
+        .text()
+        .lines()
+        .find(|line| line.contains("Partition: 0\t"));
+    assert!(line.unwrap().contains(replicas), "{}", described.text());
+    let (_, end) = broker.offsets("perf", 0).unwrap();
+    assert_eq!(
+        broker.records("perf", 0).unwrap().len() as i64,
+        end,
+        "nothing was lost"
+    );
 }
 
 /// A verifiable producer writes, two verifiable consumers share a group; meanwhile a leader moves and the node that
