@@ -490,7 +490,9 @@ impl Client {
             if !state.is_open(serial) {
                 return Err(TransactionError::Closed);
             }
-            (state.enlist()?, state.protocol())
+            let identity = state.enlist()?;
+            state.write_offsets(&group.group_id);
+            (identity, state.protocol())
         };
         let started = Instant::now();
         let deadline = self.step_deadline();
@@ -539,7 +541,10 @@ impl Client {
         let step = Step::CommitOffsets;
         let to = To::Coordinator(CoordinatorKind::Group, &group.group_id);
         let asked = ask(&self, step, to, version_max, request, codes, deadline).await;
-        self.note_step(step, asked, started)
+        self.note_step(step, asked, started)?;
+        let mut state = self.transactions.state.lock();
+        state.offsets_written(&group.group_id);
+        Ok(())
     }
 
     /// Adds the partitions that wait to be, until the producer ends. Transactions V1 only.
@@ -667,7 +672,7 @@ impl Client {
                 TransactionError::MustAbort {
                     step: step.name(),
                     code: Some(code),
-                    reason: code.to_string().into(),
+                    reason: format!("{code}{}", hint(code)).into(),
                 }
             }
             Failed::Refused(_, code) => TransactionError::Refused {
@@ -779,6 +784,11 @@ fn hint(code: ErrorCode) -> &'static str {
             "; grant Write and Describe on the transactional id"
         }
         ErrorCode::CLUSTER_AUTHORIZATION_FAILED => "; grant IdempotentWrite on the cluster",
+        // What coordinators with transactions V2 say of a transaction that they have aborted themselves.
+        ErrorCode::INVALID_TXN_STATE => "; was it open for longer than transaction.timeout.ms?",
+        ErrorCode::ILLEGAL_GENERATION | ErrorCode::UNKNOWN_MEMBER_ID => {
+            "; the group has given the partitions to others: seek back to what is committed"
+        }
         ErrorCode::INVALID_TRANSACTION_TIMEOUT => {
             "; lower transaction.timeout.ms, or raise that setting of the brokers"
         }

@@ -36,8 +36,7 @@ pub enum TransactionError {
         reason: Arc<str>,
     },
 
-    /// The coordinator was not reached, or not ready, within `max.block.ms`. Nothing was changed by
-    /// this call.
+    /// The coordinator was not reached, or not ready, within `max.block.ms`. The step may be repeated.
     #[error("{step}: no success within {waited:?} (max.block.ms): {last}")]
     NotReached {
         /// What was tried.

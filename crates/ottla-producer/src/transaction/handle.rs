@@ -104,7 +104,7 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// One that [requires an abort](TransactionError::requires_abort) if the group's coordinator refuses, above all
     /// because the group has given the partitions to another member; [`TransactionError::NotReached`],
-    /// after which the call may be repeated; or a fatal one.
+    /// after which the call must be repeated until it succeeds, or the transaction aborted; or a fatal one.
     pub async fn send_offsets<O: Into<TransactionOffset>>(
         &self,
         offsets: impl IntoIterator<Item = O>,

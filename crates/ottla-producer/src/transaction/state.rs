@@ -19,6 +19,10 @@
 //!   the next transaction, whose epoch is the same. So the epoch is bumped first, by InitProducerId with
 //!   the current identity (KIP-360). V2 bumps it with every EndTxn (KIP-890).
 
+use std::collections::BTreeSet;
+
+use ottla_wire::Str;
+
 use super::error::TransactionError;
 use crate::identity::ProducerIdentity;
 use crate::sender::Protocol;
@@ -36,6 +40,8 @@ pub(super) struct State {
     tainted: bool,
     /// A coordinator's reason why the open transaction must be aborted.
     must_abort: Option<TransactionError>,
+    /// Groups whose offsets are being written, or were not in time.
+    unwritten: BTreeSet<Str>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,6 +100,7 @@ impl State {
             enlisted: false,
             tainted: false,
             must_abort: None,
+            unwritten: BTreeSet::new(),
         }
     }
 
@@ -147,6 +154,7 @@ impl State {
         self.protocol = protocol;
         self.enlisted = false;
         self.must_abort = None;
+        self.unwritten.clear();
         self.serial += 1;
         self.serial
     }
@@ -173,6 +181,16 @@ impl State {
             }
             _ => Err(TransactionError::Closed),
         }
+    }
+
+    /// Offsets of `group` are about to be written in the open transaction.
+    pub(super) fn write_offsets(&mut self, group: &Str) {
+        self.unwritten.insert(group.clone());
+    }
+
+    /// The offsets of `group` are written.
+    pub(super) fn offsets_written(&mut self, group: &Str) {
+        self.unwritten.remove(group);
     }
 
     /// A coordinator refused what the open transaction needs.
@@ -203,10 +221,21 @@ impl State {
             Phase::Open | Phase::Doubt { commit: true } => {}
             _ => return Err(TransactionError::Closed),
         }
-        match &self.must_abort {
-            Some(error) => Err(error.clone()),
-            None => Ok(self.end(sent)),
+        if let Some(error) = &self.must_abort {
+            return Err(error.clone());
         }
+        if let Some(group) = self.unwritten.first() {
+            // Whether they are part of the transaction is not known: not to be committed like that.
+            return Err(TransactionError::MustAbort {
+                step: "commit",
+                code: None,
+                reason: format!(
+                    "offsets of group {group} were not written in time; send them again, or abort"
+                )
+                .into(),
+            });
+        }
+        Ok(self.end(sent))
     }
 
     /// The open transaction is to be aborted.
@@ -284,5 +313,177 @@ impl State {
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: ProducerIdentity = ProducerIdentity { id: 9, epoch: 0 };
+    const SECOND: ProducerIdentity = ProducerIdentity { id: 9, epoch: 1 };
+
+    fn refused() -> TransactionError {
+        TransactionError::MustAbort {
+            step: "a test",
+            code: None,
+            reason: "refused".into(),
+        }
+    }
+
+    fn late() -> TransactionError {
+        TransactionError::NotReached {
+            step: "a test",
+            waited: std::time::Duration::ZERO,
+            last: "silence".into(),
+        }
+    }
+
+    fn open(protocol: Protocol) -> State {
+        let mut state = State::new();
+        assert_eq!(state.before_begin().unwrap(), Some(Before::Init(None)));
+        state.initialised(FIRST);
+        assert_eq!(state.before_begin().unwrap(), None);
+        state.begin(protocol);
+        state
+    }
+
+    #[test]
+    fn v2_goes_on_under_the_epoch_of_the_answer() {
+        let mut state = open(Protocol::V2);
+        assert_eq!(state.commit(true).unwrap(), End::Told(FIRST));
+        state.ended(true, false, Ended::Done(Some(SECOND))).unwrap();
+        assert_eq!(state.before_begin().unwrap(), None);
+        assert_eq!(state.identity(), Some(SECOND));
+        state.begin(Protocol::V2);
+        assert_eq!(state.abort(true, late).unwrap(), End::Told(SECOND));
+        // An answer without one leaves the epoch to be asked for.
+        state.ended(false, false, Ended::Done(None)).unwrap();
+        assert_eq!(
+            state.before_begin().unwrap(),
+            Some(Before::Init(Some(SECOND)))
+        );
+    }
+
+    #[test]
+    fn v1_keeps_its_epoch_while_nothing_can_arrive_late() {
+        for (gaps, lost) in [(false, false), (true, false), (false, true)] {
+            let mut state = open(Protocol::V1);
+            assert_eq!(state.enlist().unwrap(), FIRST);
+            if lost {
+                state.taint();
+            }
+            assert_eq!(state.abort(false, late).unwrap(), End::Told(FIRST));
+            state.ended(false, gaps, Ended::Done(None)).unwrap();
+            let bump = (gaps || lost).then_some(Before::Init(Some(FIRST)));
+            assert_eq!(state.before_begin().unwrap(), bump);
+            if bump.is_some() {
+                state.initialised(SECOND);
+                assert_eq!(state.before_begin().unwrap(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_coordinator_never_heard_of_ends_silently() {
+        for protocol in [Protocol::V1, Protocol::V2] {
+            let mut state = open(protocol);
+            assert_eq!(state.commit(false).unwrap(), End::Silently);
+            state.begin(protocol);
+            assert_eq!(state.abort(false, late).unwrap(), End::Silently);
+            assert_eq!(state.before_begin().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_commit_in_doubt_can_be_repeated_and_not_be_aborted() {
+        let mut state = open(Protocol::V1);
+        let serial = 1;
+        state.commit(true).unwrap();
+        state
+            .ended(true, false, Ended::Unknown(late()))
+            .unwrap_err();
+        state.taint();
+        assert!(state.is_in_doubt() && !state.is_open(serial));
+        state.abort(true, late).unwrap_err();
+        assert!(state.enlist().is_err());
+        // A repetition that does not get through changes nothing.
+        state.commit(true).unwrap();
+        state
+            .ended(true, false, Ended::NotReached(late()))
+            .unwrap_err();
+        assert_eq!(
+            state.before_begin().unwrap(),
+            Some(Before::Settle { commit: true })
+        );
+        state.commit(true).unwrap();
+        state.ended(true, false, Ended::Done(None)).unwrap();
+        assert_eq!(
+            state.before_begin().unwrap(),
+            Some(Before::Init(Some(FIRST)))
+        );
+    }
+
+    #[test]
+    fn an_abort_without_an_answer_is_repeated_before_the_next_begin() {
+        for outcome in [Ended::Unknown(late()), Ended::NotReached(late())] {
+            let mut state = open(Protocol::V2);
+            state.abort(true, late).unwrap();
+            state.ended(false, false, outcome).unwrap_err();
+            assert!(!state.is_in_doubt(), "it is never committed");
+            assert_eq!(
+                state.before_begin().unwrap(),
+                Some(Before::Settle { commit: false })
+            );
+            state.ended(false, false, Ended::Nothing).unwrap();
+            assert_eq!(
+                state.before_begin().unwrap(),
+                Some(Before::Init(Some(FIRST)))
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_allows_only_an_abort() {
+        let mut state = open(Protocol::V2);
+        state.doom(refused());
+        assert!(state.commit(true).unwrap_err().requires_abort());
+        assert!(state.enlist().unwrap_err().requires_abort());
+        state.abort(true, late).unwrap();
+        state.ended(false, true, Ended::Done(Some(SECOND))).unwrap();
+        state.begin(Protocol::V2);
+        state.commit(true).unwrap();
+        // Refused by EndTxn itself.
+        state
+            .ended(true, false, Ended::MustAbort(refused()))
+            .unwrap_err();
+        assert!(state.commit(true).unwrap_err().requires_abort());
+        assert_eq!(state.before_begin().unwrap(), Some(Before::Abort));
+    }
+
+    #[test]
+    fn offsets_that_were_not_written_stop_a_commit_until_they_are() {
+        let mut state = open(Protocol::V1);
+        let (tellers, clerks) = (Str::from("tellers"), Str::from("clerks"));
+        state.enlist().unwrap();
+        state.write_offsets(&tellers);
+        state.write_offsets(&clerks);
+        state.offsets_written(&clerks);
+        let error = state.commit(true).unwrap_err();
+        assert!(
+            error.requires_abort() && error.to_string().contains("tellers"),
+            "{error}"
+        );
+        state.offsets_written(&tellers);
+        assert_eq!(state.commit(true).unwrap(), End::Told(FIRST));
+    }
+
+    #[test]
+    fn the_dead_stay_dead() {
+        let mut state = open(Protocol::V1);
+        state.die(TransactionError::Closed);
+        state.initialised(SECOND);
+        assert!(state.before_begin().is_err() && state.commit(true).is_err());
+        assert!(state.abort(true, late).is_err() && state.enlist().is_err());
     }
 }
