@@ -3,15 +3,17 @@
 
 mod client;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use client::{PATIENCE, cluster, member, producer, read, within};
-use ottla_consumer::{Consumer, ConsumerConfig, IsolationLevel, Offset};
+use client::{PATIENCE, cluster, cluster_config, member, producer, read, within};
+use ottla_consumer::{Consumer, ConsumerConfig, GroupMetadata, IsolationLevel, Offset};
 use ottla_producer::{
     Compression, ProducerConfig, ProducerRecord, RunError, SendError, Transaction,
     TransactionError, TransactionalProducer,
 };
-use ottla_protocol_tests::{KafkaCluster, Options, Version, or_skip, unique};
+use ottla_protocol_tests::{Direction, Fate, KafkaCluster, Options, Version, or_skip, unique};
 use tokio::task::block_in_place;
 
 #[test]
@@ -27,6 +29,7 @@ fn on_the_oldest_kafka() {
 fn on(version: Version) {
     let options = Options {
         version,
+        proxied: true,
         ..Options::default()
     };
     // So that a transaction that is open for too long is noticed soon.
@@ -38,6 +41,7 @@ fn on(version: Version) {
         return;
     };
     within(PATIENCE * 6, async {
+        the_protocol_is_that_of(&kafka, version).await;
         what_is_committed_is_seen_and_what_is_aborted_is_not(&kafka).await;
         an_open_transaction_is_invisible_and_a_dropped_one_is_aborted(&kafka).await;
         a_failed_record_allows_only_an_abort(&kafka).await;
@@ -46,7 +50,23 @@ fn on(version: Version) {
         a_transaction_that_takes_too_long_is_aborted_by_the_broker(&kafka).await;
         work_is_run_again_after_a_transaction_that_must_be_aborted(&kafka).await;
         one_transaction_after_the_other(&kafka).await;
+        nothing_is_lost_or_doubled_when_answers_are(&kafka).await;
+        a_commit_whose_answer_is_lost_can_be_repeated(&kafka).await;
     });
+}
+
+/// 4.3 has transactions V2 switched on, 3.9 does not: both flows are tested, and no other.
+async fn the_protocol_is_that_of(kafka: &KafkaCluster, version: Version) {
+    let cluster = cluster(&kafka.bootstrap());
+    let deadline = ottla_net::Instant::now() + PATIENCE;
+    let lane = ottla_net::Lane::Coordination;
+    cluster.ready(deadline).await.unwrap();
+    let connection = cluster.connection(1, lane, deadline).await.unwrap();
+    let level = connection
+        .versions()
+        .finalized_feature("transaction.version");
+    assert_eq!(level >= 2, version != Version::V3_9, "level {level}");
+    cluster.close().await;
 }
 
 async fn what_is_committed_is_seen_and_what_is_aborted_is_not(kafka: &KafkaCluster) {
@@ -363,6 +383,106 @@ async fn one_transaction_after_the_other(kafka: &KafkaCluster) {
     let seen = values(kafka, &topic, 4, IsolationLevel::ReadCommitted, kept.len()).await;
     assert_eq!(seen, kept);
 }
+
+/// Every fourth answer of those that transactions live on never comes.
+async fn nothing_is_lost_or_doubled_when_answers_are(kafka: &KafkaCluster) {
+    const ROUNDS: usize = 25;
+    let topic = create(kafka, "lossy", 3, &[]);
+    let group = GroupMetadata {
+        group_id: unique("lossy").into(),
+        generation_id: -1,
+        member_id: "".into(),
+        group_instance_id: None,
+    };
+    let (answers, lost) = (AtomicU32::new(0), Arc::new(AtomicU32::new(0)));
+    let losses = lost.clone();
+    kafka.proxy(1).rule(move |passing| {
+        let counts = passing.direction == Direction::Reply && APIS.contains(&passing.api_key);
+        if counts && answers.fetch_add(1, Ordering::Relaxed) % 4 == 3 {
+            losses.fetch_add(1, Ordering::Relaxed);
+            return Fate::Close;
+        }
+        Fate::Pass
+    });
+    let cluster = cluster(&kafka.proxied_bootstrap());
+    let mut producer = TransactionalProducer::init(cluster, config(&unique("lossy")))
+        .await
+        .unwrap();
+    let mut expected = Vec::new();
+    for round in 0..ROUNDS {
+        let values: Vec<_> = (0..6).map(|n| format!("{round:03}-{n}")).collect();
+        let (values_of, topic_of, group_of) = (&values, &topic, &group);
+        producer
+            .run(10, async |transaction: &Transaction<'_>| {
+                for (n, value) in (0..).zip(values_of) {
+                    let record = ProducerRecord::to(topic_of).partition(n % 3).value(value);
+                    let _sent = transaction.send(record).await;
+                }
+                let offsets = [(topic_of.clone(), 0, round as i64)];
+                transaction.send_offsets(offsets, group_of).await
+            })
+            .await
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
+        expected.extend(values);
+    }
+    producer.close(PATIENCE).await.unwrap();
+    kafka.proxy(1).pass_all();
+    let lost = lost.load(Ordering::Relaxed);
+    println!("{ROUNDS} transactions in spite of {lost} lost answers");
+    assert!(lost > 20, "{lost}");
+    let level = IsolationLevel::ReadCommitted;
+    let seen = values(kafka, &topic, 3, level, expected.len()).await;
+    assert_eq!(seen, expected);
+    let reader = member(&kafka.bootstrap(), &group.group_id, &topic);
+    let at = [reader.partitions_of(&topic).await.unwrap().remove(0)];
+    let committed = reader.committed(&at).await.unwrap()[&at[0]].clone();
+    assert_eq!(committed.unwrap().offset, ROUNDS as i64 - 1);
+    reader.close(PATIENCE).await.unwrap();
+}
+
+async fn a_commit_whose_answer_is_lost_can_be_repeated(kafka: &KafkaCluster) {
+    let topic = create(kafka, "doubt", 1, &[]);
+    let config = ProducerConfig {
+        request_timeout: Duration::from_secs(1),
+        max_block: Duration::from_millis(2500),
+        ..config(&unique("doubt"))
+    };
+    let net = ottla_net::ClusterConfig {
+        request_timeout: config.request_timeout,
+        ..cluster_config(&kafka.proxied_bootstrap())
+    };
+    let cluster = ottla_net::Cluster::over_tcp(net).unwrap();
+    let mut producer = TransactionalProducer::init(cluster, config).await.unwrap();
+    for give_up in [false, true] {
+        let transaction = producer.begin().await.unwrap();
+        put(&transaction, &topic, 0, "in doubt").await;
+        kafka.proxy(1).rule(|passing| {
+            match passing.direction == Direction::Reply && passing.api_key == END_TXN {
+                true => Fate::Lose,
+                false => Fate::Pass,
+            }
+        });
+        let failed = transaction.commit().await.unwrap_err();
+        println!("a commit without an answer: {failed}");
+        assert!(failed.error.possibly_committed() && failed.error.is_retriable());
+        kafka.proxy(1).pass_all();
+        let transaction = failed.into_transaction().unwrap();
+        match give_up {
+            true => assert!(transaction.abort().await.unwrap_err().possibly_committed()),
+            false => transaction.commit().await.unwrap(),
+        }
+        let transaction = producer.begin().await.unwrap();
+        put(&transaction, &topic, 0, "after it").await;
+        transaction.commit().await.unwrap();
+    }
+    producer.close(PATIENCE).await.unwrap();
+    let seen = values(kafka, &topic, 1, IsolationLevel::ReadCommitted, 4).await;
+    assert_eq!(seen, ["after it", "after it", "in doubt", "in doubt"]);
+}
+
+const END_TXN: i16 = 26;
+/// Produce, InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, TxnOffsetCommit.
+const APIS: [i16; 6] = [0, 22, 24, 25, END_TXN, 28];
 
 fn create(kafka: &KafkaCluster, name: &str, partitions: i32, configs: &[(&str, &str)]) -> String {
     let topic = unique(name);
