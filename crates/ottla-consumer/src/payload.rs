@@ -219,7 +219,7 @@ mod tests {
     use bytes::BytesMut;
     use ottla_wire::{
         compress::{Codec, Compressor},
-        record::{BatchWriter, NewRecord, SealOptions, control_batch},
+        record::{BatchWriter, NewRecord, SealOptions, control_batch, retain},
     };
 
     use super::*;
@@ -286,6 +286,17 @@ mod tests {
                 _ => None,
             })
             .collect()
+    }
+
+    /// A broker keeps it for its producer's epoch.
+    #[test]
+    fn a_marker_that_compaction_emptied_is_passed_over() {
+        let marker = control_batch(false, 1, 0, 0, 0).freeze();
+        let marker = Batches::new(marker).next().unwrap().unwrap();
+        let decoded = marker.decode(&mut Decompressor::new(), 1024).unwrap();
+        let emptied = retain(&marker, &decoded, |_| false, None, &mut Compressor::new());
+        let seen = visible(emptied.unwrap(), &[(1, 0)], IsolationLevel::ReadCommitted);
+        assert!(seen.is_empty());
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl Batch {
         DecodedBatch::new(self.header, body, count)
     }
 
-    /// What a control batch announces; `None` for batches that hold data.
+    /// What a control batch announces; `None` for batches that hold data, and for one whose record compaction has
+    /// removed.
     ///
     /// # Errors
     /// [`BatchError`] when the control record cannot be read.

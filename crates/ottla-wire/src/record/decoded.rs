@@ -68,12 +68,13 @@ impl DecodedBatch {
         OwnedRecords::new(self, cursor)
     }
 
-    /// What a control batch announces; `None` for batches that hold data.
+    /// What a control batch announces; `None` for batches that hold data, and for one whose record compaction has
+    /// removed: brokers keep such a batch for its producer's epoch.
     ///
     /// # Errors
     /// [`BatchError::Record`] when the control record is malformed.
     pub fn control_type(&self) -> Result<Option<ControlType>, BatchError> {
-        if !self.header.is_control() {
+        if !self.header.is_control() || self.count == 0 {
             return Ok(None);
         }
         ControlType::of(self).map(Some)

@@ -273,4 +273,19 @@ mod tests {
         let again = retain(&kept, &decode(&kept), first, None, &mut Compressor::new());
         assert_eq!(only(again.unwrap()).header().delete_horizon_ms(), horizon);
     }
+
+    #[test]
+    fn a_marker_that_compaction_emptied_announces_nothing_and_is_no_damage() {
+        let marker = only(super::super::control_batch(false, 7, 0, 0, 5).freeze());
+        let emptied = retain(
+            &marker,
+            &decode(&marker),
+            |_| false,
+            None,
+            &mut Compressor::new(),
+        );
+        let emptied = only(emptied.unwrap());
+        assert!(emptied.is_control() && emptied.is_transactional());
+        assert_eq!(emptied.control_type(), Ok(None));
+    }
 }
