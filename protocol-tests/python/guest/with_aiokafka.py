@@ -8,6 +8,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.admin.config_resource import ConfigResource
 from aiokafka.errors import for_code
 
+from polled import records as listed
+
 LIMIT = 30
 
 
@@ -155,11 +157,7 @@ class Member:
 
     def poll(self, seconds):
         polled = self.client.await_(self.consumer.getmany(timeout_ms=int(seconds * 1000)))
-        return [
-            (record.partition, record.offset, record.key, record.value, record.headers)
-            for records in polled.values()
-            for record in records
-        ]
+        return listed(polled)
 
     def assignment(self):
         return [at.partition for at in self.consumer.assignment()]

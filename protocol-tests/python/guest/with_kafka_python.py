@@ -4,6 +4,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, KafkaAdminClient, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
+from polled import records as listed
+
 LIMIT = 30
 
 
@@ -119,11 +121,7 @@ class Member:
         # longer than there can be to wait. With partitions a poll ends as soon as there are records.
         seconds = max(seconds, 1.0) if self.consumer.assignment() else 10.0
         polled = self.consumer.poll(timeout_ms=int(seconds * 1000))
-        return [
-            (record.partition, record.offset, record.key, record.value, record.headers)
-            for records in polled.values()
-            for record in records
-        ]
+        return listed(polled)
 
     def assignment(self):
         return [at.partition for at in self.consumer.assignment()]

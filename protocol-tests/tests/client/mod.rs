@@ -1,6 +1,8 @@
 //! Ottla's clients as these tests use them.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod transactions;
+
 use std::{
     ops::Range,
     sync::{Arc, Mutex},

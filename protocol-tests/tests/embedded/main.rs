@@ -11,3 +11,15 @@ mod java;
 mod kcat;
 mod stage;
 mod walk;
+
+use ottla_protocol_tests::{Python, or_skip};
+
+#[test]
+fn transactions_of_librdkafka_are_read_as_they_ended() {
+    let Some(python) = or_skip(Python::get()) else {
+        return;
+    };
+    let stage = stage::Stage::start(3);
+    stage.broker().create_topic("transactions", 1).unwrap();
+    client::transactions::are_read_as_they_ended(&python, &stage.bootstrap(), "transactions");
+}

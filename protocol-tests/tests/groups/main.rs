@@ -6,4 +6,16 @@
 mod client;
 mod mixed;
 mod topic_changes;
-mod transactions;
+
+use ottla_protocol_tests::{Kafka, Python, or_skip, unique};
+
+#[test]
+fn transactions_of_librdkafka_are_read_as_they_ended() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let Some(python) = or_skip(Python::get()) else {
+        return;
+    };
+    let topic = unique("transactions");
+    kafka.create_topic(&topic, 1, &[]);
+    client::transactions::are_read_as_they_ended(&python, kafka.bootstrap(), &topic);
+}

@@ -1,30 +1,25 @@
-//! Transactions of another client's, read by ours.
+//! Transactions of another client's, read by ours; on a live Kafka and on the embedded broker.
 
 use std::time::Duration;
 
 use ottla_consumer::{Consumer, ConsumerConfig, IsolationLevel, Offset};
-use ottla_protocol_tests::{Kafka, Python, or_skip, unique};
+use ottla_protocol_tests::Python;
 
-use crate::client::{PATIENCE, Reading, cluster, until, within};
+use super::{PATIENCE, Reading, cluster, until, within};
 
-#[test]
-fn read_committed_sees_what_was_committed_and_read_uncommitted_all() {
-    let Some(kafka) = Kafka::shared() else { return };
-    let Some(python) = or_skip(Python::get()) else {
-        return;
-    };
-    let topic = unique("transactions");
-    kafka.create_topic(&topic, 1, &[]);
+/// confluent-kafka writes transactions to the topic, which is new and has one partition: `read_committed` sees those
+/// that were committed, in their order and when they are, `read_uncommitted` all.
+pub(crate) fn are_read_as_they_ended(python: &Python, bootstrap: &str, topic: &str) {
     let script = include_str!("../../python/transactions.py");
-    let mut writer = python.script("transactions", script, &[kafka.bootstrap(), &topic]);
+    let mut writer = python.script("transactions", script, &[bootstrap, topic]);
     within(PATIENCE * 2, async {
         let reading = |isolation_level| {
             let config = ConsumerConfig {
                 isolation_level,
                 ..Default::default()
             };
-            let consumer = Consumer::new(cluster(kafka.bootstrap()), config).unwrap();
-            let start = ((topic.clone(), 0), Offset::Beginning);
+            let consumer = Consumer::new(cluster(bootstrap), config).unwrap();
+            let start = ((topic.to_owned(), 0), Offset::Beginning);
             consumer.assign([start]).unwrap();
             consumer
         };
@@ -63,7 +58,7 @@ fn read_committed_sees_what_was_committed_and_read_uncommitted_all() {
         let names = ["committed", "also committed", "late"];
         assert_eq!(values(&committed), expected(&names));
         // Past the last marker too: four transactions of ten records and a marker each.
-        let partition = (topic.clone(), 0).into();
+        let partition = (topic.to_owned(), 0).into();
         until("the position is at the end", || {
             committed_only.position(&partition).unwrap() == Some(44)
         })
