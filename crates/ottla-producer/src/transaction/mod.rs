@@ -6,7 +6,9 @@
 //! | [`handle`] | an open transaction |
 //! | [`state`] | which transaction is open, what must happen before the next: a plain state machine |
 //! | [`reply`] | what an error code means at each step |
-//! | [`coordinator`] | the requests to the coordinators, and who may send them at the same time |
+//! | [`life`] | beginning and ending: InitProducerId and EndTxn |
+//! | [`enlisting`] | partitions and offsets on their way into a transaction |
+//! | [`ask`] | one request to a coordinator, and what came of it in words |
 //! | [`error`] | what can go wrong, and what that asks for |
 //!
 //! The records themselves go the way of all records. Three hooks in the sender core (`sender::core::gate`)
@@ -18,9 +20,11 @@
 //! coordinator of a transaction holds [`Transactions::busy`] shared, what begins or ends one holds it
 //! alone, and both run on tasks of their own, which go on when the caller gives up waiting.
 
-mod coordinator;
+mod ask;
+mod enlisting;
 mod error;
 mod handle;
+mod life;
 mod producer;
 mod reply;
 mod state;
