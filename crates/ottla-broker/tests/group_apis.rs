@@ -1,0 +1,141 @@
+//! Groups as tools ask about them: simple consumers' commits, lists, deletions.
+#![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
+
+mod in_memory;
+mod support;
+
+use in_memory::{Client, cluster};
+use ottla_wire::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
+use ottla_wire::messages::delete_groups::DeleteGroupsRequest;
+use ottla_wire::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
+use ottla_wire::messages::list_groups::ListGroupsRequest;
+use ottla_wire::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use ottla_wire::messages::offset_delete::{
+    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
+use ottla_wire::{ErrorCode, encode_versioned};
+
+async fn commit(client: &mut Client, topic: &str, generation: i32, version: i16) -> ErrorCode {
+    let request = OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: generation,
+        topics: vec![OffsetCommitRequestTopic {
+            name: topic.into(),
+            partitions: vec![OffsetCommitRequestPartition {
+                committed_offset: 3,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let answer = client.ask(&request, version).await;
+    answer.topics[0].partitions[0].error_code
+}
+
+async fn listed(client: &mut Client, state: &str, kind: &str) -> usize {
+    let request = ListGroupsRequest {
+        states_filter: vec![state.into()],
+        types_filter: vec![kind.into()],
+        ..Default::default()
+    };
+    client.ask(&request, 5).await.groups.len()
+}
+
+async fn delete_group(client: &mut Client, group: &str) -> ErrorCode {
+    let request = DeleteGroupsRequest {
+        groups_names: vec![group.into()],
+        ..Default::default()
+    };
+    client.ask(&request, 2).await.results[0].error_code
+}
+
+async fn delete_offset(client: &mut Client, topic: &str) -> ErrorCode {
+    let request = OffsetDeleteRequest {
+        group_id: "g".into(),
+        topics: vec![OffsetDeleteRequestTopic {
+            name: topic.into(),
+            partitions: vec![OffsetDeleteRequestPartition::default()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let answer = client.ask(&request, 0).await;
+    assert!(answer.error_code.is_ok());
+    answer.topics[0].partitions[0].error_code
+}
+
+#[tokio::test]
+async fn groups_are_committed_to_listed_and_deleted_as_in_kafka() {
+    let cluster = cluster(1);
+    for topic in ["read", "left"] {
+        cluster.create_topic(topic, 1).unwrap();
+    }
+    let mut client = Client::new(&cluster, 1);
+    let client = &mut client;
+    // Nobody knows the group: only who claims no generation may make it.
+    assert_eq!(
+        commit(client, "read", 1, 8).await,
+        ErrorCode::ILLEGAL_GENERATION
+    );
+    assert_eq!(
+        commit(client, "read", 1, 9).await,
+        ErrorCode::GROUP_ID_NOT_FOUND
+    );
+    for topic in ["read", "left"] {
+        assert_eq!(commit(client, topic, -1, 8).await, ErrorCode::NONE);
+    }
+    assert_eq!(listed(client, "empty", "Classic").await, 1);
+    assert_eq!(listed(client, "Stable", "classic").await, 0);
+    assert_eq!(listed(client, "Empty", "consumer").await, 0);
+    let subscription = ConsumerProtocolSubscription {
+        topics: vec!["read".into()],
+        ..Default::default()
+    };
+    let mut join = JoinGroupRequest {
+        group_id: "g".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: encode_versioned(&subscription, 3).unwrap(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let told = client.ask(&join, 4).await;
+    assert_eq!(told.error_code, ErrorCode::MEMBER_ID_REQUIRED);
+    join.member_id = told.member_id;
+    assert_eq!(client.ask(&join, 4).await.error_code, ErrorCode::NONE);
+    assert_eq!(listed(client, "CompletingRebalance", "classic").await, 1);
+    assert_eq!(
+        commit(client, "read", -1, 8).await,
+        ErrorCode::UNKNOWN_MEMBER_ID
+    );
+    assert_eq!(delete_group(client, "g").await, ErrorCode::NON_EMPTY_GROUP);
+    assert_eq!(
+        delete_group(client, "other").await,
+        ErrorCode::GROUP_ID_NOT_FOUND
+    );
+    assert_eq!(delete_offset(client, "left").await, ErrorCode::NONE);
+    assert_eq!(
+        delete_offset(client, "read").await,
+        ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC
+    );
+    let unknown = JoinGroupRequest {
+        group_id: "never".into(),
+        member_id: "somebody".into(),
+        ..join
+    };
+    assert_eq!(
+        client.ask(&unknown, 4).await.error_code,
+        ErrorCode::UNKNOWN_MEMBER_ID
+    );
+    assert_eq!(
+        delete_group(client, "never").await,
+        ErrorCode::GROUP_ID_NOT_FOUND
+    );
+}
