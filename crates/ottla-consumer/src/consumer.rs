@@ -415,9 +415,12 @@ impl Consumer {
         &self,
     ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
         let shared = self.shared();
-        let reader = shared.reader.lock();
+        let mut reader = shared.reader.lock();
+        // Else automatic commit would take it back to what the application was done with before.
+        reader.finish();
         let offsets = shared.core(|core| {
-            reader.sync(core, false);
+            reader.sync(core, true);
+            core.mark_processed();
             core.positions()
                 .map(|(name, position)| (name.clone(), committed(position)))
                 .collect()

@@ -164,6 +164,13 @@ impl Reader {
         Ok(batches)
     }
 
+    /// The application is done with all that it was handed.
+    pub(crate) fn finish(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.done = current.handed;
+        }
+    }
+
     /// Tells the core how far the application got in the batch it is reading. `done`: whether it is
     /// done with the latest record, too.
     pub(crate) fn sync(&self, core: &mut Core<Payload>, done: bool) {
