@@ -97,6 +97,9 @@ pub struct ConsumerConfig {
     pub retry_backoff: Duration,
     /// `retry.backoff.max.ms`: pauses double, with jitter, up to this. Default: 1 s.
     pub retry_backoff_max: Duration,
+    /// Whether compressed batches are decompressed ahead on tokio's blocking threads. Otherwise a task of the runtime
+    /// does it, so that a program or a simulation on one thread stays on it. Default: true.
+    pub blocking_threads: bool,
 }
 
 impl ConsumerConfig {
@@ -232,6 +235,7 @@ impl Default for ConsumerConfig {
             default_api_timeout: Duration::from_secs(60),
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
+            blocking_threads: true,
         }
     }
 }

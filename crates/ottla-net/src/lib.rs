@@ -28,6 +28,7 @@ mod race;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;
+mod watch;
 
 pub use address::{Address, ParseAddressError};
 pub use backoff::Backoff;

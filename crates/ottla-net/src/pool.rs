@@ -4,12 +4,12 @@
 //! task of its own that serves everyone who waits for that connection: a caller who gives up takes
 //! nothing from the others.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,10 +20,11 @@ use crate::config::ClusterConfig;
 use crate::connection::{Connection, Driver, Limits, Setup};
 use crate::error::{CloseCause, Error, Peer, Sent};
 use crate::transport::Connector;
+use crate::watch;
 
 /// What a connection is for. Each broker has one connection for each, so that no bulk transfer and no
 /// long poll ever holds up a heartbeat: a broker works on one request of a connection at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Produce requests.
     Produce,
@@ -40,7 +41,7 @@ pub enum Lane {
 /// A broker works on one request of a connection at a time, and some it keeps: a Fetch until there are records, a
 /// JoinGroup until all members have joined. Two consumers on one connection would wait for each other, so
 /// that each is a party with lanes of its own for these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Channel {
     lane: Lane,
     /// [`SHARED`], or the party's number.
@@ -83,14 +84,14 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    targets: HashMap<Target, Reach>,
+    targets: BTreeMap<Target, Reach>,
     /// Every connection that has not ended, also those no longer handed out.
-    live: HashMap<u64, Connection>,
+    live: BTreeMap<u64, Connection>,
 }
 
 /// Whom a connection is to. A bootstrap server is not the broker that it turns out to be: its connection
 /// is only for learning who the brokers are.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
     Broker(i32),
     Bootstrap(Address),
@@ -100,7 +101,7 @@ enum Target {
 #[derive(Debug)]
 struct Reach {
     address: Address,
-    lanes: HashMap<Channel, Slot>,
+    lanes: BTreeMap<Channel, Slot>,
     /// Attempts that failed since one succeeded, on any lane.
     failures: u32,
     /// No attempt before this, and why.
@@ -163,13 +164,10 @@ impl Pool {
                     Step::Drain(connection) => connection.ended().await,
                     Step::BackOff(until, error) if until >= deadline => return Err(error),
                     Step::BackOff(until, _) => sleep_until(until).await,
-                    Step::Await(mut attempt) => match attempt.wait_for(Option::is_some).await {
-                        Ok(outcome) => match &*outcome {
-                            Some(Ok(connection)) if !connection.is_usable() => {}
-                            Some(outcome) => return outcome.clone(),
-                            None => {}
-                        },
-                        Err(_) => return Err(self.abandoned(peer)),
+                    Step::Await(mut attempt) => match attempt.wait_for(Option::clone).await {
+                        Ok(Ok(connection)) if !connection.is_usable() => {}
+                        Ok(outcome) => return outcome,
+                        Err(watch::Gone) => return Err(self.abandoned(peer)),
                     },
                 }
             }
@@ -299,7 +297,7 @@ impl Pool {
                 return Ok(Step::Drain(connection.clone()));
             }
             // An attempt without a sender has panicked, in somebody's connector or authenticator.
-            Slot::Connecting(attempt) if attempt.has_changed().is_ok() => {
+            Slot::Connecting(attempt) if !attempt.is_gone() => {
                 return Ok(Step::Await(attempt.clone()));
             }
             Slot::Connecting(_) | Slot::Ready(_) | Slot::Vacant => {}
@@ -460,7 +458,7 @@ impl Reach {
     fn new(address: Address) -> Self {
         Self {
             address,
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             failures: 0,
             backing_off: None,
         }

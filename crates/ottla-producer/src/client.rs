@@ -4,12 +4,11 @@
 //! front before the core; neither while a caller is woken.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use ottla_net::Cluster;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
@@ -45,7 +44,7 @@ pub(crate) struct Client {
     /// By slot.
     pub(crate) partitions: RwLock<Vec<Arc<Partition>>>,
     pub(crate) core: Mutex<SenderCore>,
-    lines: Mutex<HashMap<i32, Arc<PartitionLine>>>,
+    lines: Mutex<BTreeMap<i32, Arc<PartitionLine>>>,
     /// For partitions that never had a leader; the keeper reads it.
     pub(crate) nowhere: Arc<PartitionLine>,
     /// Partitions with unsettled records, by the time at which the first may run out of time.

@@ -112,6 +112,10 @@ pub struct ProducerConfig {
     /// the brokers' `transaction.max.timeout.ms` (15 minutes unless set). Range 1 ms to 2^31-1 ms,
     /// default 60 s.
     pub transaction_timeout: Duration,
+
+    /// Whether large batches are compressed on tokio's blocking threads. Otherwise tasks of the runtime do it, so that a
+    /// program or a simulation on one thread stays on it. Default true.
+    pub blocking_threads: bool,
 }
 
 impl ProducerConfig {
@@ -265,6 +269,7 @@ impl Default for ProducerConfig {
             partitioner_ignore_keys: false,
             transactional_id: None,
             transaction_timeout: Duration::from_secs(60),
+            blocking_threads: true,
         }
     }
 }

@@ -43,6 +43,7 @@ pub(crate) async fn run_keeper(client: Arc<Client>) {
         });
         let wake_at = [linger_end, deadline, seek_at].into_iter().flatten().min();
         tokio::select! {
+            biased;
             changed = changes.changed() => {
                 if changed.is_err() {
                     return; // The cluster is gone.

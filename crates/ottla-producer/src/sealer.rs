@@ -175,7 +175,11 @@ impl Sealer {
             drop(work);
             let client = client.clone();
             let runtime = client.runtime.clone();
-            runtime.spawn_blocking(move || client.sealer.work(&client));
+            if client.config.blocking_threads {
+                runtime.spawn_blocking(move || client.sealer.work(&client));
+            } else {
+                runtime.spawn(async move { client.sealer.work(&client) });
+            }
         }
     }
 

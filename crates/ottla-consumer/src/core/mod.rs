@@ -19,7 +19,7 @@ mod source;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -80,9 +80,9 @@ pub(crate) struct Core<D> {
     config: CoreConfig,
     slots: Vec<Option<Partition<D>>>,
     free: Vec<u32>,
-    by_name: HashMap<TopicPartition, u32>,
+    by_name: BTreeMap<TopicPartition, u32>,
     generation: u64,
-    brokers: HashMap<i32, Broker>,
+    brokers: BTreeMap<i32, Broker>,
     /// Partitions that may have something to hand out, each once, in the order of their turn.
     ready: VecDeque<u32>,
     /// Partitions whose position is to be found out or checked.
@@ -104,9 +104,9 @@ impl<D> Core<D> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: BTreeMap::new(),
             generation: 0,
-            brokers: HashMap::new(),
+            brokers: BTreeMap::new(),
             ready: VecDeque::new(),
             unlocated: BTreeSet::new(),
             handed_out: HashSet::new(),

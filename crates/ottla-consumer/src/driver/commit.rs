@@ -144,6 +144,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
         };
         tokio::select! {
+            biased;
             (generation, answer) = answer => {
                 request = None;
                 let told = {

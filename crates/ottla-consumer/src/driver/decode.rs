@@ -23,7 +23,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             shared.decoding.notified().await;
             continue;
         }
-        let decoding = tokio::task::spawn_blocking(move || {
+        let decode = move || {
             let done: Vec<_> = work
                 .into_iter()
                 .map(|(token, number, payload)| {
@@ -38,7 +38,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 })
                 .collect();
             (done, decompressor)
-        });
+        };
+        let decoding = if shared.config.blocking_threads {
+            tokio::task::spawn_blocking(decode)
+        } else {
+            tokio::spawn(async move { decode() })
+        };
         let Ok((done, returned)) = decoding.await else {
             // Only when the runtime shuts down.
             return;

@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         let questions = shared.core(|core| core.take_questions(group, now()));
         let mut committed = Vec::new();
-        let mut leaders: HashMap<i32, (Vec<Place>, Vec<Epoch>)> = HashMap::new();
+        let mut leaders: BTreeMap<i32, (Vec<Place>, Vec<Epoch>)> = BTreeMap::new();
         for question in questions {
             match question.what {
                 Asked::Committed => committed.push(question),

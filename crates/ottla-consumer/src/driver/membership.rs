@@ -3,7 +3,7 @@
 //!
 //! Every request is a task of its own, so that heartbeats go on while partitions are being given up.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ottla_net::{Backoff, CoordinatorKind, Error as NetError, Lane, Metadata};
 use ottla_wire::{
@@ -180,9 +180,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
             return;
         }
         let event = tokio::select! {
+            biased;
             () = shared.halting.cancelled() => return,
-            () = super::wait(&shared.membership, until) => continue,
             Some(event) = requests.join_next() => event,
+            () = super::wait(&shared.membership, until) => continue,
         };
         let event = match event {
             Ok(event) => event,
@@ -470,7 +471,7 @@ async fn join(shared: &Shared, member_id: Str, reason: &'static str) -> Result<J
 
 /// Computes the assignment of a group this member leads.
 async fn lead(shared: &Shared, attempt: u64, assignor: Str, members: Vec<Member>) -> Event {
-    let topics: HashSet<&Str> = members.iter().flat_map(|member| &member.topics).collect();
+    let topics: BTreeSet<&Str> = members.iter().flat_map(|member| &member.topics).collect();
     shared.track(topics.iter().map(|topic| (*topic).clone()));
     // A topic that does not exist is left out; when it comes into being, the group rebalances.
     let deadline = ottla_net::Instant::now() + TOPICS_TIMEOUT;

@@ -21,7 +21,7 @@ pub(crate) mod metadata;
 pub(crate) mod offsets;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) commits: Mutex<Commits>,
     core: Mutex<Core<Payload>>,
     /// Topics that the cluster keeps up to date on behalf of this consumer.
-    tracked: Mutex<HashSet<crate::Str>>,
+    tracked: Mutex<BTreeSet<crate::Str>>,
     /// There may be something to hand out.
     pub(crate) application: Arc<Notify>,
     /// A question about positions may be due.
@@ -213,7 +213,9 @@ impl Shared {
     /// Has the cluster forget all topics but these.
     pub(crate) fn retain_tracked(&self, keep: &HashSet<crate::Str>) {
         let mut tracked = self.tracked.lock();
-        let gone: Vec<_> = tracked.extract_if(|topic| !keep.contains(topic)).collect();
+        let gone: Vec<_> = tracked
+            .extract_if(.., |topic| !keep.contains(topic))
+            .collect();
         self.cluster.untrack(gone.iter().map(|topic| &**topic));
     }
 

@@ -12,7 +12,7 @@
 
 mod merge;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -413,7 +413,7 @@ impl MetadataCache {
     }
 
     fn take_cluster(&self, next: &mut Metadata, response: &MetadataResponse) -> bool {
-        let brokers: HashMap<i32, Arc<Broker>> = response
+        let brokers: BTreeMap<i32, Arc<Broker>> = response
             .brokers
             .iter()
             .filter_map(|broker| {

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use ottla_wire::messages::find_coordinator::FindCoordinatorResponse;
 use ottla_wire::{ErrorCode, Str};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::error::Error;
+use crate::watch;
 
 /// What a coordinator is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -50,14 +50,12 @@ impl Inner {
         };
         self.lookup.notify_one();
         let waiting = async {
-            let sighting = found
-                .wait_for(|sighting| !matches!(sighting, Sighting::Looking(_)))
-                .await;
-            match sighting.as_deref() {
-                Ok(Sighting::Found(node)) => Ok(*node),
-                Ok(Sighting::Refused(error)) => Err(error.clone()),
-                Ok(Sighting::Looking(_)) | Err(_) => Err(Error::Closed),
-            }
+            let sighting = found.wait_for(|sighting| match sighting {
+                Sighting::Found(node) => Some(Ok(*node)),
+                Sighting::Refused(error) => Some(Err(error.clone())),
+                Sighting::Looking(_) => None,
+            });
+            sighting.await.unwrap_or(Err(Error::Closed))
         };
         let outcome = tokio::select! {
             biased;
@@ -65,10 +63,11 @@ impl Inner {
             outcome = timeout_at(deadline, waiting) => outcome,
         };
         outcome.unwrap_or_else(|_| {
-            let last = match &*found.borrow() {
+            let last = found.look(|sighting| match sighting {
                 Sighting::Looking(Some(error)) => Some(error.clone()),
-                _ => self.why_not_reached(),
-            };
+                _ => None,
+            });
+            let last = last.or_else(|| self.why_not_reached());
             Err(Error::Deadline {
                 what: format!("finding the coordinator of {key:?}"),
                 sent: Sent::No,
@@ -95,6 +94,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 );
             }
             tokio::select! {
+                biased;
                 () = inner.lookup.notified() => {}
                 () = async {
                     match next {

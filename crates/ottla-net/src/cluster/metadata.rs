@@ -3,7 +3,7 @@
 //! A [`Metadata`] never changes; the [cache](super::cache) makes a new one for every piece of news, which
 //! shares what stayed the same with the one before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ottla_wire::{ErrorCode, Str, Uuid};
@@ -17,7 +17,7 @@ pub struct Metadata {
     pub(super) generation: u64,
     pub(super) cluster_id: Option<Str>,
     pub(super) controller: Option<i32>,
-    pub(super) brokers: Arc<HashMap<i32, Arc<Broker>>>,
+    pub(super) brokers: Arc<BTreeMap<i32, Arc<Broker>>>,
     pub(super) topics: HashMap<Str, Arc<Topic>>,
     pub(super) names: HashMap<Uuid, Str>,
 }
@@ -43,7 +43,7 @@ impl Metadata {
         self.brokers.get(&node)
     }
 
-    /// All brokers, in no order.
+    /// All brokers, by id.
     pub fn brokers(&self) -> impl ExactSizeIterator<Item = &Arc<Broker>> {
         self.brokers.values()
     }

@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 use ottla_wire::Str;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +37,7 @@ use crate::connection::Connection;
 use crate::error::{Error, Sent};
 use crate::pool::{Channel, Lane, Pool, SHARED};
 use crate::transport::{Connector, TcpConnector, TcpOptions};
+use crate::watch;
 
 pub use call::To;
 pub use coordinators::CoordinatorKind;
@@ -78,7 +79,7 @@ pub(crate) struct Inner {
     /// Wakes the task that refreshes.
     refresh: Notify,
     /// The generation of the newest snapshot.
-    changes: watch::Sender<u64>,
+    changes: tokio::sync::watch::Sender<u64>,
     /// What came of the queries so far, for those who wait for one.
     progress: watch::Sender<Progress>,
     coordinators: Mutex<Coordinators>,
@@ -138,7 +139,7 @@ impl Cluster {
             snapshot: ArcSwap::default(),
             cache: Mutex::new(MetadataCache::new(policy)),
             refresh: Notify::new(),
-            changes: watch::Sender::new(0),
+            changes: tokio::sync::watch::Sender::new(0),
             progress: watch::Sender::default(),
             lookup: Notify::new(),
             runtime: runtime.clone(),
@@ -191,7 +192,7 @@ impl Cluster {
     }
 
     /// Tells of every new snapshot, by its generation.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.inner().changes.subscribe()
     }
 
@@ -257,7 +258,7 @@ impl Cluster {
         }
         // In this order: an answer that comes in between is seen below.
         let mut progress = inner.progress.subscribe();
-        let asked_at = progress.borrow_and_update().answers;
+        let asked_at = progress.look(|progress| progress.answers);
         let _waiting = inner.begin_wait(name);
         let outcome = inner
             .wait_for_progress(&mut progress, deadline, |failure| {
@@ -392,7 +393,6 @@ impl Inner {
             return Ok(snapshot);
         }
         let mut progress = self.progress.subscribe();
-        progress.mark_unchanged();
         self.refresh_soon();
         let outcome = self
             .wait_for_progress(&mut progress, deadline, |failure| {
@@ -476,7 +476,7 @@ impl Inner {
                         }
                     }
                 }
-                let failure = progress.borrow_and_update().failure.clone();
+                let failure = progress.look(|progress| progress.failure.clone());
                 if let Some(found) = look(failure.as_ref()) {
                     return found;
                 }
@@ -486,7 +486,7 @@ impl Inner {
     }
 
     pub(crate) fn why_not_reached(&self) -> Option<Error> {
-        if let Some(failure) = self.progress.borrow().failure.clone() {
+        if let Some(failure) = self.progress.look(|progress| progress.failure.clone()) {
             return Some(failure);
         }
         let reached = self.snapshot.load().brokers().len() > 0;

@@ -28,6 +28,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 Some(query) => refresh(&inner, &query).await,
                 None => {
                     tokio::select! {
+                        biased;
                         () = inner.refresh.notified() => {}
                         () = inner.pool.lost.notified() => {
                             inner.cache.lock().request_refresh(Instant::now());

@@ -14,7 +14,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::connection::core::{Core, Limits, Outcome};
@@ -24,6 +23,7 @@ use crate::connection::handshake::{Authenticator, Handshake};
 use crate::connection::write_queue::WriteQueue;
 use crate::error::{CloseCause, Error, Peer};
 use crate::transport::Stream;
+use crate::watch;
 
 /// What a new connection needs to know.
 #[derive(Debug, Clone)]

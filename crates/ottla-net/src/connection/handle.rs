@@ -11,12 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_wire::{Message, Request, decode_response, encode_request};
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::connection::core::{Core, Outcome, Submission};
 use crate::connection::versions::BrokerVersions;
 use crate::error::{CloseCause, Error, Peer, Sent};
+use crate::watch;
 
 /// A connection to a broker, negotiated and ready. Cheap to clone; clones are the same connection.
 ///
@@ -170,14 +171,14 @@ impl Connection {
 
     /// Whether the connection has ended.
     pub fn has_ended(&self) -> bool {
-        *self.shared.ended.borrow()
+        self.shared.ended.look(|ended| *ended)
     }
 
     /// Waits for the end of the connection. Cancel-safe.
     pub async fn ended(&self) {
         let mut ended = self.shared.ended.subscribe();
         // An error means that the sender is gone, and it lives as long as `self`.
-        let _ = ended.wait_for(|ended| *ended).await;
+        let _ = ended.wait_for(|ended| ended.then_some(())).await;
     }
 
     /// Ends the connection soon; its unanswered requests fail with `cause`.

@@ -1,6 +1,6 @@
 //! What stays of what was known when there is news of a topic, a broker or a leader: pure functions.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_wire::messages::metadata::MetadataResponseTopic;
@@ -123,7 +123,7 @@ pub(super) fn take_hint(next: &mut Metadata, hint: &LeaderHint<'_>) -> bool {
 
 impl Endpoint<'_> {
     /// The broker, as known before if nothing changed; `None` if the address cannot be one.
-    pub(super) fn to_broker(self, known: &HashMap<i32, Arc<Broker>>) -> Option<Arc<Broker>> {
+    pub(super) fn to_broker(self, known: &BTreeMap<i32, Arc<Broker>>) -> Option<Arc<Broker>> {
         let port = u16::try_from(self.port).ok()?;
         if let Some(broker) = known.get(&self.node)
             && broker.address.host() == self.host

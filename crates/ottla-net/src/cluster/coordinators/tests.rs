@@ -32,12 +32,12 @@ fn those_who_want_the_same_share_one_lookup() {
     let (mut coordinators, now) = start();
     let first = coordinators.want(now, GROUP, "g").unwrap_err();
     assert_eq!(coordinators.poll_lookups(now), [lookup(GROUP, &["g"])]);
-    let second = coordinators.want(now, GROUP, "g").unwrap_err();
+    let mut second = coordinators.want(now, GROUP, "g").unwrap_err();
     assert!(coordinators.poll_lookups(now).is_empty());
     // The first one gives up, and the second one is served all the same.
     drop(first);
     coordinators.handle_answer(now, GROUP, &answer("g", 3, ErrorCode::NONE), 0.5);
-    assert!(matches!(&*second.borrow(), Sighting::Found(3)));
+    assert!(second.look(|sighting| matches!(sighting, Sighting::Found(3))));
     assert_eq!(coordinators.want(now, GROUP, "g").unwrap(), 3);
     assert_eq!(coordinators.next_lookup_at(), None);
 }
@@ -69,7 +69,7 @@ fn what_nobody_waits_for_is_not_looked_up() {
 #[test]
 fn errors_that_pass_are_tried_again_with_growing_waits() {
     let (mut coordinators, mut now) = start();
-    let waiting = coordinators.want(now, GROUP, "g").unwrap_err();
+    let mut waiting = coordinators.want(now, GROUP, "g").unwrap_err();
     let mut waits = Vec::new();
     for round in 0..5 {
         let lookups = coordinators.poll_lookups(now);
@@ -88,19 +88,23 @@ fn errors_that_pass_are_tried_again_with_growing_waits() {
         now = next_at;
     }
     assert_eq!(waits, [100, 200, 400, 800, 1000]);
-    assert!(matches!(&*waiting.borrow(), Sighting::Looking(Some(error)) if error.is_retriable()));
+    assert!(waiting.look(
+        |sighting| matches!(sighting, Sighting::Looking(Some(error)) if error.is_retriable())
+    ));
 }
 
 #[test]
 fn a_refusal_is_told_and_not_remembered() {
     let (mut coordinators, now) = start();
-    let waiting = coordinators.want(now, GROUP, "g").unwrap_err();
+    let mut waiting = coordinators.want(now, GROUP, "g").unwrap_err();
     coordinators.poll_lookups(now);
     let code = ErrorCode::GROUP_AUTHORIZATION_FAILED;
     coordinators.handle_answer(now, GROUP, &answer("g", -1, code), 0.5);
-    assert!(matches!(&*waiting.borrow(), Sighting::Refused(error) if error.code() == Some(code)));
-    let again = coordinators.want(now, GROUP, "g").unwrap_err();
-    assert!(matches!(&*again.borrow(), Sighting::Looking(None)));
+    assert!(waiting.look(
+        |sighting| matches!(sighting, Sighting::Refused(error) if error.code() == Some(code))
+    ));
+    let mut again = coordinators.want(now, GROUP, "g").unwrap_err();
+    assert!(again.look(|sighting| matches!(sighting, Sighting::Looking(None))));
     assert_eq!(coordinators.poll_lookups(now).len(), 1);
 }
 
