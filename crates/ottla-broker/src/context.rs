@@ -125,6 +125,7 @@ impl Shared {
                 }
             };
             tokio::select! {
+                biased;
                 () = due => {
                     let mut actions = Vec::new();
                     self.groups.lock().advance(self.now(), &mut actions);

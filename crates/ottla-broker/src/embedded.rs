@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ottla_wire::compress::Decompressor;
@@ -10,7 +11,7 @@ use ottla_wire::{ErrorCode, Uuid};
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cluster::{Cluster, Node, Partition, Topic};
@@ -37,9 +38,36 @@ pub struct EmbeddedCluster {
 
 #[derive(Debug)]
 struct RunningNode {
-    /// Set to true, it ends the node's listener and every connection.
-    stop: watch::Sender<bool>,
+    /// Ends the node's listener and every connection.
+    stop: Arc<Stop>,
+    /// Every connection in memory has a receiver of it, for as long as it lasts.
+    open: watch::Sender<()>,
     task: JoinHandle<()>,
+}
+
+/// A wish to stop. Whoever waits for it is woken in the order of waiting, so that simulations run the same every time.
+#[derive(Debug, Default)]
+struct Stop {
+    asked: AtomicBool,
+    news: Notify,
+}
+
+impl Stop {
+    fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        self.news.notify_waiters();
+    }
+
+    /// Waits until it is asked for, which may have been before. Cancel-safe.
+    async fn asked(&self) {
+        let news = self.news.notified();
+        tokio::pin!(news);
+        // In this order: what is asked for in between is not missed.
+        news.as_mut().enable();
+        if !self.asked.load(Ordering::Acquire) {
+            news.await;
+        }
+    }
 }
 
 impl EmbeddedCluster {
@@ -183,13 +211,15 @@ impl EmbeddedCluster {
     }
 
     fn run_node(&self, id: i32, listener: Option<TcpListener>) {
-        let (stop, stopped) = watch::channel(false);
+        let stop = Arc::new(Stop::default());
         let shared = Arc::clone(&self.shared);
         let task = match listener {
-            Some(listener) => tokio::spawn(accept(shared, id, listener, stopped)),
+            Some(listener) => tokio::spawn(accept(shared, id, listener, Arc::clone(&stop))),
             None => tokio::spawn(async {}),
         };
-        self.nodes.lock().insert(id, RunningNode { stop, task });
+        let open = watch::Sender::new(());
+        let node = RunningNode { stop, open, task };
+        self.nodes.lock().insert(id, node);
     }
 
     /// What clients are to be given as `bootstrap.servers`: `host:port` of every node, separated by commas.
@@ -220,13 +250,16 @@ impl EmbeddedCluster {
     #[must_use]
     pub fn connect(&self, node: i32) -> Option<DuplexStream> {
         let nodes = self.nodes.lock();
-        let mut stopped = nodes.get(&node)?.stop.subscribe();
+        let running = nodes.get(&node)?;
+        let (stop, open) = (Arc::clone(&running.stop), running.open.subscribe());
         let (client, server) = tokio::io::duplex(MEMORY_PIPE);
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
+            let _open = open;
             tokio::select! {
+                biased;
+                () = stop.asked() => {}
                 () = server::serve(shared, node, "memory".to_owned(), server) => {}
-                _ = stopped.wait_for(|stop| *stop) => {}
             }
         });
         Some(client)
@@ -276,6 +309,46 @@ impl EmbeddedCluster {
     /// Removes every fault.
     pub fn clear_faults(&self) {
         self.shared.script.clear();
+    }
+
+    /// How often each kind of fault struck a request so far, by [`Fault::name`](crate::Fault::name); a rule that
+    /// never met its request does not count.
+    #[must_use]
+    pub fn faults_struck(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.script.struck()
+    }
+
+    /// Makes everything before `offset` of a partition unreadable, as DeleteRecords does.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] if the partition is unknown, the offset behind its end, or the disk fails.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) -> Result<i64, Error> {
+        let refused = |error| Error::Broker {
+            what: format!("delete records of {topic}-{partition} before {offset}"),
+            error,
+        };
+        let cluster = self.shared.cluster.read();
+        let mut state = cluster
+            .topic(topic)
+            .and_then(|topic| topic.partition(partition))
+            .ok_or_else(|| refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?
+            .state
+            .lock();
+        if !(0..=state.log.end_offset()).contains(&offset) {
+            return Err(refused(ErrorCode::OFFSET_OUT_OF_RANGE));
+        }
+        state.log.delete_before(offset).map_err(|error| {
+            tracing::error!(topic, partition, %error, "cannot delete");
+            refused(ErrorCode::KAFKA_STORAGE_ERROR)
+        })
+    }
+
+    /// What a group has committed for a partition.
+    #[must_use]
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let groups = self.shared.groups.lock();
+        let committed = groups.get(group)?.offsets.get(topic, partition)?;
+        Some(committed.offset)
     }
 
     /// Moves a partition's leadership to `node`.
@@ -414,7 +487,7 @@ impl EmbeddedCluster {
             .lock()
             .remove(&id)
             .ok_or_else(|| no_such_node(id))?;
-        let _ = running.stop.send(true);
+        running.stop.ask();
         // The accept loop cannot fail but by a panic, which has been printed.
         let _ = running.task.await;
         self.shared.sessions.lock().forget_node(id);
@@ -447,12 +520,12 @@ impl EmbeddedCluster {
     pub async fn stop(mut self) {
         let nodes = std::mem::take(&mut *self.nodes.lock());
         for node in nodes.values() {
-            let _ = node.stop.send(true);
+            node.stop.ask();
         }
         for node in nodes.into_values() {
             let _ = node.task.await;
             // Connections in memory have no listener to wait for; what they hold has to be let go of too.
-            node.stop.closed().await;
+            node.open.closed().await;
         }
         for task in self.background.drain(..) {
             task.abort();
@@ -471,7 +544,7 @@ impl EmbeddedCluster {
 impl Drop for EmbeddedCluster {
     fn drop(&mut self) {
         for node in self.nodes.lock().values() {
-            let _ = node.stop.send(true);
+            node.stop.ask();
             node.task.abort();
         }
         for task in &self.background {
@@ -490,20 +563,16 @@ fn check_nodes(options: &BrokerOptions) -> Result<(), Error> {
     )))
 }
 
-async fn accept(
-    shared: Arc<Shared>,
-    id: i32,
-    listener: TcpListener,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn accept(shared: Arc<Shared>, id: i32, listener: TcpListener, stop: Arc<Stop>) {
     let permits = Arc::new(Semaphore::new(shared.options.connections_max));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
+            () = stop.asked() => break,
             // Finished connections are let go of as they end.
             Some(_) = connections.join_next() => continue,
-            _ = stopped.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {

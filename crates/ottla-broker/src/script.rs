@@ -3,6 +3,7 @@
 //! Tests put rules here; the server asks before and after it handles each request. Without rules this costs one
 //! relaxed load per request.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -27,6 +28,21 @@ pub enum Fault {
     Answer(ErrorCode),
 }
 
+impl Fault {
+    /// What kind of fault it is, in a word or two.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Delay(_) => "delay",
+            Self::Drop => "drop",
+            Self::Disconnect => "disconnect",
+            Self::LoseReply => "lose reply",
+            Self::TearReply(_) => "tear reply",
+            Self::Answer(_) => "answer",
+        }
+    }
+}
+
 /// Which requests a fault is for.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -47,6 +63,8 @@ pub struct Rule {
 pub(crate) struct Script {
     any: AtomicBool,
     rules: Mutex<Vec<Rule>>,
+    /// How often each kind of fault struck, by its name.
+    struck: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Script {
@@ -74,6 +92,12 @@ impl Script {
             return None;
         }
         rule.times -= 1;
-        Some(rule.fault.clone())
+        let fault = rule.fault.clone();
+        *self.struck.lock().entry(fault.name()).or_default() += 1;
+        Some(fault)
+    }
+
+    pub(crate) fn struck(&self) -> BTreeMap<&'static str, u64> {
+        self.struck.lock().clone()
     }
 }
