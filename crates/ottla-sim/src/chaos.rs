@@ -1,26 +1,37 @@
 //! What happens to the cluster while clients use it: leaders move, nodes crash and come back, replies are lost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
-use ottla_broker::{EmbeddedCluster, Fault, Rule};
+use ottla_broker::{Fault, Rule};
 use ottla_wire::{ApiKey, ErrorCode};
+use tokio::time::Instant;
+
+use crate::faults::{FaultKind, Faults};
+use crate::history::{Part, What};
+use crate::world::World;
 
 /// Whether faults happen, and the seed they come from.
 #[derive(Debug)]
 pub(crate) struct Weather {
     fair: AtomicBool,
     rng: Mutex<Rng>,
+    /// Nodes that nothing reaches, and until when.
+    cut_off: Mutex<BTreeMap<i32, Instant>>,
+    faults: Arc<Faults>,
 }
 
 impl Weather {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, faults: Arc<Faults>) -> Self {
         Self {
             fair: AtomicBool::new(false),
             rng: Mutex::new(Rng::with_seed(seed)),
+            cut_off: Mutex::default(),
+            faults,
         }
     }
 
@@ -35,38 +46,70 @@ impl Weather {
 
     /// A source of randomness of its own for one more part of the world.
     pub(crate) fn fork(&self) -> Rng {
-        // A panic while it was held would have ended the run.
-        self.rng
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .fork()
+        lock(&self.rng).fork()
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Until when nothing reaches the node.
+    pub(crate) fn cut_off_until(&self, node: i32) -> Option<Instant> {
+        let until = lock(&self.cut_off).get(&node).copied()?;
+        (until > Instant::now()).then_some(until)
+    }
+
+    fn cut_off(&self, node: i32, until: Instant) {
+        lock(&self.cut_off).insert(node, until);
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic while it was held would have ended the run.
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What there is to harm.
+#[derive(Clone, Debug)]
+pub(crate) struct Targets {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) groups: Vec<String>,
+    /// Whether the beginnings of logs are deleted now and then.
+    pub(crate) delete_records: bool,
+}
+
 /// Harms the cluster for `duration`, then repairs it: every node is up and no rule is left.
-pub(crate) async fn harm(
-    cluster: &Arc<EmbeddedCluster>,
-    weather: &Weather,
-    topics: &[(String, i32)],
-    groups: &[String],
-    duration: Duration,
-) {
+pub(crate) async fn harm(world: &World, targets: &Targets, duration: Duration) {
+    let (cluster, weather, history) = (&world.cluster, &world.weather, &world.history);
     let mut rng = weather.fork();
-    let end = tokio::time::Instant::now() + duration;
+    let end = Instant::now() + duration;
     let nodes = cluster.node_ids();
+    let strike = |kind: FaultKind, what: String| {
+        weather.faults().note(kind);
+        history.record(What::Fault(kind));
+        history.note(what);
+    };
     let mut down = None;
-    while tokio::time::Instant::now() < end {
+    while Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(rng.u64(1..1500))).await;
-        match rng.u32(0..10) {
+        match rng.u32(0..12) {
             0..=2 => {
-                let Some((topic, partitions)) = rng.choice(topics) else {
-                    continue;
-                };
-                let Some(node) = rng.choice(&nodes) else {
+                let (Some(part), Some(node)) = (rng.choice(&targets.parts), rng.choice(&nodes))
+                else {
                     continue;
                 };
                 // Refused when that node is down, which is as good as another fault.
-                let _ = cluster.move_leader(topic, rng.i32(0..*partitions), *node);
+                if cluster
+                    .move_leader(&part.topic_name(), part.partition, *node)
+                    .is_ok()
+                {
+                    strike(
+                        FaultKind::LeaderMoved,
+                        format!("{part} is led by node {node}"),
+                    );
+                }
             }
             3 => match down.take() {
                 None if nodes.len() > 1 => {
@@ -74,28 +117,63 @@ pub(crate) async fn harm(
                         continue;
                     };
                     if cluster.stop_node(node).await.is_ok() {
+                        strike(FaultKind::NodeCrashed, format!("node {node}"));
                         down = Some(node);
                     }
                 }
                 None => {}
                 Some(node) => {
-                    let _ = cluster.start_node(node).await;
+                    let Ok(()) = cluster.start_node(node).await else {
+                        continue;
+                    };
+                    strike(FaultKind::NodeRestarted, format!("node {node}"));
                 }
             },
             4 => {
-                let (Some(group), Some(node)) = (rng.choice(groups), rng.choice(&nodes)) else {
+                let (Some(group), Some(node)) = (rng.choice(&targets.groups), rng.choice(&nodes))
+                else {
                     continue;
                 };
                 cluster.move_coordinator(group, *node);
+                strike(
+                    FaultKind::CoordinatorMoved,
+                    format!("{group} is coordinated by node {node}"),
+                );
+            }
+            5 => {
+                let Some(node) = rng.choice(&nodes) else {
+                    continue;
+                };
+                let longest = if rng.u32(0..4) == 0 { 30_000 } else { 3_000 };
+                let length = Duration::from_millis(rng.u64(1..longest));
+                weather.cut_off(*node, Instant::now() + length);
+                strike(
+                    FaultKind::Partition,
+                    format!("nothing reaches node {node} for {length:?}"),
+                );
+            }
+            6 if targets.delete_records => {
+                let Some(part) = rng.choice(&targets.parts).copied() else {
+                    continue;
+                };
+                if let Some(offset) = world.delete_some_records(part, &mut rng) {
+                    strike(
+                        FaultKind::RecordsDeleted,
+                        format!("{part} starts at {offset}"),
+                    );
+                }
             }
             _ => cluster.inject(rule(&mut rng)),
         }
     }
-    if let Some(node) = down {
-        let _ = cluster.start_node(node).await;
+    if let Some(node) = down
+        && cluster.start_node(node).await.is_ok()
+    {
+        strike(FaultKind::NodeRestarted, format!("node {node}"));
     }
     cluster.clear_faults();
     weather.clear_up();
+    history.note("from here on the weather is fair");
 }
 
 fn rule(rng: &mut Rng) -> Rule {
@@ -132,7 +210,7 @@ fn error(api: ApiKey, rng: &mut Rng) -> ErrorCode {
             ErrorCode::INVALID_FETCH_SESSION_EPOCH,
             ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
         ],
-        ApiKey::ListOffsets => &[
+        ApiKey::ListOffsets | ApiKey::OffsetForLeaderEpoch => &[
             ErrorCode::NOT_LEADER_OR_FOLLOWER,
             ErrorCode::LEADER_NOT_AVAILABLE,
         ],
@@ -168,4 +246,6 @@ const APIS: &[ApiKey] = &[
     ApiKey::Heartbeat,
     ApiKey::OffsetCommit,
     ApiKey::OffsetFetch,
+    ApiKey::LeaveGroup,
+    ApiKey::OffsetForLeaderEpoch,
 ];

@@ -5,18 +5,54 @@
 //! and break, replies get lost, leaders move and nodes crash; then the weather clears up, everything must end, and
 //! the history is checked against the log. `cargo run --release -p ottla-sim -- --seeds 10000` runs many seeds; a failing one
 //! prints the command that runs it again.
+//!
+//! | module | is |
+//! | --- | --- |
+//! | `world` | one run: its cluster, its clock, its end |
+//! | `network`, `chaos`, `faults` | what goes wrong, and how often it did |
+//! | `produce` | the scenario for producers, with its own judge |
+//! | `consume`, `reader`, `writer` | the scenarios for consumers |
+//! | `history`, `tap` | what happened, as applications and coordinators saw it |
+//! | `checker` | the judge of consumers |
 #![forbid(unsafe_code)]
 
 mod chaos;
+mod checker;
+mod consume;
+mod faults;
+mod history;
 mod network;
 mod produce;
+mod reader;
+mod tap;
 mod world;
+mod writer;
 
-pub use world::run_seed;
+pub use faults::{FaultCounts, FaultKind};
+pub use world::{Counted, Run, run_seed};
 
 /// What clients do in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
     /// One to three idempotent producers, one topic.
     Produce,
+    /// Groups of one to four members that come, go, crash, seek and pause, while producers write.
+    Group,
+    /// Consumers that take partitions by hand, seek, and lose the beginnings of logs.
+    Assign,
+}
+
+impl Scenario {
+    /// Every scenario.
+    pub const ALL: &'static [Self] = &[Self::Produce, Self::Group, Self::Assign];
+
+    /// What it is called on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Produce => "produce",
+            Self::Group => "group",
+            Self::Assign => "assign",
+        }
+    }
 }

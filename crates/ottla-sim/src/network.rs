@@ -1,7 +1,7 @@
 //! A network in memory whose every fault comes from a seed.
 //!
-//! Owns the streams between clients and the embedded cluster's nodes. It delays, splits and cuts them; it never
-//! repeats or reorders bytes, as TCP never does.
+//! Owns the streams between clients and the embedded cluster's nodes. It delays, splits and cuts them, and now and then
+//! nothing reaches a node for a while; it never repeats or reorders bytes, as TCP never does.
 
 use std::io;
 use std::pin::Pin;
@@ -14,20 +14,35 @@ use ottla_broker::EmbeddedCluster;
 use ottla_net::Address;
 use ottla_net::transport::{BoxFuture, Connector, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::chaos::Weather;
+use crate::faults::FaultKind;
+use crate::history::History;
+use crate::tap::{Seat, Tap};
 
-/// Connects clients to the nodes of an embedded cluster; node `n` listens at `memory:n`.
+/// Connects one client to the nodes of an embedded cluster; node `n` listens at `memory:n`.
 #[derive(Debug)]
 pub(crate) struct SimConnector {
     cluster: Arc<EmbeddedCluster>,
     weather: Arc<Weather>,
+    history: Arc<History>,
+    seat: Arc<Seat>,
 }
 
 impl SimConnector {
-    pub(crate) fn new(cluster: Arc<EmbeddedCluster>, weather: Arc<Weather>) -> Self {
-        Self { cluster, weather }
+    pub(crate) fn new(
+        cluster: Arc<EmbeddedCluster>,
+        weather: Arc<Weather>,
+        history: Arc<History>,
+        seat: Arc<Seat>,
+    ) -> Self {
+        Self {
+            cluster,
+            weather,
+            history,
+            seat,
+        }
     }
 }
 
@@ -38,6 +53,7 @@ impl Connector for SimConnector {
         timeout: Duration,
     ) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
+            let node = i32::from(address.port());
             let mut rng = self.weather.fork();
             let pause = if self.weather.is_fair() {
                 0
@@ -45,15 +61,26 @@ impl Connector for SimConnector {
                 rng.u64(0..50)
             };
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            if !self.weather.is_fair() && rng.f64() < CONNECT_SWALLOWED {
-                tokio::time::sleep(timeout).await;
-                return Err(io::ErrorKind::TimedOut.into());
+            if !self.weather.is_fair() {
+                let ignored = rng.f64() < CONNECT_IGNORED;
+                let cut_off = self.weather.cut_off_until(node).is_some();
+                if ignored {
+                    self.weather.faults().note(FaultKind::ConnectIgnored);
+                }
+                if ignored || cut_off {
+                    tokio::time::sleep(timeout).await;
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            if self.seat.is_dead() {
+                return Err(io::ErrorKind::ConnectionRefused.into());
             }
             let stream = self
                 .cluster
-                .connect(i32::from(address.port()))
+                .connect(node)
                 .ok_or(io::ErrorKind::ConnectionRefused)?;
-            let stream = FaultyStream::new(stream, rng, Arc::clone(&self.weather));
+            let tap = Tap::new(Arc::clone(&self.seat), node, Arc::clone(&self.history));
+            let stream = FaultyStream::new(stream, node, rng, Arc::clone(&self.weather), tap);
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
     }
@@ -74,32 +101,39 @@ struct Direction {
 #[derive(Debug)]
 struct FaultyStream {
     inner: Option<DuplexStream>,
+    node: i32,
     rng: Rng,
     weather: Arc<Weather>,
+    tap: Tap,
     inbound: Direction,
     outbound: Direction,
 }
 
 impl FaultyStream {
-    fn new(inner: DuplexStream, mut rng: Rng, weather: Arc<Weather>) -> Self {
-        let mut stream = Self {
-            inner: Some(inner),
-            inbound: Direction::default(),
-            outbound: Direction::default(),
-            weather,
-            rng: Rng::with_seed(0),
-        };
-        if !stream.weather.is_fair() {
+    fn new(inner: DuplexStream, node: i32, mut rng: Rng, weather: Arc<Weather>, tap: Tap) -> Self {
+        let (mut inbound, mut outbound) = (Direction::default(), Direction::default());
+        if !weather.is_fair() {
             let mut cut = || (rng.f64() < CUT).then(|| rng.u64(1..20_000));
-            stream.inbound.cut_after = cut();
-            stream.outbound.cut_after = cut();
+            inbound.cut_after = cut();
+            outbound.cut_after = cut();
         }
-        stream.rng = rng;
-        stream
+        Self {
+            inner: Some(inner),
+            node,
+            rng,
+            weather,
+            tap,
+            inbound,
+            outbound,
+        }
     }
 
     /// How many of `len` bytes pass now: some, or an error when the connection is to break here.
     fn admit(&mut self, inbound: bool, len: usize) -> io::Result<usize> {
+        if self.tap.is_dead() {
+            self.inner = None;
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         if self.weather.is_fair() {
             return Ok(len);
         }
@@ -115,10 +149,15 @@ impl FaultyStream {
         if let Some(cut) = direction.cut_after {
             let left = cut.saturating_sub(direction.passed);
             if left == 0 {
-                self.inner = None;
+                if self.inner.take().is_some() && self.tap.is_in_frame(inbound) {
+                    self.weather.faults().note(FaultKind::CutInFrame);
+                }
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
             admitted = admitted.min(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        if admitted < len && !inbound {
+            self.weather.faults().note(FaultKind::Split);
         }
         Ok(admitted)
     }
@@ -134,9 +173,17 @@ impl FaultyStream {
         if direction.pause.is_none() && !direction.paused_for_these && !fair {
             direction.paused_for_these = true;
             let roll = self.rng.f64();
-            if roll < PAUSE {
+            let cut_off = self.weather.cut_off_until(self.node);
+            if let Some(until) = cut_off {
+                let pause = until.saturating_duration_since(Instant::now());
+                direction.pause = Some(Box::pin(tokio::time::sleep(pause)));
+            } else if roll < PAUSE {
                 // Mostly a network's milliseconds, seldom a stall of seconds.
-                let longest = if roll < STALL { 20_000 } else { 40 };
+                let (kind, longest) = match roll < STALL {
+                    true => (FaultKind::Stall, 20_000),
+                    false => (FaultKind::Delay, 40),
+                };
+                self.weather.faults().note(kind);
                 let pause = Duration::from_millis(self.rng.u64(1..=longest));
                 direction.pause = Some(Box::pin(tokio::time::sleep(pause)));
             }
@@ -163,6 +210,7 @@ impl AsyncRead for FaultyStream {
         let mut part = ReadBuf::new(buffer.initialize_unfilled_to(len));
         ready!(Pin::new(inner).poll_read(context, &mut part))?;
         let read = part.filled().len();
+        self.tap.hear_inbound(part.filled());
         buffer.advance(read);
         self.inbound.passed += read as u64;
         self.inbound.paused_for_these = false;
@@ -182,6 +230,7 @@ impl AsyncWrite for FaultyStream {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
         let written = ready!(Pin::new(inner).poll_write(context, &bytes[..len]))?;
+        self.tap.hear_outbound(&bytes[..written]);
         self.outbound.passed += written as u64;
         self.outbound.paused_for_these = false;
         Poll::Ready(Ok(written))
@@ -203,7 +252,7 @@ impl AsyncWrite for FaultyStream {
 }
 
 /// Share of connection attempts that nobody answers.
-const CONNECT_SWALLOWED: f64 = 0.03;
+const CONNECT_IGNORED: f64 = 0.03;
 /// Share of directions of connections that break at some byte.
 const CUT: f64 = 0.25;
 /// Share of reads and writes that move only part of what they could.

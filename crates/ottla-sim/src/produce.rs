@@ -1,7 +1,7 @@
 //! Producers in bad weather: what is acknowledged is written once and in order, what is refused is not written,
 //! and everything ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use ottla_producer::{
     Compression, Partitioning, Producer, ProducerConfig, ProducerRecord, SendError,
 };
 
-use crate::chaos::Weather;
+use crate::chaos::{Targets, Weather};
+use crate::faults::FaultKind;
+use crate::history::Part;
 use crate::world::{World, check};
 
 /// One record's fate, by its value.
@@ -27,10 +29,14 @@ enum Fate {
 }
 
 /// Runs producers against a faulty cluster and checks the log afterwards.
-pub(crate) async fn run(world: &World) -> Result<String, String> {
+pub(crate) async fn run(world: &Arc<World>) -> Result<String, String> {
     let mut rng = world.rng();
-    let topic = "sim".to_owned();
     let partitions = rng.i32(1..=4);
+    let part = |partition| Part {
+        topic: 0,
+        partition,
+    };
+    let topic = part(0).topic_name();
     world
         .cluster
         .create_topic(&topic, partitions)
@@ -39,10 +45,10 @@ pub(crate) async fn run(world: &World) -> Result<String, String> {
     let mut tasks = Vec::new();
     for producer in 0..producers {
         let rng = rng.fork();
-        let net = world.client().map_err(|error| error.to_string())?;
+        let (net, _seat) = world.client()?;
         tasks.push(tokio::spawn(one_producer(
             net,
-            world.weather(),
+            Arc::clone(&world.weather),
             topic.clone(),
             partitions,
             producer,
@@ -50,8 +56,13 @@ pub(crate) async fn run(world: &World) -> Result<String, String> {
         )));
     }
     let storm = Duration::from_millis(rng.u64(2_000..60_000));
-    world.harm(&[(topic.clone(), partitions)], &[], storm).await;
-    let mut fates = HashMap::new();
+    let targets = Targets {
+        parts: (0..partitions).map(part).collect(),
+        groups: Vec::new(),
+        delete_records: false,
+    };
+    world.harm(&targets, storm).await;
+    let mut fates = BTreeMap::new();
     for task in tasks {
         let (told, closed) = task
             .await
@@ -75,7 +86,7 @@ pub(crate) async fn run(world: &World) -> Result<String, String> {
     ))
 }
 
-type Told = (HashMap<String, Fate>, Result<(), String>);
+type Told = (BTreeMap<String, Fate>, Result<(), String>);
 
 async fn one_producer(
     net: Cluster,
@@ -99,6 +110,7 @@ async fn one_producer(
         compression: rng
             .choice([Compression::None, Compression::None, Compression::Lz4])
             .unwrap_or(Compression::None),
+        blocking_threads: false,
         partitioner: if rng.bool() {
             Partitioning::default()
         } else {
@@ -108,9 +120,9 @@ async fn one_producer(
     };
     let producer = match Producer::new(net.clone(), config) {
         Ok(producer) => producer,
-        Err(error) => return (HashMap::new(), Err(error.to_string())),
+        Err(error) => return (BTreeMap::new(), Err(error.to_string())),
     };
-    let mut fates = HashMap::new();
+    let mut fates = BTreeMap::new();
     let mut deliveries = Vec::new();
     let count = rng.usize(20..300);
     for sequence in 0..count {
@@ -126,7 +138,11 @@ async fn one_producer(
         // Callers give up at any time.
         let sent = if rng.u32(0..20) == 0 {
             let patience = Duration::from_millis(rng.u64(0..20));
-            tokio::time::timeout(patience, send).await.ok()
+            let sent = tokio::time::timeout(patience, send).await.ok();
+            if sent.is_none() {
+                weather.faults().note(FaultKind::CallerCancelled);
+            }
+            sent
         } else {
             Some(send.await)
         };
@@ -183,7 +199,7 @@ async fn last_record(
     topic: &str,
     number: usize,
     sequence: usize,
-    fates: &mut HashMap<String, Fate>,
+    fates: &mut BTreeMap<String, Fate>,
 ) -> Result<(), String> {
     while !weather.is_fair() {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -234,12 +250,12 @@ fn logs(
 }
 
 fn verify(
-    fates: &HashMap<String, Fate>,
+    fates: &BTreeMap<String, Fate>,
     written: &BTreeMap<i32, Vec<(i64, String)>>,
 ) -> Result<(), String> {
-    let mut places: HashMap<&str, (i32, i64)> = HashMap::new();
+    let mut places: BTreeMap<&str, (i32, i64)> = BTreeMap::new();
     for (partition, records) in written {
-        let mut newest: HashMap<&str, usize> = HashMap::new();
+        let mut newest: BTreeMap<&str, usize> = BTreeMap::new();
         for (offset, value) in records {
             check(
                 places.insert(value, (*partition, *offset)).is_none(),

@@ -1,60 +1,168 @@
 //! One seed's world: a cluster, a network, a clock that only moves when everyone waits.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Once};
+use std::cell::Cell;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use ottla_broker::{BrokerOptions, EmbeddedCluster};
 use ottla_net::{Address, Cluster, ClusterConfig};
 
-use crate::chaos::{self, Weather};
+use crate::chaos::{self, Targets, Weather};
+use crate::checker::{self, Truth, Violation, Written};
+use crate::faults::{FaultCounts, FaultKind, Faults};
+use crate::history::{self, Event, History, Part, What};
 use crate::network::SimConnector;
-use crate::{Scenario, produce};
+use crate::tap::Seat;
+use crate::{Scenario, consume, produce, writer};
 
 /// Everything that one run consists of.
 pub(crate) struct World {
     pub(crate) cluster: Arc<EmbeddedCluster>,
-    weather: Arc<Weather>,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) history: Arc<History>,
+    /// Records that were read from logs before they were deleted.
+    truth: Mutex<Truth>,
+    clients: AtomicU32,
 }
 
-/// Runs one seed of a scenario from beginning to end, and says what happened.
-///
-/// # Errors
-/// What went wrong: a broken promise, a hang, or a panic of the client.
-pub fn run_seed(scenario: Scenario, seed: u64) -> Result<String, String> {
+/// How a run went.
+#[derive(Debug)]
+pub struct Run {
+    /// What was done, or what went wrong: a broken promise, a hang, or a panic of the client.
+    pub outcome: Result<String, String>,
+    /// How often each kind of fault happened.
+    pub faults: FaultCounts,
+    /// Of everything that happened, in order; the same whenever the seed is run.
+    pub hash: u64,
+    events: Vec<Event>,
+    /// The event that broke a promise.
+    broken_by: Option<usize>,
+}
+
+impl Run {
+    /// What happened, an event a line, with its time in seconds.
+    pub fn trace(&self) -> impl Iterator<Item = String> + '_ {
+        self.events.iter().enumerate().map(|(index, event)| {
+            let mark = if self.broken_by == Some(index) {
+                " <=== this breaks a promise"
+            } else {
+                ""
+            };
+            format!("{event}{mark}")
+        })
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Ok(report) => write!(f, "{report}; faults: {}", Counted(&self.faults)),
+            Err(problem) => f.write_str(problem),
+        }
+    }
+}
+
+/// Counts of faults, as people read them.
+#[derive(Debug)]
+pub struct Counted<'a>(pub &'a FaultCounts);
+
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (kind, count)) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{kind:?} {count}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs one seed of a scenario from beginning to end, and says how it went.
+#[must_use]
+pub fn run_seed(scenario: Scenario, seed: u64) -> Run {
+    let faults = Arc::new(Faults::default());
+    let mut run = Run {
+        outcome: Ok(String::new()),
+        faults: FaultCounts::new(),
+        hash: 0,
+        events: Vec::new(),
+        broken_by: None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
-        .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            run.outcome = Err(format!("no runtime: {error}"));
+            return run;
+        }
+    };
     fastrand::seed(seed);
     watch_for_panics();
-    let panics = PANICS.load(Ordering::Relaxed);
+    let panics = PANICS.get();
     let started = Instant::now();
-    let outcome = runtime.block_on(async {
-        let world = World::new(seed)?;
-        let run = async {
+    runtime.block_on(async {
+        let world = match World::new(seed, Arc::clone(&faults)) {
+            Ok(world) => world,
+            Err(error) => {
+                run.outcome = Err(error);
+                return;
+            }
+        };
+        let scene = async {
             match scenario {
                 Scenario::Produce => produce::run(&world).await,
+                Scenario::Group => consume::group(&world).await,
+                Scenario::Assign => consume::assign(&world).await,
             }
         };
         // Virtual time: hours pass in milliseconds when everybody waits for nothing.
-        match tokio::time::timeout(LONGEST, run).await {
+        run.outcome = match tokio::time::timeout(LONGEST, scene).await {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("hang: not finished after {LONGEST:?}")),
+        };
+        for (name, count) in world.cluster.faults_struck() {
+            if let Some(kind) = kind_of(name) {
+                faults.add(kind, count);
+            }
+        }
+        run.events = world.history.events();
+        // What a checker finds says more than what the scenario noticed because of it.
+        if let Err(violation) = world.check(&run.events) {
+            run.broken_by = Some(violation.index);
+            run.outcome = Err(violation.to_string());
         }
     });
+    run.hash = history::hash(&run.events);
+    run.faults = faults.counts();
     if started.elapsed() > SLOWEST {
-        return Err(format!(
+        run.outcome = Err(format!(
             "a busy loop, or close to it: the run took {:?}",
             started.elapsed()
         ));
     }
-    match PANICS.load(Ordering::Relaxed) - panics {
-        0 => outcome,
-        count => Err(format!("{count} panics, printed above; {outcome:?}")),
+    let panics = PANICS.get() - panics;
+    if panics > 0 {
+        run.outcome = Err(format!("{panics} panics, printed above; {:?}", run.outcome));
     }
+    run
+}
+
+/// The kind of a fault that the broker's script knows by this name.
+fn kind_of(name: &str) -> Option<FaultKind> {
+    Some(match name {
+        "delay" => FaultKind::RequestDelayed,
+        "drop" => FaultKind::RequestDropped,
+        "disconnect" => FaultKind::RequestRefused,
+        "lose reply" => FaultKind::ReplyLost,
+        "tear reply" => FaultKind::ReplyTorn,
+        "answer" => FaultKind::ErrorAnswered,
+        _ => return None,
+    })
 }
 
 /// A panic in a task of the client ends that task only; the run must hear of it.
@@ -63,17 +171,20 @@ fn watch_for_panics() {
     ONCE.call_once(|| {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            PANICS.fetch_add(1, Ordering::Relaxed);
+            PANICS.set(PANICS.get() + 1);
             print(info);
         }));
     });
 }
 
-static PANICS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// A run stays on its thread, and others may run beside it.
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
 
 impl World {
-    fn new(seed: u64) -> Result<Self, String> {
-        let weather = Arc::new(Weather::new(seed));
+    fn new(seed: u64, faults: Arc<Faults>) -> Result<Arc<Self>, String> {
+        let weather = Arc::new(Weather::new(seed, faults));
         let mut rng = weather.fork();
         let options = BrokerOptions {
             nodes: rng.u16(1..=3),
@@ -81,14 +192,13 @@ impl World {
             ..BrokerOptions::default()
         };
         let cluster = EmbeddedCluster::start_in_memory(options).map_err(|e| e.to_string())?;
-        Ok(Self {
+        Ok(Arc::new(Self {
             cluster: Arc::new(cluster),
             weather,
-        })
-    }
-
-    pub(crate) fn weather(&self) -> Arc<Weather> {
-        Arc::clone(&self.weather)
+            history: Arc::new(History::new()),
+            truth: Mutex::default(),
+            clients: AtomicU32::new(0),
+        }))
     }
 
     pub(crate) fn rng(&self) -> Rng {
@@ -96,24 +206,74 @@ impl World {
     }
 
     /// A client of its own, over the faulty network.
-    pub(crate) fn client(&self) -> Result<Cluster, ottla_net::Error> {
+    pub(crate) fn client(&self) -> Result<(Cluster, Arc<Seat>), String> {
+        let seat = Seat::new(self.clients.fetch_add(1, Ordering::Relaxed) + 1);
         let nodes = self.cluster.node_ids();
         let config = ClusterConfig {
             request_timeout: Duration::from_secs(5),
             ..ClusterConfig::new(nodes.iter().map(|id| Address::new("memory", *id as u16)))
         };
-        let connector = SimConnector::new(Arc::clone(&self.cluster), Arc::clone(&self.weather));
-        Cluster::new(config, Arc::new(connector))
+        let connector = SimConnector::new(
+            Arc::clone(&self.cluster),
+            Arc::clone(&self.weather),
+            Arc::clone(&self.history),
+            Arc::clone(&seat),
+        );
+        let cluster = Cluster::new(config, Arc::new(connector)).map_err(|e| e.to_string())?;
+        Ok((cluster, seat))
     }
 
     /// Lets the storm rage for a while; afterwards the weather is fair.
-    pub(crate) async fn harm(
-        &self,
-        topics: &[(String, i32)],
-        groups: &[String],
-        duration: Duration,
-    ) {
-        chaos::harm(&self.cluster, &self.weather, topics, groups, duration).await;
+    pub(crate) async fn harm(&self, targets: &Targets, duration: Duration) {
+        chaos::harm(self, targets, duration).await;
+    }
+
+    /// First and next offset of a partition.
+    pub(crate) fn bounds(&self, part: Part) -> (i64, i64) {
+        let offsets = self.cluster.offsets(&part.topic_name(), part.partition);
+        offsets.unwrap_or((0, 0))
+    }
+
+    /// Deletes some of the first records of a partition. Says where it begins now.
+    pub(crate) fn delete_some_records(&self, part: Part, rng: &mut Rng) -> Option<i64> {
+        let (start, end) = self.bounds(part);
+        let offset = rng.i64(start..=end);
+        // Once it is deleted, it cannot be read any more.
+        self.learn(part);
+        let topic = part.topic_name();
+        let start = self
+            .cluster
+            .delete_records(&topic, part.partition, offset)
+            .ok()?;
+        self.history.record(What::LogStart {
+            part,
+            offset: start,
+        });
+        Some(start)
+    }
+
+    /// Reads what the log of a partition holds now.
+    pub(crate) fn learn(&self, part: Part) {
+        let records = self.cluster.records(&part.topic_name(), part.partition);
+        let mut truth = self.truth();
+        let log = truth.logs.entry(part).or_default();
+        for (offset, value) in records.unwrap_or_default() {
+            let value = value.unwrap_or_default();
+            if let Some((id, timestamp)) = writer::read_value(&value) {
+                log.insert(offset, Written { id, timestamp });
+            }
+        }
+    }
+
+    fn check(&self, events: &[Event]) -> Result<(), Violation> {
+        checker::check(events, &self.truth())
+    }
+
+    fn truth(&self) -> std::sync::MutexGuard<'_, Truth> {
+        // A panic while it was held would have ended the run.
+        self.truth
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -125,4 +285,4 @@ pub(crate) fn check(holds: bool, problem: impl FnOnce() -> String) -> Result<(),
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
 
 /// Real time that a run may take, on a slow machine, before it must be spinning.
-const SLOWEST: Duration = Duration::from_secs(60);
+const SLOWEST: Duration = Duration::from_secs(600);

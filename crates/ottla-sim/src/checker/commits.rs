@@ -1,0 +1,138 @@
+//! What a group has committed, as far as its members can know, and what they may commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::Part;
+
+/// The offsets of one group.
+#[derive(Debug, Default)]
+pub(super) struct GroupOffsets {
+    parts: BTreeMap<Part, Progress>,
+    /// Commits that an application asked for, by number.
+    called: BTreeMap<u64, Vec<(Part, i64)>>,
+    /// Commits that are under way, or were when their connection broke: when they were sent, and what they say.
+    sent: BTreeMap<u64, (u64, Vec<(Part, i64)>)>,
+    /// What was acknowledged when a question was asked.
+    floors: BTreeMap<u64, BTreeMap<Part, i64>>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    handed: BTreeSet<i64>,
+    done: BTreeSet<i64>,
+    /// What was passed over on purpose: from, to.
+    skipped: Vec<(i64, i64)>,
+    /// Readers were sent somewhere ahead of this, and nobody knows yet where that is.
+    jumped_from: Option<i64>,
+    /// Acknowledged, and nobody went back since.
+    acknowledged: i64,
+}
+
+impl GroupOffsets {
+    pub(super) fn handed(&mut self, part: Part, offset: i64) {
+        let progress = self.parts.entry(part).or_default();
+        progress.handed.insert(offset);
+        if let Some(from) = progress.jumped_from.filter(|from| *from <= offset) {
+            progress.jumped_from = None;
+            progress.skipped.push((from, offset));
+        }
+    }
+
+    pub(super) fn done(&mut self, part: Part, offset: i64) {
+        self.parts.entry(part).or_default().done.insert(offset);
+    }
+
+    pub(super) fn skip(&mut self, part: Part, from: i64, to: i64) {
+        if from < to {
+            let progress = self.parts.entry(part).or_default();
+            progress.skipped.push((from, to));
+        }
+    }
+
+    /// A reader that stood at `from` goes to `to`; or, unless that is `exact`, to that or somewhere behind it.
+    pub(super) fn jump(&mut self, part: Part, from: i64, to: i64, exact: bool) {
+        let progress = self.parts.entry(part).or_default();
+        if exact {
+            self.skip(part, from, to);
+        } else {
+            let before = progress.jumped_from.unwrap_or(from);
+            progress.jumped_from = Some(before.min(from));
+        }
+        let progress = self.parts.entry(part).or_default();
+        progress.acknowledged = progress.acknowledged.min(to);
+        // Whatever is committed from now on may be the new place.
+        let called = self.called.values_mut();
+        let floors = called.flatten().filter(|(of, _)| *of == part);
+        for (_, offset) in floors {
+            *offset = (*offset).min(to);
+        }
+    }
+
+    pub(super) fn is_done(&self, part: Part, offset: i64) -> bool {
+        self.parts.get(&part).is_some_and(|progress| {
+            let skipped = progress.skipped.iter();
+            progress.done.contains(&offset)
+                || progress.jumped_from.is_some_and(|from| from <= offset)
+                || skipped
+                    .into_iter()
+                    .any(|(from, to)| (*from..*to).contains(&offset))
+        })
+    }
+
+    pub(super) fn was_handed(&self, part: Part, offset: i64) -> bool {
+        self.parts
+            .get(&part)
+            .is_some_and(|progress| progress.handed.contains(&offset))
+    }
+
+    pub(super) fn called(&mut self, number: u64, positions: Vec<(Part, i64)>) {
+        self.called.insert(number, positions);
+    }
+
+    pub(super) fn acked(&mut self, number: u64) {
+        for (part, offset) in self.called.remove(&number).unwrap_or_default() {
+            let progress = self.parts.entry(part).or_default();
+            progress.acknowledged = progress.acknowledged.max(offset);
+        }
+    }
+
+    pub(super) fn sent(&mut self, number: u64, now_ms: u64, offsets: &[(Part, i64)]) {
+        self.sent.insert(number, (now_ms, offsets.to_vec()));
+    }
+
+    pub(super) fn answered(&mut self, number: u64) {
+        self.sent.remove(&number);
+    }
+
+    pub(super) fn asked(&mut self, number: u64) {
+        let floors = self
+            .parts
+            .iter()
+            .map(|(part, progress)| (*part, progress.acknowledged));
+        self.floors.insert(number, floors.collect());
+    }
+
+    /// What must be committed at least, now.
+    pub(super) fn floor(&self, part: Part, now_ms: u64) -> i64 {
+        let acknowledged = self.parts.get(&part).map_or(0, |p| p.acknowledged);
+        // A commit whose connection broke may be stored later than one that was sent after it.
+        let stray = self
+            .sent
+            .values()
+            .filter(|(sent_ms, _)| sent_ms + STRAY_MS > now_ms)
+            .flat_map(|(_, offsets)| offsets)
+            .filter(|(of, _)| *of == part)
+            .map(|(_, offset)| *offset);
+        stray.fold(acknowledged, i64::min)
+    }
+
+    /// What must have been committed at least when a question was asked, and still is.
+    pub(super) fn floor_when_asked(&self, number: u64, part: Part, now_ms: u64) -> i64 {
+        let then = self.floors.get(&number);
+        let then = then.and_then(|floors| floors.get(&part)).copied();
+        then.unwrap_or(0).min(self.floor(part, now_ms))
+    }
+}
+
+/// How long a request whose connection broke may lie with a broker, behind others that wait.
+const STRAY_MS: u64 = 300_000;

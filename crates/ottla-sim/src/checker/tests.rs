@@ -1,0 +1,554 @@
+use super::*;
+use crate::history::{End, Verdict, record_id};
+
+/// Partition 0, with ten records at 0 to 9, each a hundred milliseconds after the one before.
+const P: Part = Part {
+    topic: 0,
+    partition: 0,
+};
+
+fn truth() -> Truth {
+    let log = (0..10).map(|offset| {
+        let written = Written {
+            id: id(offset),
+            timestamp: offset * 100,
+        };
+        (offset, written)
+    });
+    Truth {
+        logs: BTreeMap::from([(P, log.collect())]),
+    }
+}
+
+fn id(offset: i64) -> u64 {
+    record_id(7, offset as u32)
+}
+
+/// What a test makes up, a millisecond per event.
+struct Story(Vec<Event>);
+
+impl Story {
+    /// Member 1 of group 0 is given the partition in generation 1 and learns what is committed.
+    fn member(committed: Option<i64>) -> Self {
+        let mut story = Self(Vec::new());
+        if let Some(committed) = committed.filter(|committed| *committed > 0) {
+            // Somebody else was here before and got so far.
+            story.joins(9, Reset::Earliest);
+            story.given(9, 0, None);
+            story = story.gets(9, 0, 0..committed).done(9);
+        }
+        story.joins(1, Reset::Earliest);
+        story.given(1, 1, committed);
+        story
+    }
+
+    /// Member 1 takes the partition by hand.
+    fn by_hand(start: Start) -> Self {
+        Self(Vec::new()).then(What::Assigned {
+            member: 1,
+            group: None,
+            reset: Reset::Earliest,
+            starts: vec![(P, start)],
+        })
+    }
+
+    fn push(&mut self, what: What) {
+        let at_ms = self.0.len() as u64;
+        self.0.push(Event { at_ms, what });
+    }
+
+    fn then(mut self, what: What) -> Self {
+        self.push(what);
+        self
+    }
+
+    fn joins(&mut self, member: Member, reset: Reset) {
+        self.push(What::Subscribed {
+            member,
+            group: 0,
+            reset,
+        });
+    }
+
+    fn given(&mut self, member: Member, generation: i32, committed: Option<i64>) {
+        let number = self.0.len() as u64;
+        self.push(What::Synced {
+            member,
+            generation,
+            parts: vec![P],
+        });
+        self.push(What::Asked { member, number });
+        self.push(What::Committed {
+            member,
+            number,
+            part: P,
+            offset: committed,
+        });
+    }
+
+    fn gets(
+        mut self,
+        member: Member,
+        generation: i32,
+        offsets: impl IntoIterator<Item = i64>,
+    ) -> Self {
+        for offset in offsets {
+            self.push(What::Delivered {
+                member,
+                generation,
+                part: P,
+                offset,
+                id: id(offset),
+            });
+        }
+        self
+    }
+
+    fn done(self, member: Member) -> Self {
+        self.then(What::Done { member })
+    }
+
+    fn commits(self, member: Member, number: u64, offset: i64) -> Self {
+        self.then(What::CommitSent {
+            member,
+            number,
+            offsets: vec![(P, offset)],
+        })
+        .then(What::CommitAnswered { number })
+    }
+
+    fn deletes_before(self, offset: i64) -> Self {
+        self.then(What::LogStart { part: P, offset })
+    }
+
+    fn seeks(self, to: Start) -> Self {
+        self.then(What::Sought {
+            member: 1,
+            part: P,
+            to,
+        })
+    }
+
+    #[track_caller]
+    fn keeps_all(self) {
+        check(&self.0, &truth()).unwrap();
+    }
+
+    /// The last event breaks this rule, and none before breaks any.
+    #[track_caller]
+    fn breaks(self, rule: Rule) {
+        let violation = check(&self.0, &truth()).expect_err("nothing was found wrong");
+        assert_eq!(violation.rule, rule, "{violation}");
+        assert_eq!(violation.index, self.0.len() - 1, "{violation}");
+    }
+}
+
+#[test]
+fn a_good_life_keeps_all() {
+    let mut story = Story::member(None)
+        .gets(1, 1, 0..4)
+        .done(1)
+        .commits(1, 90, 4);
+    story = story.then(What::Told {
+        member: 1,
+        verdict: Verdict {
+            generation: 1,
+            error: 27,
+        },
+    });
+    story.given(1, 2, Some(4));
+    story
+        .gets(1, 2, 4..10)
+        .done(1)
+        .commits(1, 91, 10)
+        .keeps_all();
+}
+
+#[test]
+fn what_nobody_wrote_is_caught() {
+    Story::by_hand(Start::At(0)).gets(1, -1, [0]).keeps_all();
+    Story::by_hand(Start::At(10))
+        .gets(1, -1, [10])
+        .breaks(Rule::InTheLog);
+    let wrong = What::Delivered {
+        member: 1,
+        generation: -1,
+        part: P,
+        offset: 3,
+        id: id(4),
+    };
+    Story::by_hand(Start::At(3))
+        .then(wrong)
+        .breaks(Rule::InTheLog);
+}
+
+#[test]
+fn a_record_passed_over_is_caught() {
+    Story::member(Some(0))
+        .gets(1, 1, [0, 2])
+        .breaks(Rule::NothingSkipped);
+}
+
+#[test]
+fn records_that_were_deleted_may_be_passed_over_and_no_others() {
+    let story = || {
+        Story::by_hand(Start::At(0))
+            .gets(1, -1, [0])
+            .deletes_before(5)
+    };
+    story().gets(1, -1, [5, 6]).keeps_all();
+    story().gets(1, -1, [1, 2, 5]).keeps_all();
+    story().gets(1, -1, [6]).breaks(Rule::NothingSkipped);
+}
+
+#[test]
+fn a_record_that_comes_twice_is_caught() {
+    Story::member(Some(0))
+        .gets(1, 1, [0, 1, 1])
+        .breaks(Rule::NothingRepeated);
+    Story::member(Some(0))
+        .gets(1, 1, [0, 1, 0])
+        .breaks(Rule::NothingRepeated);
+}
+
+#[test]
+fn a_position_that_moves_by_itself_is_caught() {
+    let story = || Story::member(Some(0)).gets(1, 1, 0..5);
+    let at = |offset| What::Position {
+        member: 1,
+        part: P,
+        offset,
+    };
+    story().then(at(5)).keeps_all();
+    story().then(at(4)).breaks(Rule::NothingRepeated);
+    story().then(at(6)).breaks(Rule::NothingSkipped);
+}
+
+#[test]
+fn a_start_elsewhere_than_at_the_committed_offset_is_caught() {
+    Story::member(Some(3)).gets(1, 1, [3]).keeps_all();
+    Story::member(Some(3))
+        .gets(1, 1, [2])
+        .breaks(Rule::StartsAtCommitted);
+    Story::member(Some(3))
+        .gets(1, 1, [4])
+        .breaks(Rule::StartsAtCommitted);
+    Story::member(None)
+        .gets(1, 1, [1])
+        .breaks(Rule::StartsAtCommitted);
+    let mut story = Story(Vec::new());
+    story.joins(1, Reset::Earliest);
+    story.push(What::Synced {
+        member: 1,
+        generation: 1,
+        parts: vec![P],
+    });
+    story.gets(1, 1, [0]).breaks(Rule::StartsAtCommitted);
+}
+
+#[test]
+fn an_answer_from_an_earlier_generation_does_not_count() {
+    let mut story = Story::member(None);
+    story.push(What::Asked {
+        member: 1,
+        number: 70,
+    });
+    story.given(1, 2, None);
+    let late = What::Committed {
+        member: 1,
+        number: 70,
+        part: P,
+        offset: Some(0),
+    };
+    story.then(late).gets(1, 2, [0]).keeps_all();
+}
+
+#[test]
+fn a_seek_that_does_not_hold_is_caught() {
+    let story = || Story::member(Some(0)).gets(1, 1, 0..3);
+    story().seeks(Start::At(7)).gets(1, 1, [7, 8]).keeps_all();
+    story()
+        .seeks(Start::At(7))
+        .gets(1, 1, [3])
+        .breaks(Rule::SeekHolds);
+    story()
+        .seeks(Start::At(7))
+        .gets(1, 1, [8])
+        .breaks(Rule::SeekHolds);
+    story()
+        .seeks(Start::At(1))
+        .gets(1, 1, [3])
+        .breaks(Rule::SeekHolds);
+    story()
+        .seeks(Start::Beginning(0))
+        .gets(1, 1, [1])
+        .breaks(Rule::SeekHolds);
+    story().seeks(Start::End(8)).gets(1, 1, [9]).keeps_all();
+    story()
+        .seeks(Start::End(8))
+        .gets(1, 1, [7])
+        .breaks(Rule::SeekHolds);
+    story().seeks(Start::Tail(2, 8)).gets(1, 1, [6]).keeps_all();
+    story()
+        .seeks(Start::Tail(2, 8))
+        .gets(1, 1, [5])
+        .breaks(Rule::SeekHolds);
+    story()
+        .seeks(Start::Time(501, 10))
+        .gets(1, 1, [6])
+        .keeps_all();
+    story()
+        .seeks(Start::Time(501, 10))
+        .gets(1, 1, [5])
+        .breaks(Rule::SeekHolds);
+    story()
+        .seeks(Start::Time(501, 10))
+        .gets(1, 1, [7])
+        .breaks(Rule::SeekHolds);
+    let at = |offset| What::Position {
+        member: 1,
+        part: P,
+        offset,
+    };
+    story()
+        .seeks(Start::At(7))
+        .then(at(3))
+        .breaks(Rule::SeekHolds);
+}
+
+#[test]
+fn records_of_what_is_not_assigned_are_caught() {
+    let other = Part {
+        topic: 0,
+        partition: 1,
+    };
+    let mut story = Story(Vec::new());
+    story.joins(1, Reset::Earliest);
+    story.push(What::Synced {
+        member: 1,
+        generation: 1,
+        parts: vec![other],
+    });
+    story.gets(1, 1, [0]).breaks(Rule::OnlyAssigned);
+    // Under a generation that is not its own.
+    Story::member(Some(0))
+        .gets(1, 2, [0])
+        .breaks(Rule::OnlyAssigned);
+}
+
+#[test]
+fn two_owners_in_a_generation_are_caught() {
+    let mut story = Story::member(Some(0));
+    story.joins(2, Reset::Earliest);
+    story
+        .then(What::Synced {
+            member: 2,
+            generation: 1,
+            parts: vec![P],
+        })
+        .breaks(Rule::OneOwner);
+}
+
+#[test]
+fn a_member_confirmed_in_a_generation_that_is_over_is_caught() {
+    let story = |sent_ms| {
+        let mut story = Story::member(Some(0));
+        story.joins(2, Reset::Earliest);
+        story.given(2, 2, Some(0));
+        let begun = story.0.len() as u64 - 3;
+        story.then(What::Confirmed {
+            member: 1,
+            generation: 1,
+            sent_ms: begun + sent_ms,
+        })
+    };
+    story(0).keeps_all();
+    story(1).breaks(Rule::OneOwner);
+}
+
+#[test]
+fn a_member_that_was_told_and_goes_on_is_caught() {
+    let story = |generation| {
+        let verdict = Verdict {
+            generation,
+            error: 22,
+        };
+        Story::member(Some(0))
+            .gets(1, 1, [0])
+            .then(What::Told { member: 1, verdict })
+            .gets(1, 1, [1])
+    };
+    story(1).breaks(Rule::GivenUpWhenTold);
+    // What it is told of an earlier life is nothing to it.
+    story(0).keeps_all();
+}
+
+#[test]
+fn one_that_nobody_reaches_may_go_on() {
+    let mut story = Story::member(Some(0)).gets(1, 1, [0]);
+    story.joins(2, Reset::Earliest);
+    story.given(2, 2, Some(0));
+    story.gets(2, 2, [0]).gets(1, 1, [1]).keeps_all();
+}
+
+#[test]
+fn records_of_a_paused_partition_are_caught() {
+    let paused = || {
+        Story::member(Some(0))
+            .gets(1, 1, [0])
+            .then(What::Paused { member: 1, part: P })
+    };
+    paused().gets(1, 1, [1]).breaks(Rule::PauseHolds);
+    paused()
+        .then(What::Resumed { member: 1, part: P })
+        .gets(1, 1, [1])
+        .keeps_all();
+    let mut anew = paused();
+    anew.given(1, 2, Some(0));
+    anew.gets(1, 2, [0]).keeps_all();
+}
+
+#[test]
+fn records_after_the_end_are_caught() {
+    Story::member(Some(0))
+        .gets(1, 1, [0])
+        .then(What::Ended {
+            member: 1,
+            how: End::Closed,
+        })
+        .gets(1, 1, [1])
+        .breaks(Rule::EndHolds);
+}
+
+#[test]
+fn a_commit_of_what_nobody_is_done_with_is_caught() {
+    let story = || Story::member(Some(0)).gets(1, 1, 0..3);
+    let sent = |offset| What::CommitSent {
+        member: 1,
+        number: 80,
+        offsets: vec![(P, offset)],
+    };
+    story().done(1).then(sent(3)).keeps_all();
+    // Before the application came back.
+    story().then(sent(1)).breaks(Rule::CommittedIsDone);
+    // One too far.
+    story().done(1).then(sent(4)).breaks(Rule::CommittedIsDone);
+    // A seek passes over what lies between, and nothing behind.
+    let sought = || story().done(1).seeks(Start::At(6));
+    sought().then(sent(6)).keeps_all();
+    sought().then(sent(7)).breaks(Rule::CommittedIsDone);
+    // Nobody knows where the end was until a record comes.
+    let sought = || story().done(1).seeks(Start::End(5)).gets(1, 1, [7]);
+    sought().then(sent(7)).keeps_all();
+    sought().then(sent(8)).breaks(Rule::CommittedIsDone);
+    // What was deleted cannot be read.
+    story().done(1).deletes_before(5).then(sent(5)).keeps_all();
+}
+
+#[test]
+fn what_the_next_member_is_told_must_be_done_as_well() {
+    let next = |committed| {
+        let mut story = Story::member(Some(0))
+            .gets(1, 1, 0..3)
+            .done(1)
+            .gets(1, 1, [3]);
+        story.push(What::Ended {
+            member: 1,
+            how: End::Crashed,
+        });
+        story.joins(2, Reset::Earliest);
+        story.given(2, 2, Some(committed));
+        story
+    };
+    next(3).gets(2, 2, [3]).keeps_all();
+    next(4).breaks(Rule::CommittedIsDone);
+}
+
+#[test]
+fn a_group_that_starts_at_the_end_may_pass_over_what_it_was_never_handed() {
+    let mut story = Story(Vec::new());
+    story.joins(1, Reset::Latest);
+    story.given(1, 1, None);
+    let story = story.gets(1, 1, [5]);
+    let sent = |offset| What::CommitSent {
+        member: 1,
+        number: 80,
+        offsets: vec![(P, offset)],
+    };
+    Story(story.0.clone()).then(sent(5)).keeps_all();
+    story.then(sent(6)).breaks(Rule::CommittedIsDone);
+}
+
+#[test]
+fn an_acknowledged_commit_that_is_gone_is_caught() {
+    let committed = || {
+        Story::member(None)
+            .gets(1, 1, 0..5)
+            .done(1)
+            .then(What::CommitCalled {
+                member: 1,
+                number: 90,
+                positions: vec![(P, 5)],
+            })
+            .commits(1, 91, 5)
+            .then(What::CommitAcked {
+                member: 1,
+                number: 90,
+            })
+    };
+    let told = |mut story: Story, offset| {
+        story.given(1, 2, offset);
+        story
+    };
+    told(committed(), Some(5)).keeps_all();
+    told(committed(), Some(4)).breaks(Rule::CommitsStay);
+    told(committed(), None).breaks(Rule::CommitsStay);
+    // Who seeks back may commit that.
+    told(committed().seeks(Start::At(2)), Some(2)).keeps_all();
+    // A request that was sent before and has not been answered may be stored late.
+    let stray = |story: Story| {
+        story.then(What::CommitSent {
+            member: 1,
+            number: 99,
+            offsets: vec![(P, 3)],
+        })
+    };
+    told(stray(committed()), Some(3)).keeps_all();
+    let finally = |offset| What::FinallyCommitted {
+        group: 0,
+        part: P,
+        offset: Some(offset),
+    };
+    committed().then(finally(5)).keeps_all();
+    committed().then(finally(4)).breaks(Rule::CommitsStay);
+}
+
+#[test]
+fn a_call_that_takes_too_long_is_caught() {
+    let called = |took_ms| What::Called {
+        member: 1,
+        name: "close",
+        took_ms,
+        allowed_ms: 1_000,
+    };
+    Story::member(None)
+        .then(called(1_000 + MARGIN_MS))
+        .keeps_all();
+    Story::member(None)
+        .then(called(1_001 + MARGIN_MS))
+        .breaks(Rule::CallsEnd);
+}
+
+#[test]
+fn one_that_is_not_woken_is_caught() {
+    Story::member(None)
+        .then(What::Overslept { member: 1, part: P })
+        .breaks(Rule::WakesUp);
+}
+
+#[test]
+fn the_first_broken_promise_is_told() {
+    let story = Story::member(Some(0)).gets(1, 1, [0, 2, 5]);
+    let violation = check(&story.0, &truth()).expect_err("two are broken");
+    assert_eq!(violation.index, 5);
+}

@@ -1,0 +1,491 @@
+//! What happened in a run, in order: what applications did and were told, and what coordinators told members.
+//!
+//! Plain data. Scenarios and the network write it, [`crate::checker`] judges it, a person reads it as a trace. Times
+//! are milliseconds of the run's own clock.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Mutex;
+
+use tokio::time::Instant;
+
+use crate::faults::FaultKind;
+
+/// One consumer from its making to its end, or a turn of it under one subscription; numbers are never used twice.
+pub(crate) type Member = u32;
+
+/// A partition, as a number of a topic and its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Part {
+    pub(crate) topic: u8,
+    pub(crate) partition: i32,
+}
+
+impl Part {
+    pub(crate) fn topic_name(self) -> String {
+        format!("sim-{}", self.topic)
+    }
+
+    /// The partition of a topic with a name of that kind.
+    pub(crate) fn named(topic: &str, partition: i32) -> Option<Self> {
+        let topic = topic.strip_prefix("sim-")?.parse().ok()?;
+        Some(Self { topic, partition })
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sim-{}-{}", self.topic, self.partition)
+    }
+}
+
+/// Where reading is to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Start {
+    /// At the first record at or behind an offset.
+    At(i64),
+    /// At the first record there is; the log began at this offset when that was asked for.
+    Beginning(i64),
+    /// Behind the last record; the log ended at this offset when that was asked for.
+    End(i64),
+    /// So many records before the end, which was at this offset when that was asked for.
+    Tail(u64, i64),
+    /// At the first record with this timestamp or a later one; the log ended there when that was asked for.
+    Time(i64, i64),
+    /// Where the group committed; else where `auto.offset.reset` says.
+    Committed,
+}
+
+/// `auto.offset.reset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reset {
+    Earliest,
+    Latest,
+    Fail,
+}
+
+/// How a member ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum End {
+    Closed,
+    Dropped,
+    Crashed,
+    Unsubscribed,
+}
+
+/// What a coordinator's answer to a heartbeat or commit said against a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Verdict {
+    pub(crate) generation: i32,
+    pub(crate) error: i16,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum What {
+    /// Something went wrong.
+    Fault(FaultKind),
+    /// A word for the reader of the trace.
+    Note(String),
+    /// A member of a group began.
+    Subscribed {
+        member: Member,
+        group: u8,
+        reset: Reset,
+    },
+    /// A consumer took partitions by hand. Replaces what it had.
+    Assigned {
+        member: Member,
+        group: Option<u8>,
+        reset: Reset,
+        starts: Vec<(Part, Start)>,
+    },
+    /// The application is done with all it was handed so far: it came for more, commits, or closes.
+    Done {
+        member: Member,
+    },
+    /// A record was handed out, under this generation.
+    Delivered {
+        member: Member,
+        generation: i32,
+        part: Part,
+        offset: i64,
+        id: u64,
+    },
+    /// The consumer said that this is its position.
+    Position {
+        member: Member,
+        part: Part,
+        offset: i64,
+    },
+    Sought {
+        member: Member,
+        part: Part,
+        to: Start,
+    },
+    Paused {
+        member: Member,
+        part: Part,
+    },
+    Resumed {
+        member: Member,
+        part: Part,
+    },
+    Ended {
+        member: Member,
+        how: End,
+    },
+    /// The application asked for a commit of all positions, under this number.
+    CommitCalled {
+        member: Member,
+        number: u64,
+        positions: Vec<(Part, i64)>,
+    },
+    /// That commit was acknowledged.
+    CommitAcked {
+        member: Member,
+        number: u64,
+    },
+    /// A commit left for the coordinator, under a number of its own.
+    CommitSent {
+        member: Member,
+        number: u64,
+        offsets: Vec<(Part, i64)>,
+    },
+    /// Its answer arrived, good or bad: nothing of it happens later.
+    CommitAnswered {
+        number: u64,
+    },
+    /// The coordinator gave the member its partitions.
+    Synced {
+        member: Member,
+        generation: i32,
+        parts: Vec<Part>,
+    },
+    /// The coordinator told the member, in good time, that it has to give up what it has.
+    Told {
+        member: Member,
+        verdict: Verdict,
+    },
+    /// The coordinator answered to a heartbeat, sent then, that all is well.
+    Confirmed {
+        member: Member,
+        generation: i32,
+        sent_ms: u64,
+    },
+    /// A question for committed offsets left.
+    Asked {
+        member: Member,
+        number: u64,
+    },
+    /// And this was its answer for one partition.
+    Committed {
+        member: Member,
+        number: u64,
+        part: Part,
+        offset: Option<i64>,
+    },
+    /// The first records of a log were deleted.
+    LogStart {
+        part: Part,
+        offset: i64,
+    },
+    /// A call ended, or was given up on.
+    Called {
+        member: Member,
+        name: &'static str,
+        took_ms: u64,
+        allowed_ms: u64,
+    },
+    /// In fair weather the member waited for records while some lay ready for it.
+    Overslept {
+        member: Member,
+        part: Part,
+    },
+    /// At the end, the group's committed offset.
+    FinallyCommitted {
+        group: u8,
+        part: Part,
+        offset: Option<i64>,
+    },
+    /// A frame left a client.
+    Sent {
+        client: u32,
+        node: i32,
+        api: &'static str,
+        correlation: i32,
+    },
+    /// A frame reached a client.
+    Got {
+        client: u32,
+        node: i32,
+        api: &'static str,
+        correlation: i32,
+        error: i16,
+    },
+}
+
+/// Something that happened, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Event {
+    pub(crate) at_ms: u64,
+    pub(crate) what: What,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:>4}.{:03} {}",
+            self.at_ms / 1000,
+            self.at_ms % 1000,
+            self.what
+        )
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(kind) => write!(f, "FAULT {kind:?}"),
+            Self::Note(note) => write!(f, "---- {note}"),
+            Self::Subscribed {
+                member,
+                group,
+                reset,
+            } => write!(f, "m{member} subscribes in g{group}, reset {reset:?}"),
+            Self::Assigned {
+                member,
+                group,
+                reset,
+                starts,
+            } => {
+                write!(f, "m{member} takes")?;
+                for (part, start) in starts {
+                    write!(f, " {part} at {start:?}")?;
+                }
+                write!(f, ", group {group:?}, reset {reset:?}")
+            }
+            Self::Done { member } => write!(f, "m{member} is done with what it has"),
+            Self::Delivered {
+                member,
+                generation,
+                part,
+                offset,
+                id,
+            } => write!(
+                f,
+                "m{member} gets {part}@{offset} = {} in generation {generation}",
+                Id(*id)
+            ),
+            Self::Position {
+                member,
+                part,
+                offset,
+            } => write!(f, "m{member} is at {part}@{offset}"),
+            Self::Sought { member, part, to } => write!(f, "m{member} seeks {part} to {to:?}"),
+            Self::Paused { member, part } => write!(f, "m{member} pauses {part}"),
+            Self::Resumed { member, part } => write!(f, "m{member} resumes {part}"),
+            Self::Ended { member, how } => write!(f, "m{member} ends: {how:?}"),
+            Self::CommitCalled {
+                member,
+                number,
+                positions,
+            } => {
+                write!(f, "m{member} commits (#{number})")?;
+                for (part, offset) in positions {
+                    write!(f, " {part}@{offset}")?;
+                }
+                Ok(())
+            }
+            Self::CommitAcked { member, number } => {
+                write!(f, "m{member} is told that #{number} is committed")
+            }
+            Self::CommitSent {
+                member,
+                number,
+                offsets,
+            } => {
+                write!(f, "m{member} sends commit {number}:")?;
+                for (part, offset) in offsets {
+                    write!(f, " {part}@{offset}")?;
+                }
+                Ok(())
+            }
+            Self::CommitAnswered { number } => write!(f, "commit {number} is answered"),
+            Self::Synced {
+                member,
+                generation,
+                parts,
+            } => {
+                write!(f, "m{member} is given")?;
+                for part in parts {
+                    write!(f, " {part}")?;
+                }
+                write!(f, " in generation {generation}")
+            }
+            Self::Told { member, verdict } => write!(
+                f,
+                "m{member} is told {} about generation {}",
+                ottla_wire::ErrorCode(verdict.error),
+                verdict.generation
+            ),
+            Self::Confirmed {
+                member, generation, ..
+            } => write!(f, "m{member} is confirmed in generation {generation}"),
+            Self::Asked { member, number } => {
+                write!(f, "m{member} asks for committed offsets ({number})")
+            }
+            Self::Committed {
+                member,
+                number,
+                part,
+                offset,
+            } => write!(
+                f,
+                "m{member} learns ({number}) that {part} is committed at {offset:?}"
+            ),
+            Self::LogStart { part, offset } => write!(f, "{part} now starts at {offset}"),
+            Self::Called {
+                member,
+                name,
+                took_ms,
+                allowed_ms,
+            } => write!(f, "m{member}: {name} took {took_ms} ms of {allowed_ms}"),
+            Self::Overslept { member, part } => {
+                write!(f, "m{member} slept while {part} had records")
+            }
+            Self::FinallyCommitted {
+                group,
+                part,
+                offset,
+            } => write!(f, "g{group} has committed {part} at {offset:?}"),
+            Self::Sent {
+                client,
+                node,
+                api,
+                correlation,
+            } => write!(f, "c{client} -> n{node} {api} {correlation}"),
+            Self::Got {
+                client,
+                node,
+                api,
+                correlation,
+                error,
+            } => {
+                write!(f, "c{client} <- n{node} {api} {correlation}")?;
+                match error {
+                    0 => Ok(()),
+                    error => write!(f, " {}", ottla_wire::ErrorCode(*error)),
+                }
+            }
+        }
+    }
+}
+
+/// What a record is known by: its writer and its number among the writer's.
+pub(crate) fn record_id(writer: u32, number: u32) -> u64 {
+    u64::from(writer) << 32 | u64::from(number)
+}
+
+/// A record's id, as people read it.
+pub(crate) struct Id(pub(crate) u64);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w{}/{}", self.0 >> 32, self.0 as u32)
+    }
+}
+
+/// Takes events down.
+#[derive(Debug)]
+pub(crate) struct History {
+    started: Instant,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: Vec<Event>,
+    members: Member,
+    numbers: u64,
+}
+
+impl History {
+    /// Starts now, by tokio's clock.
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            inner: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    pub(crate) fn record(&self, what: What) {
+        let at_ms = self.now_ms();
+        let mut inner = self.lock();
+        let long_ago = inner.events.len().checked_sub(BUSY_EVENTS);
+        if long_ago.is_some_and(|index| inner.events[index].at_ms == at_ms) {
+            drop(inner);
+            // It ends the task that goes round in circles, and the run hears of it.
+            panic!("a busy loop: {BUSY_EVENTS} events in one millisecond, the last: {what}");
+        }
+        inner.events.push(Event { at_ms, what });
+    }
+
+    pub(crate) fn note(&self, note: impl Into<String>) {
+        self.record(What::Note(note.into()));
+    }
+
+    pub(crate) fn new_member(&self) -> Member {
+        let mut inner = self.lock();
+        inner.members += 1;
+        inner.members
+    }
+
+    /// A number that nothing else in this history has.
+    pub(crate) fn new_number(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.numbers += 1;
+        inner.numbers
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.lock().events.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A panic while it was held would have ended the run.
+        self.inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Two runs of a seed have the same.
+pub(crate) fn hash(events: &[Event]) -> u64 {
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    events.hash(&mut hasher);
+    hasher.0
+}
+
+/// FNV-1a: the same on every machine and in every process, as std's default hasher is not.
+struct Fnv(u64);
+
+impl std::hash::Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// So many events in one millisecond mean that somebody asks the same again and again.
+const BUSY_EVENTS: usize = 50_000;

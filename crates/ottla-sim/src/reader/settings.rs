@@ -1,0 +1,107 @@
+//! What a consumer is set to, drawn from the seed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use ottla_consumer::assignor::{Assignor, Range, RoundRobin};
+use ottla_consumer::{ConsumerConfig, OffsetReset};
+
+use crate::consume::group_name;
+use crate::history::Reset;
+
+/// What the consumers of one application have in common, and in a group those of all its members.
+#[derive(Clone, Debug)]
+pub(crate) struct Mode {
+    /// Its number; whether it is used says `with_group`.
+    pub(crate) group: u8,
+    with_group: bool,
+    /// Whether it subscribes, or takes partitions by hand.
+    pub(crate) subscribes: bool,
+    pub(crate) reset: Reset,
+    round_robin: bool,
+}
+
+impl Mode {
+    pub(crate) fn group(group: u8, rng: &mut Rng) -> Self {
+        Self {
+            group,
+            with_group: true,
+            subscribes: true,
+            reset: reset(rng),
+            round_robin: rng.bool(),
+        }
+    }
+
+    pub(crate) fn assign(group: u8, rng: &mut Rng) -> Self {
+        Self {
+            group,
+            with_group: rng.bool(),
+            subscribes: false,
+            reset: reset(rng),
+            round_robin: false,
+        }
+    }
+
+    pub(crate) fn group_id(&self) -> Option<String> {
+        self.with_group.then(|| group_name(self.group))
+    }
+
+    pub(crate) fn committing_group(&self) -> Option<u8> {
+        self.with_group.then_some(self.group)
+    }
+
+    pub(crate) fn config(&self, rng: &mut Rng) -> ConsumerConfig {
+        let seconds = |rng: &mut Rng, choices: &[u64]| {
+            Duration::from_secs(rng.choice(choices).copied().unwrap_or(10))
+        };
+        let millis = |rng: &mut Rng, choices: &[u64]| {
+            Duration::from_millis(rng.choice(choices).copied().unwrap_or(10))
+        };
+        let assignors: Vec<Arc<dyn Assignor>> = match (self.round_robin, rng.bool()) {
+            (false, false) => vec![Arc::new(Range)],
+            (false, true) => vec![Arc::new(Range), Arc::new(RoundRobin)],
+            (true, false) => vec![Arc::new(RoundRobin), Arc::new(Range)],
+            (true, true) => vec![Arc::new(Range)],
+        };
+        let request_timeout = seconds(rng, &[2, 10]);
+        ConsumerConfig {
+            group_id: self.group_id(),
+            session_timeout: seconds(rng, &[3, 6, 10, 45]),
+            heartbeat_interval: millis(rng, &[300, 1_000, 2_000]),
+            max_poll_interval: seconds(rng, &[5, 20, 60]),
+            max_poll_records: rng.choice([1, 7, 500]).unwrap_or(500),
+            assignors,
+            auto_offset_reset: match self.reset {
+                Reset::Earliest => OffsetReset::Earliest,
+                Reset::Latest => OffsetReset::Latest,
+                Reset::Fail => OffsetReset::Fail,
+            },
+            enable_auto_commit: rng.bool(),
+            auto_commit_interval: millis(rng, &[20, 1_000, 5_000]),
+            check_crcs: rng.bool(),
+            fetch_min_bytes: rng.choice([1, 1, 2_000]).unwrap_or(1),
+            fetch_max_wait: millis(rng, &[10, 100, 500]),
+            fetch_max_bytes: rng.choice([1, 300, 3_000, 50 << 20]).unwrap_or(1),
+            max_partition_fetch_bytes: rng.choice([1, 300, 3_000, 1 << 20]).unwrap_or(1),
+            queued_bytes_max: rng.choice([1, 1_000, 20_000, 64 << 20]).unwrap_or(1),
+            queued_partition_bytes_max: rng.choice([1, 1_000, 20_000, 8 << 20]).unwrap_or(1),
+            request_timeout,
+            default_api_timeout: seconds(rng, &[5, 30, 60]),
+            retry_backoff: millis(rng, &[10, 100]),
+            blocking_threads: false,
+            ..ConsumerConfig::default()
+        }
+    }
+}
+
+fn reset(rng: &mut Rng) -> Reset {
+    rng.choice([
+        Reset::Earliest,
+        Reset::Earliest,
+        Reset::Earliest,
+        Reset::Latest,
+        Reset::Fail,
+    ])
+    .unwrap_or(Reset::Earliest)
+}

@@ -1,0 +1,344 @@
+//! Listens in on a client's connections: what it asks coordinators and what it is told goes into the history, at the
+//! moment in which the last byte of it passes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use bytes::{Buf, Bytes, BytesMut};
+use ottla_wire::messages::{
+    consumer_protocol_assignment::ConsumerProtocolAssignment, heartbeat::HeartbeatRequest,
+    join_group::JoinGroupRequest, offset_commit::OffsetCommitRequest,
+    offset_fetch::OffsetFetchRequest, sync_group::SyncGroupRequest,
+};
+use ottla_wire::{ApiKey, ErrorCode, decode_request, decode_response, decode_versioned};
+
+use crate::history::{History, Member, Part, Verdict, What};
+
+/// A client, as the network sees it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// Numbers the clients of a run.
+    pub(crate) client: u32,
+    member: AtomicU32,
+    dead: AtomicBool,
+}
+
+impl Seat {
+    pub(crate) fn new(client: u32) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            member: AtomicU32::new(0),
+            dead: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on this client's consumer is this member.
+    pub(crate) fn be(&self, member: Member) {
+        self.member.store(member, Ordering::Relaxed);
+    }
+
+    /// The client vanishes: nothing leaves or reaches it any more.
+    pub(crate) fn die(&self) {
+        self.dead.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    fn member(&self) -> Member {
+        self.member.load(Ordering::Relaxed)
+    }
+}
+
+/// Listens to one connection.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    seat: Arc<Seat>,
+    node: i32,
+    history: Arc<History>,
+    outbound: Frames,
+    inbound: Frames,
+    /// What was asked and not answered, by correlation id.
+    open: BTreeMap<i32, Question>,
+}
+
+#[derive(Debug)]
+struct Question {
+    api: ApiKey,
+    version: i16,
+    sent_ms: u64,
+    member: Member,
+    generation: i32,
+    /// Of a commit or a question for committed offsets.
+    number: u64,
+}
+
+impl Tap {
+    pub(crate) fn new(seat: Arc<Seat>, node: i32, history: Arc<History>) -> Self {
+        Self {
+            seat,
+            node,
+            history,
+            outbound: Frames::default(),
+            inbound: Frames::default(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// These bytes left the client.
+    pub(crate) fn hear_outbound(&mut self, bytes: &[u8]) {
+        self.outbound.buffer.extend_from_slice(bytes);
+        while let Some(frame) = self.outbound.next() {
+            // What the client sends can be read, or the broker will say so.
+            let _ = self.request(frame);
+        }
+    }
+
+    /// These bytes reached the client.
+    pub(crate) fn hear_inbound(&mut self, bytes: &[u8]) {
+        self.inbound.buffer.extend_from_slice(bytes);
+        while let Some(frame) = self.inbound.next() {
+            let _ = self.response(frame);
+        }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.seat.is_dead()
+    }
+
+    /// Whether a frame has begun to pass and not ended.
+    pub(crate) fn is_in_frame(&self, inbound: bool) -> bool {
+        let frames = if inbound {
+            &self.inbound
+        } else {
+            &self.outbound
+        };
+        !frames.buffer.is_empty()
+    }
+
+    fn request(&mut self, frame: Bytes) -> Option<()> {
+        let mut head = frame.clone();
+        if head.len() < 8 {
+            return None;
+        }
+        let api = ApiKey::try_from(head.get_i16()).ok()?;
+        let version = head.get_i16();
+        let correlation = head.get_i32();
+        let member = self.seat.member();
+        let mut question = Question {
+            api,
+            version,
+            sent_ms: self.history.now_ms(),
+            member,
+            generation: -1,
+            number: 0,
+        };
+        self.history.record(What::Sent {
+            client: self.seat.client,
+            node: self.node,
+            api: api.name(),
+            correlation,
+        });
+        match api {
+            ApiKey::Heartbeat => {
+                let (_, request) = decode_request::<HeartbeatRequest>(frame).ok()?;
+                question.generation = request.generation_id;
+            }
+            ApiKey::SyncGroup => {
+                let (_, request) = decode_request::<SyncGroupRequest>(frame).ok()?;
+                question.generation = request.generation_id;
+            }
+            ApiKey::OffsetCommit => {
+                let (_, request) = decode_request::<OffsetCommitRequest>(frame).ok()?;
+                question.generation = request.generation_id_or_member_epoch;
+                question.number = self.history.new_number();
+                let offsets = request.topics.iter().flat_map(|topic| {
+                    let offset =
+                        |p: &ottla_wire::messages::offset_commit::OffsetCommitRequestPartition| {
+                            Some((
+                                Part::named(&topic.name, p.partition_index)?,
+                                p.committed_offset,
+                            ))
+                        };
+                    topic.partitions.iter().filter_map(offset)
+                });
+                self.history.record(What::CommitSent {
+                    member,
+                    number: question.number,
+                    offsets: offsets.collect(),
+                });
+            }
+            ApiKey::OffsetFetch => {
+                question.number = self.history.new_number();
+                self.history.record(What::Asked {
+                    member,
+                    number: question.number,
+                });
+            }
+            _ => {}
+        }
+        self.open.insert(correlation, question);
+        Some(())
+    }
+
+    fn response(&mut self, frame: Bytes) -> Option<()> {
+        let mut head = frame.clone();
+        if head.len() < 4 {
+            return None;
+        }
+        let correlation = head.get_i32();
+        let question = self.open.remove(&correlation)?;
+        let (version, member) = (question.version, question.member);
+        let (mut error, mut events) = (ErrorCode::NONE, Vec::new());
+        match question.api {
+            ApiKey::Heartbeat => {
+                let answer = decode_response::<HeartbeatRequest>(version, frame).ok()?;
+                error = answer.error_code;
+                match error {
+                    ErrorCode::NONE => events.push(What::Confirmed {
+                        member,
+                        generation: question.generation,
+                        sent_ms: question.sent_ms,
+                    }),
+                    error => events.extend(self.told(&question, error)),
+                }
+            }
+            ApiKey::JoinGroup => {
+                let answer = decode_response::<JoinGroupRequest>(version, frame).ok()?;
+                error = answer.error_code;
+            }
+            ApiKey::SyncGroup => {
+                let answer = decode_response::<SyncGroupRequest>(version, frame).ok()?;
+                error = answer.error_code;
+                if error.is_ok() {
+                    events.push(What::Synced {
+                        member,
+                        generation: question.generation,
+                        parts: assigned(answer.assignment),
+                    });
+                }
+            }
+            ApiKey::OffsetCommit => {
+                let answer = decode_response::<OffsetCommitRequest>(version, frame).ok()?;
+                let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                let mut errors = partitions.map(|partition| partition.error_code);
+                error = errors.find(|error| error.is_err()).unwrap_or_default();
+                events.push(What::CommitAnswered {
+                    number: question.number,
+                });
+                events.extend(self.told(&question, error));
+            }
+            ApiKey::OffsetFetch => {
+                let answer = decode_response::<OffsetFetchRequest>(version, frame).ok()?;
+                let old = answer.topics.iter().flat_map(|topic| {
+                    let partitions = topic.partitions.iter();
+                    partitions.map(|p| {
+                        (
+                            &topic.name,
+                            p.partition_index,
+                            p.committed_offset,
+                            p.error_code,
+                        )
+                    })
+                });
+                let topics = answer.groups.iter().flat_map(|group| &group.topics);
+                let new = topics.flat_map(|topic| {
+                    let partitions = topic.partitions.iter();
+                    partitions.map(|p| {
+                        (
+                            &topic.name,
+                            p.partition_index,
+                            p.committed_offset,
+                            p.error_code,
+                        )
+                    })
+                });
+                let whole = answer
+                    .groups
+                    .first()
+                    .map_or(answer.error_code, |g| g.error_code);
+                error = whole;
+                // One partition that cannot be told yet makes the client ask for all of them again.
+                let all: Vec<_> = old.chain(new).collect();
+                let fine = whole.is_ok() && all.iter().all(|(.., error)| error.is_ok());
+                for (topic, partition, offset, _) in all.into_iter().filter(|_| fine) {
+                    let Some(part) = Part::named(topic, partition) else {
+                        continue;
+                    };
+                    events.push(What::Committed {
+                        member,
+                        number: question.number,
+                        part,
+                        offset: (offset >= 0).then_some(offset),
+                    });
+                }
+            }
+            _ => {}
+        }
+        self.history.record(What::Got {
+            client: self.seat.client,
+            node: self.node,
+            api: question.api.name(),
+            correlation,
+            error: error.0,
+        });
+        for event in events {
+            self.history.record(event);
+        }
+        Some(())
+    }
+
+    /// What the member must heed, if it still waited for the answer.
+    fn told(&self, question: &Question, error: ErrorCode) -> Option<What> {
+        let against = matches!(
+            error,
+            ErrorCode::UNKNOWN_MEMBER_ID
+                | ErrorCode::ILLEGAL_GENERATION
+                | ErrorCode::REBALANCE_IN_PROGRESS
+        );
+        let patient = self.history.now_ms() - question.sent_ms < HEEDED_MS;
+        (against && patient).then_some(What::Told {
+            member: question.member,
+            verdict: Verdict {
+                generation: question.generation,
+                error: error.0,
+            },
+        })
+    }
+}
+
+fn assigned(assignment: Bytes) -> Vec<Part> {
+    let Ok((_, assignment)) = decode_versioned::<ConsumerProtocolAssignment>(assignment) else {
+        return Vec::new();
+    };
+    let topics = assignment.assigned_partitions.iter();
+    topics
+        .flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.filter_map(|partition| Part::named(&topic.topic, *partition))
+        })
+        .collect()
+}
+
+/// One direction's bytes, until they make a frame.
+#[derive(Debug, Default)]
+struct Frames {
+    buffer: BytesMut,
+}
+
+impl Frames {
+    fn next(&mut self) -> Option<Bytes> {
+        let mut length = self.buffer.get(..4)?;
+        let length = usize::try_from(length.get_i32()).ok()?;
+        if self.buffer.len() < 4 + length {
+            return None;
+        }
+        self.buffer.advance(4);
+        Some(self.buffer.split_to(length).freeze())
+    }
+}
+
+/// An answer that comes later may meet nobody who waits for it.
+const HEEDED_MS: u64 = 1_500;
