@@ -23,6 +23,8 @@ pub enum Tool {
     ConsumerPerformance,
     /// Takes its bootstrap servers as a property of the producer's, not from the harness.
     ProducerPerformance,
+    /// Takes its bootstrap servers as `--broker-list`, not from the harness.
+    TransactionalMessageCopier,
     LeaderElection,
     LogDirs,
     ReassignPartitions,
@@ -50,6 +52,9 @@ impl Tool {
                 "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
             }
             (Self::Other(class), _) => class,
+            (Self::TransactionalMessageCopier, _) => {
+                "org.apache.kafka.tools.TransactionalMessageCopier"
+            }
             (Self::VerifiableProducer, _) => "org.apache.kafka.tools.VerifiableProducer",
             (Self::VerifiableConsumer, _) => "org.apache.kafka.tools.VerifiableConsumer",
             (Self::Topics, _) => "org.apache.kafka.tools.TopicCommand",
@@ -61,7 +66,10 @@ impl Tool {
     }
 
     fn talks_to_a_cluster(self) -> bool {
-        !matches!(self, Self::DumpLogSegments | Self::ProducerPerformance)
+        !matches!(
+            self,
+            Self::DumpLogSegments | Self::ProducerPerformance | Self::TransactionalMessageCopier
+        )
     }
 }
 
