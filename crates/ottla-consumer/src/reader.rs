@@ -307,7 +307,8 @@ impl Current {
             }
             if self.records.left() > 0 {
                 let batch = RecordBatch::new(self.origin.clone(), records, from, max, self.handed);
-                self.done = self.handed;
+                // The application is done with what came before this call, and not with what it hands out.
+                self.done = from;
                 let at = self.at(self.handed);
                 return ((batch, self.token, at), Some(self));
             }
