@@ -435,7 +435,10 @@ impl<'a> Checker<'a> {
             format!("{} after m{member} had ended", what())
         })?;
         if reader.subscribed {
-            holds(generation == reader.generation, Rule::OnlyAssigned, || {
+            // In the instant in which it is told, it has no generation any more and may still hand out.
+            let told_now = generation == -1 && reader.told.is_some_and(|(_, at)| at == now);
+            let own = generation == reader.generation || told_now;
+            holds(own, Rule::OnlyAssigned, || {
                 format!("{} when its generation was {}", what(), reader.generation)
             })?;
             if let Some((_, at)) = reader.told {
