@@ -46,6 +46,27 @@ impl SimConnector {
     }
 }
 
+impl SimConnector {
+    /// Asks for a connection as TCP does, again and again at growing intervals, while nothing comes
+    /// through to the node or, if `ignored`, this one attempt is lost on the way.
+    async fn knock(&self, node: i32, ignored: bool, timeout: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + timeout;
+        let mut pause = FIRST_KNOCK_AGAIN;
+        let unheard = || {
+            let cut_off = self.weather.cut_off_until(node).is_some();
+            !self.weather.is_fair() && (ignored || cut_off)
+        };
+        while unheard() {
+            tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+            if Instant::now() >= deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            pause *= 2;
+        }
+        Ok(())
+    }
+}
+
 impl Connector for SimConnector {
     fn connect<'a>(
         &'a self,
@@ -63,14 +84,10 @@ impl Connector for SimConnector {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             if !self.weather.is_fair() {
                 let ignored = rng.f64() < CONNECT_IGNORED;
-                let cut_off = self.weather.cut_off_until(node).is_some();
                 if ignored {
                     self.weather.faults().note(FaultKind::ConnectIgnored);
                 }
-                if ignored || cut_off {
-                    tokio::time::sleep(timeout).await;
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
+                self.knock(node, ignored, timeout).await?;
             }
             if self.seat.is_dead() {
                 return Err(io::ErrorKind::ConnectionRefused.into());
@@ -253,6 +270,8 @@ impl AsyncWrite for FaultyStream {
 
 /// Share of connection attempts that nobody answers.
 const CONNECT_IGNORED: f64 = 0.03;
+/// After how long an attempt that nobody answered is made again; each time after twice as long.
+const FIRST_KNOCK_AGAIN: Duration = Duration::from_secs(1);
 /// Share of directions of connections that break at some byte.
 const CUT: f64 = 0.25;
 /// Share of reads and writes that move only part of what they could.
