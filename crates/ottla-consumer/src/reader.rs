@@ -45,8 +45,9 @@ struct Current {
     origin: Arc<Origin>,
     /// What is left of it.
     records: OwnedRecords,
-    /// Before the latest record that was handed out.
-    done: i64,
+    /// Before the latest record that was handed out. `None` where a batch that the application got in the same
+    /// call comes before: what it is done with ends in front of that one, and the core knows.
+    done: Option<i64>,
     /// Behind the latest record that was handed out. Records before it are skipped.
     handed: i64,
     /// Behind the batch.
@@ -89,7 +90,7 @@ impl Reader {
                             continue;
                         }
                         if offset < current.end.offset {
-                            current.done = current.handed;
+                            current.done = Some(current.handed);
                             current.handed = offset + 1;
                             return Ok(Some(Record::new(&current.origin, record)));
                         }
@@ -142,6 +143,7 @@ impl Reader {
                     }
                 }
             } else if first {
+                self.finish();
                 shared.core(|core| {
                     self.sync(core, true);
                     core.mark_processed();
@@ -167,7 +169,7 @@ impl Reader {
     /// The application is done with all that it was handed.
     pub(crate) fn finish(&mut self) {
         if let Some(current) = &mut self.current {
-            current.done = current.handed;
+            current.done = Some(current.handed);
         }
     }
 
@@ -176,8 +178,14 @@ impl Reader {
     pub(crate) fn sync(&self, core: &mut Core<Payload>, done: bool) {
         let Some(current) = &self.current else { return };
         core.advance(current.token, current.at(current.handed));
-        let processed = if done { current.handed } else { current.done };
-        core.set_processed(current.token, current.at(processed));
+        let processed = if done {
+            Some(current.handed)
+        } else {
+            current.done
+        };
+        if let Some(processed) = processed {
+            core.set_processed(current.token, current.at(processed));
+        }
     }
 
     /// The same, and lets go of the batch.
@@ -269,7 +277,7 @@ impl Reader {
                     token,
                     origin,
                     records,
-                    done: from,
+                    done: entered.then_some(from),
                     handed: from,
                     end: next,
                 });
@@ -308,7 +316,7 @@ impl Current {
             if self.records.left() > 0 {
                 let batch = RecordBatch::new(self.origin.clone(), records, from, max, self.handed);
                 // The application is done with what came before this call, and not with what it hands out.
-                self.done = from;
+                self.done = self.done.map(|_| from);
                 let at = self.at(self.handed);
                 return ((batch, self.token, at), Some(self));
             }

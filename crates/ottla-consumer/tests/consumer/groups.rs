@@ -220,6 +220,40 @@ async fn a_commit_whose_answer_is_lost_is_repeated_or_called_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_of_a_poll_is_committed_by_itself_before_the_application_comes_back() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 3);
+    append(&world, 0, 3);
+    let config = ConsumerConfig {
+        max_poll_records: 4,
+        auto_commit_interval: Duration::from_secs(1),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let patience = Duration::from_secs(10);
+    let mut polled = 0;
+    // A whole batch and the beginning of the next: then neither is done.
+    while polled < 4 {
+        polled = 0;
+        for batch in consumer.poll(patience).await.unwrap() {
+            polled += batch.records().count();
+        }
+        assert!(polled == 0 || polled == 4, "both batches at once: {polled}");
+    }
+    tokio::time::sleep(patience).await;
+    let committed = world.lock().unwrap().committed.get(&0).copied();
+    assert_eq!(
+        committed.unwrap_or(0),
+        0,
+        "the application may still be at it"
+    );
+    assert_eq!(consumer.poll(patience).await.unwrap().len(), 1);
+    tokio::time::sleep(patience).await;
+    assert_eq!(world.lock().unwrap().committed[&0], 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn close_ends_in_time_though_nobody_answers() {
     let (cluster, world) = start(1, 1);
     append(&world, 0, 4);
