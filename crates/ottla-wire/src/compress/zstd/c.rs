@@ -2,7 +2,7 @@
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
 
-use super::frame::Frame;
+use super::frame::decompress_each;
 use crate::compress::codec::Compression;
 use crate::compress::error::{CompressError, DecompressError};
 use crate::compress::output::Output;
@@ -47,21 +47,8 @@ impl Decoder {
         out: &mut Output,
     ) -> Result<(), DecompressError> {
         let context = self.context.get_or_insert_with(DCtx::create);
-        let mut rest = input;
-        loop {
-            let found = Frame::first(rest).map_err(|reason| out.corrupt(reason))?;
-            let (frame, next) = rest.split_at(found.len);
-            let (start, room) = (out.len(), out.room());
-            let (_, target) = out.grow(found.reserve(room))?;
-            match context.decompress(target, frame) {
-                Ok(written) => out.keep(start + written),
-                Err(_) if found.may_exceed(room) => return Err(out.over_budget()),
-                Err(code) => return Err(out.corrupt(get_error_name(code))),
-            }
-            rest = next;
-            if rest.is_empty() {
-                return Ok(());
-            }
-        }
+        decompress_each(input, out, |frame, target| {
+            context.decompress(target, frame).map_err(get_error_name)
+        })
     }
 }

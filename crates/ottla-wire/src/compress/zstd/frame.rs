@@ -1,11 +1,39 @@
 //! Where a frame ends and how much it can hold, read from its block headers alone.
 
+use crate::compress::error::DecompressError;
+use crate::compress::output::Output;
+
 /// The most plain bytes of a compressed block.
 const COMPRESSED_MAX: u64 = 128 * 1024;
 
 /// Magic numbers, little-endian: of a frame, and of the sixteen skippable ones but for four bits.
 const MAGIC: u32 = 0xfd2f_b528;
 const SKIPPABLE: u32 = 0x184d_2a50;
+
+/// Decompresses every frame of `input` to the end of `out`, each by `decode(frame, target)`, which
+/// says how many bytes it wrote or what is wrong.
+pub(super) fn decompress_each<E: ToString>(
+    input: &[u8],
+    out: &mut Output,
+    mut decode: impl FnMut(&[u8], &mut [u8]) -> Result<usize, E>,
+) -> Result<(), DecompressError> {
+    let mut rest = input;
+    loop {
+        let found = Frame::first(rest).map_err(|reason| out.corrupt(reason))?;
+        let (frame, next) = rest.split_at(found.len);
+        let (start, room) = (out.len(), out.room());
+        let (_, target) = out.grow(found.reserve(room))?;
+        match decode(frame, target) {
+            Ok(written) => out.keep(start + written),
+            Err(_) if found.may_exceed(room) => return Err(out.over_budget()),
+            Err(error) => return Err(out.corrupt(error.to_string())),
+        }
+        rest = next;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+}
 
 /// A frame of a batch's body, found without decompressing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use structured_zstd::decoding::FrameDecoder;
 use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 
-use super::frame::Frame;
+use super::frame::decompress_each;
 use crate::compress::error::{CompressError, DecompressError};
 use crate::compress::output::Output;
 
@@ -50,21 +50,8 @@ impl Decoder {
         out: &mut Output,
     ) -> Result<(), DecompressError> {
         let decoder = self.context.get_or_insert_with(Box::default);
-        let mut rest = input;
-        loop {
-            let found = Frame::first(rest).map_err(|reason| out.corrupt(reason))?;
-            let (frame, next) = rest.split_at(found.len);
-            let (start, room) = (out.len(), out.room());
-            let (_, target) = out.grow(found.reserve(room))?;
-            match decoder.decode_all(frame, target) {
-                Ok(written) => out.keep(start + written),
-                Err(_) if found.may_exceed(room) => return Err(out.over_budget()),
-                Err(error) => return Err(out.corrupt(error.to_string())),
-            }
-            rest = next;
-            if rest.is_empty() {
-                return Ok(());
-            }
-        }
+        decompress_each(input, out, |frame, target| {
+            decoder.decode_all(frame, target)
+        })
     }
 }
