@@ -108,30 +108,6 @@ impl DecodeError {
     pub fn offset(&self) -> usize {
         self.0.offset
     }
-
-    /// Adds the field that was being read.
-    #[cold]
-    #[must_use]
-    pub fn in_field(mut self, name: &'static str) -> Self {
-        self.0.path.push(Segment::Field(name));
-        self
-    }
-
-    /// Adds the array element that was being read.
-    #[cold]
-    #[must_use]
-    pub fn in_element(mut self, index: usize) -> Self {
-        self.0.path.push(Segment::Index(index));
-        self
-    }
-
-    /// Adds the message and version that was being read.
-    #[cold]
-    #[must_use]
-    pub fn in_message(mut self, name: &'static str, version: i16) -> Self {
-        self.0.message = Some((name, version));
-        self
-    }
 }
 
 impl EncodeError {
@@ -145,33 +121,9 @@ impl EncodeError {
     pub fn kind(&self) -> &EncodeErrorKind {
         &self.0.kind
     }
-
-    /// Adds the field that was being written.
-    #[cold]
-    #[must_use]
-    pub fn in_field(mut self, name: &'static str) -> Self {
-        self.0.path.push(Segment::Field(name));
-        self
-    }
-
-    /// Adds the array element that was being written.
-    #[cold]
-    #[must_use]
-    pub fn in_element(mut self, index: usize) -> Self {
-        self.0.path.push(Segment::Index(index));
-        self
-    }
-
-    /// Adds the message and version that was being written.
-    #[cold]
-    #[must_use]
-    pub fn in_message(mut self, name: &'static str, version: i16) -> Self {
-        self.0.message = Some((name, version));
-        self
-    }
 }
 
-macro_rules! common_accessors {
+macro_rules! common_methods {
     ($($error:ty),*) => {$(
         impl $error {
             /// Kafka's name of the message, once known.
@@ -188,6 +140,30 @@ macro_rules! common_accessors {
             pub fn path(&self) -> String {
                 PathDisplay(&self.0.path).to_string()
             }
+
+            /// Adds the field that was being read or written.
+            #[cold]
+            #[must_use]
+            pub fn in_field(mut self, name: &'static str) -> Self {
+                self.0.path.push(Segment::Field(name));
+                self
+            }
+
+            /// Adds the array element that was being read or written.
+            #[cold]
+            #[must_use]
+            pub fn in_element(mut self, index: usize) -> Self {
+                self.0.path.push(Segment::Index(index));
+                self
+            }
+
+            /// Adds the message and version that was being read or written.
+            #[cold]
+            #[must_use]
+            pub fn in_message(mut self, name: &'static str, version: i16) -> Self {
+                self.0.message = Some((name, version));
+                self
+            }
         }
 
         impl fmt::Debug for $error {
@@ -200,7 +176,7 @@ macro_rules! common_accessors {
     )*};
 }
 
-common_accessors!(DecodeError, EncodeError);
+common_methods!(DecodeError, EncodeError);
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
