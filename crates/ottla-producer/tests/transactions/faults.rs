@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ottla_producer::{CommitError, SendError, TransactionError, TransactionalProducer};
+use ottla_producer::{
+    CommitError, SendError, Transaction, TransactionError, TransactionalProducer,
+};
 use ottla_wire::{ApiKey, ErrorCode};
 use tokio::time::{Instant, timeout};
 
@@ -153,6 +155,12 @@ async fn transact(
     panic!("the fault is over long ago");
 }
 
+/// A record that the broker acknowledges.
+async fn write(transaction: &Transaction<'_>, partition: i32, value: &str) {
+    let sent = transaction.send(record(partition, value)).await.unwrap();
+    sent.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn lost_requests_and_lost_answers() {
     let second = Duration::from_secs(1);
@@ -233,12 +241,7 @@ async fn a_coordinator_that_moves_is_found() {
         let cluster = Cluster::start(is_v2);
         let mut producer = cluster.producer().await.unwrap();
         let transaction = producer.begin().await.unwrap();
-        transaction
-            .send(record(0, "a"))
-            .await
-            .unwrap()
-            .await
-            .unwrap();
+        write(&transaction, 0, "a").await;
         cluster.brokers.set_coordinator(ID, Ok(2));
         cluster.fault_once(ApiKey::EndTxn, 0, Act::Refuse(ErrorCode::NOT_COORDINATOR));
         transaction.commit().await.unwrap();
@@ -253,12 +256,7 @@ async fn a_coordinator_that_is_not_there_changes_nothing() {
         let cluster = Cluster::start(is_v2);
         let mut producer = cluster.producer().await.unwrap();
         let transaction = producer.begin().await.unwrap();
-        transaction
-            .send(record(0, "a"))
-            .await
-            .unwrap()
-            .await
-            .unwrap();
+        write(&transaction, 0, "a").await;
         cluster.fault(|api, _| match api {
             ApiKey::EndTxn => Act::Refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE),
             _ => Act::Do,
@@ -341,12 +339,7 @@ async fn a_commit_in_doubt_that_is_then_fenced_stays_in_doubt() {
         let cluster = Cluster::start(is_v2);
         let mut producer = cluster.producer().await.unwrap();
         let transaction = producer.begin().await.unwrap();
-        transaction
-            .send(record(0, "a"))
-            .await
-            .unwrap()
-            .await
-            .unwrap();
+        write(&transaction, 0, "a").await;
         cluster.fault_once(ApiKey::EndTxn, 0, Act::DoAndSilence);
         let commit = transaction.commit();
         let other = async {
