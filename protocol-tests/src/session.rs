@@ -143,22 +143,25 @@ fn read_number(from: &mut impl Read) -> io::Result<u32> {
     Ok(u32::from_be_bytes(number))
 }
 
-/// The directory of the compiled `Session.java`.
+/// The directory of the compiled sources.
 fn classes(kafka: &Distribution) -> Result<PathBuf, Error> {
     let name = format!("kafka-{}-session", kafka.version().number());
-    cache::entry(&name, SOURCE, |dir| compile(kafka, dir))
+    let recipe = SOURCES.map(|(_, source)| source).concat();
+    cache::entry(&name, &recipe, |dir| compile(kafka, dir))
 }
 
 fn compile(kafka: &Distribution, dir: &Path) -> Result<(), Error> {
-    let source = dir.join("Session.java");
-    fs::write(&source, SOURCE)
-        .map_err(|e| Error::io(&format!("writing {}", source.display()), &e))?;
+    for (name, source) in SOURCES {
+        let path = dir.join(name);
+        fs::write(&path, source)
+            .map_err(|e| Error::io(&format!("writing {}", path.display()), &e))?;
+    }
     let compiler = kafka.compiler();
     let mut javac = Command::new(&compiler);
     javac
         .args(["-cp", &kafka.jars(), "-d"])
         .arg(dir)
-        .arg(&source);
+        .args(SOURCES.map(|(name, _)| dir.join(name)));
     let remedy = "install a JDK, not only a JRE (Debian: apt-get install default-jdk-headless)";
     let output = Process::run("javac", &mut javac, None, COMPILE_LIMIT).map_err(|error| {
         Error::missing(
@@ -170,10 +173,14 @@ fn compile(kafka: &Distribution, dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::failed(format!(
-        "compiling Session.java failed: {}",
+        "compiling what runs beside Kafka's tools failed: {}",
         output.stderr
     )))
 }
 
-const SOURCE: &str = include_str!("../kafka/Session.java");
+/// What runs in the JVM beside Kafka's own classes.
+const SOURCES: [(&str, &str); 2] = [
+    ("Session.java", include_str!("../kafka/Session.java")),
+    ("Assignors.java", include_str!("../kafka/Assignors.java")),
+];
 const COMPILE_LIMIT: Duration = Duration::from_secs(120);

@@ -28,6 +28,9 @@ pub enum Tool {
     LeaderElection,
     LogDirs,
     ReassignPartitions,
+    /// The harness's own, which lets the assignors of Kafka's consumer distribute the partitions of made-up groups: a
+    /// seed and a number of groups. Runs [in one JVM](Tools::in_one_jvm) only.
+    Assignors,
     /// Any other that talks to a cluster, by its class.
     Other(&'static str),
 }
@@ -51,6 +54,7 @@ impl Tool {
             (Self::ReassignPartitions, _) => {
                 "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
             }
+            (Self::Assignors, _) => "Assignors",
             (Self::Other(class), _) => class,
             (Self::TransactionalMessageCopier, _) => {
                 "org.apache.kafka.tools.TransactionalMessageCopier"
@@ -68,7 +72,10 @@ impl Tool {
     fn talks_to_a_cluster(self) -> bool {
         !matches!(
             self,
-            Self::DumpLogSegments | Self::ProducerPerformance | Self::TransactionalMessageCopier
+            Self::DumpLogSegments
+                | Self::ProducerPerformance
+                | Self::TransactionalMessageCopier
+                | Self::Assignors
         )
     }
 }

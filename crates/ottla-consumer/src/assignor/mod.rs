@@ -4,34 +4,98 @@
 //! Pure functions. Results equal those of Java's assignors of the same name, because a group may be
 //! led by a Java member in one generation and by this one in the next.
 
+mod java_order;
+mod racks;
 mod range;
 mod round_robin;
+mod sticky;
+mod topics;
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt::Debug, sync::Arc};
+use std::{cmp::Ordering, fmt::Debug, sync::Arc};
 
-use crate::{Bytes, Str};
-
-pub use self::{range::Range, round_robin::RoundRobin};
-use crate::TopicPartition;
+pub use self::{
+    range::Range,
+    round_robin::RoundRobin,
+    sticky::{CooperativeSticky, Sticky},
+    topics::GroupTopics,
+};
+use crate::{Bytes, Str, TopicPartition};
 
 /// A strategy of assignment. Implement it to bring your own; give it a name of its own, and
 /// configure it in every member of the group.
+///
+/// ```
+/// use ottla_consumer::{TopicPartition, assignor::{Assignor, GroupTopics, Member}};
+///
+/// /// All partitions go to the member with the smallest id; the others stand by.
+/// #[derive(Debug)]
+/// struct OneReads;
+///
+/// impl Assignor for OneReads {
+///     fn name(&self) -> &str {
+///         "one-reads"
+///     }
+///
+///     fn assign(&self, topics: &GroupTopics, members: &[Member]) -> Vec<Vec<TopicPartition>> {
+///         let mut assignment = vec![Vec::new(); members.len()];
+///         let first = (0..members.len()).min_by_key(|&index| &members[index].id);
+///         if let Some(first) = first {
+///             assignment[first] = topics.partitions().collect();
+///         }
+///         assignment
+///     }
+/// }
+/// ```
 pub trait Assignor: Debug + Send + Sync {
     /// The name the members agree on, such as `range`.
     fn name(&self) -> &str;
 
-    /// Bytes to send along with this member's subscription. Default: none.
-    fn user_data(&self, _topics: &[Str]) -> Option<Bytes> {
+    /// How members may hand partitions over from one assignment of this strategy to the next. A consumer
+    /// rebalances cooperatively if all of its assignors allow that. Default: eagerly only.
+    ///
+    /// A strategy that allows [`RebalanceProtocol::Cooperative`] must give no member a partition that another
+    /// one still owns ([`Member::owned`]): it withholds it, and the rebalance that follows when the owner has
+    /// given it up hands it out.
+    fn rebalance_protocols(&self) -> &[RebalanceProtocol] {
+        &[RebalanceProtocol::Eager]
+    }
+
+    /// Bytes to send along with this member's subscription. `previous` is what it was assigned latest, whether
+    /// or not it still owns it; none before the first time. Default: none.
+    fn user_data(&self, _topics: &[Str], _previous: Option<&Previous>) -> Option<Bytes> {
         None
     }
 
     /// Distributes the partitions of `topics` over `members`: entry *i* of the result is what
     /// member *i* gets. Must be deterministic; a topic that no member subscribes to is left out.
+    ///
+    /// Called on the member that leads the group. A panic makes that member leave it, and its next call for records
+    /// fail.
     fn assign(&self, topics: &GroupTopics, members: &[Member]) -> Vec<Vec<TopicPartition>>;
 }
 
-/// The assignor of one of the names of `partition.assignment.strategy`: `range` or `roundrobin`,
-/// or the name of the Java class that Java's clients would be given.
+/// How a group hands partitions over when it rebalances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum RebalanceProtocol {
+    /// Every member gives up all partitions before the new assignment is made.
+    Eager,
+    /// Members read on during a rebalance and give up only what the new assignment takes away; what was given up
+    /// is handed out in another rebalance (KIP-429).
+    Cooperative,
+}
+
+/// What a member was assigned latest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Previous {
+    /// The partitions.
+    pub partitions: Vec<TopicPartition>,
+    /// The generation of the group in which that was.
+    pub generation: i32,
+}
+
+/// The assignor of one of the names of `partition.assignment.strategy`: `range`, `roundrobin`, `sticky` or
+/// `cooperative-sticky`, or the name of the Java class that Java's clients would be given.
 pub fn by_name(name: &str) -> Option<Arc<dyn Assignor>> {
     match name
         .strip_prefix("org.apache.kafka.clients.consumer.")
@@ -39,13 +103,11 @@ pub fn by_name(name: &str) -> Option<Arc<dyn Assignor>> {
     {
         "range" | "RangeAssignor" => Some(Arc::new(Range)),
         "roundrobin" | "RoundRobinAssignor" => Some(Arc::new(RoundRobin)),
+        "sticky" | "StickyAssignor" => Some(Arc::new(Sticky)),
+        "cooperative-sticky" | "CooperativeStickyAssignor" => Some(Arc::new(CooperativeSticky)),
         _ => None,
     }
 }
-
-/// How many partitions each topic has that anyone in the group subscribes to. A topic that does not
-/// exist (yet) is missing.
-pub type GroupTopics = BTreeMap<Str, i32>;
 
 /// A member of the group, as the assignor sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,18 +141,13 @@ fn in_order(members: &[Member]) -> Vec<usize> {
     order.sort_by(|&a, &b| {
         let (a, b) = (&members[a], &members[b]);
         match (&a.instance_id, &b.instance_id) {
-            (Some(a), Some(b)) => java_order(a, b),
+            (Some(a), Some(b)) => java_order::compare(a, b),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (None, None) => java_order(&a.id, &b.id),
+            (None, None) => java_order::compare(&a.id, &b.id),
         }
     });
     order
-}
-
-/// Java compares strings by UTF-16 unit, which differs from the order of bytes above U+FFFF.
-fn java_order(a: &str, b: &str) -> Ordering {
-    a.encode_utf16().cmp(b.encode_utf16())
 }
 
 #[cfg(test)]
@@ -107,11 +164,8 @@ mod tests {
         }
     }
 
-    pub(super) fn topics(counts: &[(&str, i32)]) -> GroupTopics {
-        counts
-            .iter()
-            .map(|(name, count)| (Str::from(*name), *count))
-            .collect()
+    pub(super) fn topics(counts: &[(&str, usize)]) -> GroupTopics {
+        counts.iter().copied().collect()
     }
 
     #[test]
@@ -140,13 +194,13 @@ mod tests {
         /// Every partition of a subscribed topic has one owner, who subscribes to it.
         #[test]
         fn each_partition_goes_to_one_subscriber(
-            counts in prop::collection::vec(0..7_i32, 1..5),
+            counts in prop::collection::vec(0..7_usize, 1..5),
             subscriptions in prop::collection::vec(prop::collection::vec(0..5_usize, 0..5), 1..6),
         ) {
             let topics: GroupTopics = counts
                 .iter()
                 .enumerate()
-                .map(|(i, count)| (format!("t{i}").into(), *count))
+                .map(|(i, count)| (format!("t{i}"), *count))
                 .collect();
             let members: Vec<Member> = subscriptions
                 .iter()
@@ -157,7 +211,7 @@ mod tests {
                     ..Default::default()
                 })
                 .collect();
-            for assignor in [&Range as &dyn Assignor, &RoundRobin] {
+            for assignor in [&Range as &dyn Assignor, &RoundRobin, &Sticky, &CooperativeSticky] {
                 let assignment = assignor.assign(&topics, &members);
                 prop_assert_eq!(assignment.len(), members.len());
                 let mut given = Vec::new();
@@ -169,9 +223,8 @@ mod tests {
                 }
                 given.sort();
                 let due: Vec<TopicPartition> = topics
-                    .iter()
-                    .filter(|(topic, _)| members.iter().any(|m| m.subscribes(topic)))
-                    .flat_map(|(t, n)| (0..*n).map(|p| TopicPartition::new(t.clone(), p)))
+                    .partitions()
+                    .filter(|partition| members.iter().any(|m| m.subscribes(&partition.topic)))
                     .collect();
                 prop_assert_eq!(given, due);
             }

@@ -16,11 +16,11 @@ impl Assignor for RoundRobin {
         let mut assignment = vec![Vec::new(); members.len()];
         let order = in_order(members);
         let mut turn = 0;
-        for (topic, &count) in topics {
+        for (topic, count) in topics.iter() {
             if !members.iter().any(|member| member.subscribes(topic)) {
                 continue;
             }
-            for partition in 0..count {
+            for partition in 0..count as i32 {
                 // Ends: someone subscribes to the topic.
                 while !members[order[turn % order.len()]].subscribes(topic) {
                     turn += 1;

@@ -3,7 +3,11 @@
 //!
 //! Every request is a task of its own, so that heartbeats go on while partitions are being given up.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ottla_net::{Backoff, CoordinatorKind, Error as NetError, Lane, Metadata};
 use ottla_wire::{
@@ -35,7 +39,9 @@ pub(crate) struct Group {
     /// What is subscribed to; empty: nothing.
     pub(crate) topics: Vec<Str>,
     /// What was distributed, if this member leads the group.
-    led: Option<GroupTopics>,
+    led: Option<Told>,
+    /// Whether the racks of replicas changing is news: for a consumer that has a rack, as in Java.
+    heeds_racks: bool,
 }
 
 impl Group {
@@ -52,15 +58,14 @@ impl Group {
             classic,
             topics: Vec::new(),
             led: None,
+            heeds_racks: !config.client_rack.is_empty(),
         })
     }
 
     /// Whether what this member distributed as the leader is not what there is any more.
     pub(super) fn topics_changed(&mut self, metadata: &Metadata) -> bool {
         let Some(led) = &self.led else { return false };
-        let changed = led
-            .iter()
-            .any(|(topic, count)| partition_count(metadata, topic) != *count);
+        let changed = *led != told(metadata, led.keys(), self.heeds_racks);
         if changed {
             self.classic.topics_changed();
         }
@@ -68,11 +73,24 @@ impl Group {
     }
 }
 
-/// 0 if it does not exist, or is not known to.
-fn partition_count(metadata: &Metadata, topic: &str) -> i32 {
-    metadata
-        .topic(topic)
-        .map_or(0, |topic| topic.partitions.len() as i32)
+/// What is to be distributed, by topic; those that do not exist (yet) included: for each partition the racks of
+/// its replicas.
+type Told = BTreeMap<Str, Vec<Vec<Str>>>;
+
+fn told<'a>(metadata: &Metadata, topics: impl Iterator<Item = &'a Str>, racks: bool) -> Told {
+    let rack_of = |node: &i32| metadata.broker(*node)?.rack.clone();
+    let partitions = |topic: &str| {
+        let topic = metadata.topic(topic);
+        let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
+        let racks_of = |partition: &ottla_net::Partition| match racks {
+            true => partition.replicas.iter().filter_map(rack_of).collect(),
+            false => Vec::new(),
+        };
+        partitions.map(racks_of).collect()
+    };
+    topics
+        .map(|topic| (topic.clone(), partitions(topic)))
+        .collect()
 }
 
 enum Event {
@@ -81,7 +99,7 @@ enum Event {
         attempt: u64,
         assignor: Str,
         assignments: Vec<(Str, Vec<TopicPartition>)>,
-        led: GroupTopics,
+        led: Told,
     },
     Synced(u64, Result<Result<Bytes, ErrorCode>, NetError>),
     Heartbeat(u64, Result<ErrorCode, NetError>),
@@ -267,10 +285,12 @@ fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) {
         Step::Join {
             attempt,
             member_id,
+            generation,
             reason,
         } => {
             requests.spawn(async move {
-                Event::Joined(attempt, join(&shared, member_id, reason).await)
+                let joined = join(&shared, member_id, generation, reason).await;
+                Event::Joined(attempt, joined)
             });
         }
         Step::Lead {
@@ -416,11 +436,19 @@ async fn ask<R: Request>(
     answer
 }
 
-async fn join(shared: &Shared, member_id: Str, reason: &'static str) -> Result<Joined, NetError> {
+async fn join(
+    shared: &Shared,
+    member_id: Str,
+    generation: i32,
+    reason: &'static str,
+) -> Result<Joined, NetError> {
     let config = &shared.config;
-    let mut topics = match &shared.group {
-        Some(group) => group.lock().topics.clone(),
-        None => Vec::new(),
+    let (mut topics, previous) = match &shared.group {
+        Some(group) => {
+            let group = group.lock();
+            (group.topics.clone(), group.classic.previous().cloned())
+        }
+        None => (Vec::new(), None),
     };
     topics.sort_unstable();
     let protocols = config
@@ -429,7 +457,8 @@ async fn join(shared: &Shared, member_id: Str, reason: &'static str) -> Result<J
         .map(|assignor| {
             let subscription = Subscription {
                 topics: topics.clone(),
-                user_data: assignor.user_data(&topics),
+                user_data: assignor.user_data(&topics, previous.as_ref()),
+                generation: Some(generation).filter(|generation| *generation >= 0),
                 rack: Some(config.client_rack.clone().into()).filter(|rack: &Str| !rack.is_empty()),
                 ..Default::default()
             };
@@ -481,15 +510,13 @@ async fn lead(shared: &Shared, attempt: u64, assignor: Str, members: Vec<Member>
         }
     }
     let metadata = shared.cluster.metadata();
-    let led: GroupTopics = topics
-        .iter()
-        .map(|topic| ((*topic).clone(), partition_count(&metadata, topic)))
-        .collect();
-    let known: GroupTopics = led
-        .iter()
-        .filter(|(_, count)| **count > 0)
-        .map(|(t, n)| (t.clone(), *n))
-        .collect();
+    let heeds_racks = !shared.config.client_rack.is_empty();
+    let all = told(&metadata, topics.iter().copied(), true);
+    let led = told(&metadata, topics.iter().copied(), heeds_racks);
+    let mut known = GroupTopics::default();
+    for (topic, racks) in all.into_iter().filter(|(_, racks)| !racks.is_empty()) {
+        known.insert(topic, racks);
+    }
     let strategy = shared
         .config
         .assignors

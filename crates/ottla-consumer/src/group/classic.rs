@@ -15,7 +15,10 @@ use ottla_net::Backoff;
 use ottla_wire::{Bytes, ErrorCode};
 
 use super::protocol::{Assignment, Subscription};
-use crate::{Str, TopicPartition, assignor::Member};
+use crate::{
+    Str, TopicPartition,
+    assignor::{Member, Previous},
+};
 
 #[derive(Debug, Clone)]
 pub(crate) struct ClassicConfig {
@@ -35,6 +38,8 @@ pub(crate) enum Step {
     Join {
         attempt: u64,
         member_id: Str,
+        /// The latest generation it was part of; -1: none.
+        generation: i32,
         reason: &'static str,
     },
     /// Compute who gets what, as the group's leader; then [`Classic::handle_led`].
@@ -117,6 +122,8 @@ pub(crate) struct Classic {
     waiting: bool,
     /// Whether partitions were adopted and not given up.
     owns: bool,
+    /// What was adopted latest, given up since or not.
+    previous: Option<Previous>,
     /// Steps that precede what the state asks for.
     due: Vec<Step>,
     /// Whether the subscription changed since the group was told.
@@ -156,6 +163,7 @@ impl Classic {
             last_poll: None,
             waiting: false,
             owns: false,
+            previous: None,
             due: Vec::new(),
             resubscribed: false,
             reason: "",
@@ -173,11 +181,11 @@ impl Classic {
                 self.state = State::Joining;
                 self.resubscribed = false;
                 self.attempt += 1;
-                let (member_id, reason) = (self.member_id.clone(), self.reason);
                 Step::Join {
                     attempt: self.attempt,
-                    member_id,
-                    reason,
+                    member_id: self.member_id.clone(),
+                    generation: self.generation,
+                    reason: self.reason,
                 }
             }
             State::Stable | State::Revoking
@@ -375,6 +383,10 @@ impl Classic {
         self.owns = true;
         self.heartbeat_out = false;
         self.next_heartbeat = Some(now + self.config.heartbeat_interval);
+        self.previous = Some(Previous {
+            partitions: assignment.partitions.clone(),
+            generation: self.generation,
+        });
         self.due.push(Step::Adopt(assignment.partitions));
     }
 
@@ -433,6 +445,11 @@ impl Classic {
             }
             _ => {}
         }
+    }
+
+    /// What this member was assigned latest, for its assignors to tell the group.
+    pub(crate) fn previous(&self) -> Option<&Previous> {
+        self.previous.as_ref()
     }
 
     pub(crate) fn identity(&self) -> Identity {

@@ -146,11 +146,8 @@ impl Assignor for Moody {
 
     fn assign(&self, topics: &GroupTopics, members: &[Member]) -> Vec<Vec<TopicPartition>> {
         assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "not today");
-        let all = topics.iter().flat_map(|(topic, count)| {
-            (0..*count).map(|partition| TopicPartition::new(topic.clone(), partition))
-        });
         let mut assigned = vec![Vec::new(); members.len()];
-        assigned[0] = all.collect();
+        assigned[0] = topics.partitions().collect();
         assigned
     }
 }

@@ -61,8 +61,7 @@ pub(super) static KEYS: &[Key] = &[
             Choice::of("roundrobin")
                 .also(&["org.apache.kafka.clients.consumer.RoundRobinAssignor"]),
             Choice::of("sticky")
-                .also(&["org.apache.kafka.clients.consumer.StickyAssignor"])
-                .planned(),
+                .also(&["org.apache.kafka.clients.consumer.StickyAssignor"]),
             Choice::of("cooperative-sticky")
                 .also(&["org.apache.kafka.clients.consumer.CooperativeStickyAssignor"])
                 .planned(),
