@@ -55,16 +55,18 @@ proptest! {
         prop_assert_eq!(batch.header().base_sequence(), 0);
         prop_assert_eq!(&shared[61..], &bytes[61..]);
 
-        // Cut into parts, the same records again.
-        let limit = 61 + plain_len / 3;
-        let parts =
-            split(&bytes, limit, &options, &mut compressor, &mut Decompressor::new()).unwrap();
-        let mut joined = Vec::new();
-        for part in parts {
-            prop_assert!(part.record_count() == 1 || part.uncompressed_len() <= limit);
-            joined.extend(read_one(&part.freeze()));
+        // Cut into parts, the same records again; into two at least, however much a part may hold.
+        for limit in [61 + plain_len / 3, 1 << 30] {
+            let parts =
+                split(&bytes, limit, &options, &mut compressor, &mut Decompressor::new()).unwrap();
+            prop_assert!(parts.len() > 1 || records.len() == 1);
+            let mut joined = Vec::new();
+            for part in parts {
+                prop_assert!(part.record_count() == 1 || part.uncompressed_len() <= limit);
+                joined.extend(read_one(&part.freeze()));
+            }
+            prop_assert_eq!(&joined, &records);
         }
-        prop_assert_eq!(joined, records);
     }
 
     /// Several batches after each other, cut anywhere: whole ones are read, the rest is a tail.

@@ -195,6 +195,35 @@ async fn a_batch_too_large_is_split_and_a_record_too_large_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_topic_that_takes_no_batch_at_all_refuses_each_record_once() {
+    let kafka = Kafka::start(1, 1);
+    kafka.fault(|_, _, _| Act::Answer(ErrorCode::MESSAGE_TOO_LARGE));
+    for compression in [Compression::None, Compression::Gzip] {
+        let producer = kafka.producer(ProducerConfig {
+            compression,
+            ..Default::default()
+        });
+        let mut deliveries = Vec::new();
+        for n in 0..7 {
+            deliveries.push(send(&producer, 0, &n.to_string()).await);
+        }
+        let before = kafka.requests().len();
+        for delivery in deliveries {
+            let refused = tokio::time::timeout(Duration::from_secs(5), delivery).await;
+            let refused = refused.expect("asked over and over").unwrap_err();
+            assert!(
+                matches!(refused, SendError::RecordTooLarge { .. }),
+                "{refused}"
+            );
+        }
+        // Seven in one batch; three and four; and so on down to single records.
+        let requests = kafka.requests().len() - before;
+        assert!(requests <= 16, "{requests}");
+        assert_eq!(producer.buffered_bytes(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delivery_that_ran_out_of_time_says_whether_it_may_be_written() {
     let config = ProducerConfig {
         linger: Duration::ZERO,

@@ -27,8 +27,9 @@ pub enum SplitError {
 }
 
 /// Re-reads the records of a sealed batch and writes them, in order, into batches of at most
-/// `max_len` bytes before compression, header included. A record that is larger alone gets a batch
-/// of its own: whether that one is too large is the broker's to say.
+/// `max_len` bytes before compression, header included, and never all of several into one: who splits
+/// what comes of it again gets to single records in the end. A record that is larger alone gets a batch of its
+/// own: whether that one is too large is the broker's to say.
 ///
 /// Offsets and timestamps stay relative to each part; the parts carry no producer identity until
 /// they are stamped: the first with the batch's base sequence, each further one with
@@ -46,10 +47,9 @@ pub fn split(
     let header = header_of_one(batch).map_err(|fault| BatchError::Header { position: 0, fault })?;
     // These bytes are our own, so there is no bomb to fear.
     let decoded = Batch::new(header, batch.clone()).decode(decompressor, usize::MAX)?;
+    let max_len = max_len.min(HEADER_LEN + decoded.body_len() / 2);
     let mut parts = Vec::new();
-    let mut writer = BatchWriter::new(BytesMut::with_capacity(
-        max_len.min(decoded.body_len() + HEADER_LEN),
-    ));
+    let mut writer = BatchWriter::new(BytesMut::with_capacity(max_len));
     for record in decoded.records() {
         let record = record?;
         if !writer.is_empty() && writer.len() + record.encoded_len_max() > max_len {
