@@ -65,7 +65,11 @@ impl Output {
 
 impl Process {
     /// Starts `command` in a process group of its own.
-    pub(crate) fn spawn(name: impl Into<String>, command: &mut Command) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn spawn(name: impl Into<String>, command: &mut Command) -> Result<Self, Error> {
         let name = name.into();
         let watchdog = Watchdog::get()?;
         let child = command
@@ -86,7 +90,7 @@ impl Process {
     /// # Errors
     ///
     /// When it cannot be started, or is not done within `limit`; it is then killed.
-    pub(crate) fn run(
+    pub fn run(
         name: impl Into<String>,
         command: &mut Command,
         input: Option<&[u8]>,
@@ -191,6 +195,11 @@ impl Process {
         self.reaped
     }
 
+    /// How it ended, if it ends within `limit`.
+    pub fn exits(&mut self, limit: Duration) -> Option<ExitStatus> {
+        self.exits_by(Instant::now() + limit)
+    }
+
     /// How it ended, if it ends before `deadline`.
     pub(crate) fn exits_by(&mut self, deadline: Instant) -> Option<ExitStatus> {
         loop {
@@ -203,7 +212,7 @@ impl Process {
     }
 
     /// Sends `signal` to the process group, unless the process has ended.
-    pub(crate) fn signal(&mut self, signal: Signal) {
+    pub fn signal(&mut self, signal: Signal) {
         if self.exit_status().is_none() {
             let _ = kill_process_group(Pid::from_child(&self.child), signal);
         }
