@@ -100,6 +100,20 @@ pub(super) async fn ask<R: Request>(
     }
 }
 
+/// As [`ask`], of a coordinator of this producer's, for an answer with one error code.
+pub(super) async fn ask_one<R: Request>(
+    client: &Client,
+    step: Step,
+    version_max: i16,
+    request: impl Fn(i16) -> R,
+    code: impl Fn(&R::Response) -> ErrorCode,
+    deadline: Instant,
+) -> Asked<R::Response> {
+    let codes = |response: &R::Response| vec![code(response)];
+    let to = client.coordinator();
+    ask(client, step, to, version_max, request, codes, deadline).await
+}
+
 impl Client {
     pub(super) fn failure(&self, step: Step, failed: Failed) -> TransactionError {
         match failed {

@@ -16,7 +16,7 @@ use ottla_wire::messages::txn_offset_commit::{
 };
 use tokio::time::Instant;
 
-use super::ask::{Asked, Failed, all_answered, ask};
+use super::ask::{Asked, Failed, all_answered, ask, ask_one};
 use super::error::TransactionError;
 use super::handle::TransactionOffset;
 use super::reply::Step;
@@ -56,13 +56,12 @@ impl Client {
                 ..Default::default()
             };
             let step = Step::AddOffsets;
-            let asked = ask(
+            let asked = ask_one(
                 &self,
                 step,
-                self.coordinator(),
                 i16::MAX,
                 request,
-                |response| vec![response.error_code],
+                |response| response.error_code,
                 deadline,
             )
             .await;

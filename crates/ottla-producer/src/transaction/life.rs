@@ -10,7 +10,7 @@ use ottla_wire::messages::end_txn::EndTxnRequest;
 use ottla_wire::messages::init_producer_id::InitProducerIdRequest;
 use tokio::time::{Instant, sleep};
 
-use super::ask::{Failed, ask};
+use super::ask::{Failed, ask_one};
 use super::enlisting::TXN_OFFSET_COMMIT_V1;
 use super::error::TransactionError;
 use super::reply::{Reply, Step};
@@ -85,13 +85,12 @@ impl Client {
             ..Default::default()
         };
         let step = Step::Init;
-        let asked = ask(
+        let asked = ask_one(
             self,
             step,
-            self.coordinator(),
             i16::MAX,
             request,
-            |response| vec![response.error_code],
+            |response| response.error_code,
             deadline,
         )
         .await;
@@ -283,13 +282,12 @@ impl Client {
             committed: commit,
             ..Default::default()
         };
-        let asked = ask(
+        let asked = ask_one(
             self,
             step,
-            self.coordinator(),
             version_max,
             request,
-            |response| vec![response.error_code],
+            |response| response.error_code,
             deadline,
         )
         .await;
