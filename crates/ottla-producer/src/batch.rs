@@ -49,6 +49,8 @@ pub(crate) struct Batch {
     pub(crate) stamp: Option<Stamp>,
     /// Times it was sent.
     pub(crate) attempts: u32,
+    /// When it was first sent.
+    pub(crate) first_sent: Option<Instant>,
     /// An attempt has no definite answer: the records may be in the log.
     pub(crate) maybe_written: bool,
     /// Times it got new sequences because the broker had lost track of the old.
@@ -60,19 +62,22 @@ pub(crate) struct Batch {
 impl Batch {
     pub(crate) fn new(
         sealed: SealedBatch,
-        resolver: Resolver,
+        mut resolver: Resolver,
         memory: Reserved,
         opened: Instant,
     ) -> Self {
+        resolver.records = sealed.record_count() as u32;
+        resolver.bytes = sealed.len();
         Self {
             records: sealed.record_count(),
-            payload: Payload::Fresh(sealed),
             resolver: Some(resolver),
+            payload: Payload::Fresh(sealed),
             memory,
             opened,
             place: (0, 0),
             stamp: None,
             attempts: 0,
+            first_sent: None,
             maybe_written: false,
             resets: 0,
             last_error: None,

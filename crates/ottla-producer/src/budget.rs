@@ -76,6 +76,16 @@ impl Budget {
         })
     }
 
+    /// Returns `bytes` that were [kept](Reserved::keep).
+    pub(crate) fn release(&self, bytes: usize) {
+        self.free.add_permits(bytes);
+    }
+
+    /// Callers who wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Turns away all who wait, now and later.
     pub(crate) fn close(&self) {
         self.free.close();
@@ -92,6 +102,11 @@ pub(crate) struct Reserved {
 impl Reserved {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Leaves it to somebody else to [release](Budget::release) the bytes.
+    pub(crate) fn keep(mut self) {
+        self.bytes = 0;
     }
 
     /// Takes `more` bytes if they are free and nobody waits.

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use ottla_net::Cluster;
@@ -22,10 +22,13 @@ use crate::budget::Budget;
 use crate::buffers::Buffers;
 use crate::config::ProducerConfig;
 use crate::error::{FlushError, SendError, TopicPartition};
-use crate::partitioner::Sticky;
+use crate::metrics::ProducerMetrics;
+use crate::outstanding::Outstanding;
+use crate::partitioner::{BrokerHealth, Sticky};
 use crate::sealer::Sealer;
 use crate::sender::{Effect, SenderCore, Settings, Slot, run_broker};
-use crate::topics::{Front, Partition, Topic, TopicShared, Topics};
+use crate::topic_config::TopicSettings;
+use crate::topics::{Adapting, Front, Partition, Topic, TopicShared, Topics};
 use crate::transaction::Transactions;
 
 pub(crate) type PartitionLine = Line<Arc<Partition>>;
@@ -45,6 +48,8 @@ pub(crate) struct Client {
     pub(crate) partitions: RwLock<Vec<Arc<Partition>>>,
     pub(crate) core: Mutex<SenderCore>,
     lines: Mutex<BTreeMap<i32, Arc<PartitionLine>>>,
+    /// By broker, as far as it leads partitions.
+    health: Mutex<BTreeMap<i32, Arc<BrokerHealth>>>,
     /// For partitions that never had a leader; the keeper reads it.
     pub(crate) nowhere: Arc<PartitionLine>,
     /// Partitions with unsettled records, by the time at which the first may run out of time.
@@ -70,17 +75,20 @@ impl Client {
             request_bytes_max: config.max_request_size,
             retries: config.retries,
             backoff: ottla_net::Backoff::new(config.retry_backoff, config.retry_backoff_max),
-            delivery_timeout: config.delivery_timeout,
+            gapless: config.gapless,
         };
         let supplies = Supplies {
             budget: Budget::new(config.buffer_memory),
             buffers: Buffers::new(config.buffer_memory / 4),
-            outstanding: Arc::default(),
+            outstanding: Arc::new(Outstanding::new(
+                &config,
+                cluster.config().client_id.as_str(),
+            )),
             linger: config.linger,
             batch_records_max: config.batch_records_max,
         };
         Arc::new(Self {
-            sealer: Sealer::new(&config),
+            sealer: Sealer::new(),
             batch_size: config.batch_size.min(config.max_request_size),
             cluster,
             supplies,
@@ -89,6 +97,7 @@ impl Client {
             partitions: RwLock::default(),
             core: Mutex::new(SenderCore::new(settings)),
             lines: Mutex::default(),
+            health: Mutex::default(),
             nowhere: Arc::new(Line::new()),
             deadlines: Mutex::default(),
             deadlines_changed: Notify::new(),
@@ -110,6 +119,9 @@ impl Client {
     pub(crate) fn begin_close(&self) {
         self.closed.store(true, Ordering::Release);
         self.supplies.budget.close();
+        if let Some(places) = &self.supplies.outstanding.places {
+            places.close();
+        }
         self.closing.notify_waiters();
     }
 
@@ -165,8 +177,10 @@ impl Client {
                     name: name.into(),
                     wire_name: seen.name.clone(),
                     id: Mutex::new(seen.id),
+                    settings: TopicSettings::new(&self.config, name),
                     ratio: Ratio::new(),
                     sticky: Sticky::new(fastrand::u32(..seen.partitions.len() as u32)),
+                    turn: AtomicU32::new(fastrand::u32(..seen.partitions.len() as u32)),
                 })
             }
         };
@@ -209,13 +223,66 @@ impl Client {
                 .map(|known| known.index as u32)
                 .collect();
         }
+        let near = self.near(seen);
+        if !near.is_empty() {
+            available = near;
+        }
+        let leader = |index: &u32| seen.partition(*index as i32)?.leader;
+        let health = available
+            .iter()
+            .map(|index| leader(index).map(|leader| self.health(leader)))
+            .collect();
         Arc::new(Topic {
             shared,
             seen: seen.clone(),
             partitions: ever[..count].to_vec(),
             ever,
             available,
+            health,
         })
+    }
+
+    /// With `partitioner.rack.aware`: the partitions whose leader is in our rack (KIP-1123).
+    fn near(&self, seen: &ottla_net::Topic) -> Vec<u32> {
+        let Some(rack) = self.config.client_rack.as_deref().filter(|rack| {
+            // An empty rack is none, in Java as in configuration files.
+            self.config.partitioner_rack_aware && !rack.is_empty()
+        }) else {
+            return Vec::new();
+        };
+        let metadata = self.cluster.metadata();
+        let is_near = |partition: &&ottla_net::Partition| {
+            let leader = partition.leader.and_then(|leader| metadata.broker(leader));
+            leader.is_some_and(|leader| leader.rack.as_deref() == Some(rack))
+        };
+        let near = seen.partitions.iter().filter(is_near);
+        near.map(|partition| partition.index as u32).collect()
+    }
+
+    /// What is known of a broker's willingness.
+    pub(crate) fn health(&self, broker: i32) -> Arc<BrokerHealth> {
+        let mut health = self.health.lock();
+        health
+            .entry(broker)
+            .or_insert_with(BrokerHealth::new)
+            .clone()
+    }
+
+    /// Whether anybody asks for the health of brokers.
+    pub(crate) fn watches_health(&self) -> bool {
+        let Adapting {
+            enabled,
+            availability_timeout,
+        } = self.adapting();
+        enabled && !availability_timeout.is_zero()
+    }
+
+    /// How sticky records find their next partition.
+    pub(crate) fn adapting(&self) -> Adapting {
+        Adapting {
+            enabled: self.config.partitioner_adaptive,
+            availability_timeout: self.config.partitioner_availability_timeout,
+        }
     }
 
     fn add_partition(&self, topic: &Arc<TopicShared>, index: i32) -> Arc<Partition> {
@@ -226,10 +293,13 @@ impl Client {
         let mut partitions = self.partitions.write();
         let (slot, ended) = {
             let mut core = self.core.lock();
-            (core.add_partition(at.clone()), core.fatal().is_some())
+            let settings = &topic.settings;
+            let slot = core.add_partition(at.clone(), settings.acks, settings.delivery_timeout);
+            (slot, core.fatal().is_some())
         };
+        let load = Arc::<AtomicU32>::default();
         let front = Front {
-            queue: PartitionQueue::default(),
+            queue: PartitionQueue::new(load.clone()),
             line: self.nowhere.clone(),
             told: false,
             watched: false,
@@ -240,6 +310,7 @@ impl Client {
             topic,
             at,
             slot,
+            load,
             front: Mutex::new(front),
         });
         debug_assert_eq!(partitions.len(), slot);
@@ -288,10 +359,10 @@ impl Client {
                 front.watched = true;
                 self.watch(
                     partition.slot,
-                    Instant::now() + self.config.delivery_timeout,
+                    Instant::now() + partition.topic.settings.delivery_timeout,
                 );
             }
-            if self.config.linger.is_zero() || self.supplies.budget.is_short() {
+            if self.config.linger.is_zero() || self.is_short() {
                 front.queue.hurry();
                 self.tell_due(partition, front);
             } else {
@@ -299,12 +370,18 @@ impl Client {
             }
         }
         if event.filled {
-            if self.sealer.is_plain() {
+            if partition.topic.settings.sealing.is_plain() {
                 self.tell_due(partition, front);
             } else {
                 self.sealer.submit(self, partition.clone());
             }
         }
+    }
+
+    /// Whether a caller waits for room in the buffer.
+    fn is_short(&self) -> bool {
+        let places = &self.supplies.outstanding.places;
+        self.supplies.budget.is_short() || places.as_ref().is_some_and(|places| places.is_short())
     }
 
     pub(crate) fn tell_due(&self, partition: &Arc<Partition>, front: &mut Front) {
@@ -321,15 +398,22 @@ impl Client {
         now: Instant,
     ) -> (Option<Batch>, bool) {
         let linger = self.config.linger;
+        let in_passing = partition.topic.settings.sealing.in_passing();
         let mut front = partition.front.lock();
-        let pulled = front.queue.pull(now, linger, self.sealer.in_passing());
+        let pulled = front.queue.pull(now, linger, in_passing);
         let more = front.queue.is_due(now, linger);
         front.told = false;
         drop(front);
         let batch = match pulled {
             Pulled::Nothing | Pulled::Lingering | Pulled::Sealing => None,
             Pulled::Sealed(batch) => Some(batch),
-            Pulled::Plain(open) => self.sealer.seal(self, &partition.topic, open),
+            Pulled::Plain(open) => {
+                let sealed = self.sealer.seal(self, &partition.topic, open);
+                if sealed.is_none() {
+                    self.keep_gapless("a batch could not be sealed");
+                }
+                sealed
+            }
             Pulled::PlainLarge(number, open) => {
                 self.sealer
                     .submit_batch(self, partition.clone(), number, open);
@@ -358,6 +442,7 @@ impl Client {
             match effect {
                 Effect::Settle(batch, outcome) => batch.settle(outcome, &self.supplies.buffers),
                 Effect::Tell(resolver, outcome) => resolver.resolve(outcome),
+                Effect::Fail(error) => self.fail(&error),
                 Effect::Wake(broker) if Some(broker) == own => {}
                 Effect::Wake(broker) => self.line(broker).wake(),
                 Effect::NeedIdentity => self.identity_wanted.notify_one(),
@@ -367,6 +452,9 @@ impl Client {
                 Effect::Split(slot, batch) => {
                     let partition = self.partition(slot);
                     let pieces = self.sealer.split(self, &partition.topic, batch);
+                    if pieces.is_empty() {
+                        self.keep_gapless("a batch that was too large could not be cut");
+                    }
                     let mut core = self.core.lock();
                     core.split_done(slot, pieces);
                     let effects = core.take_effects();
@@ -375,6 +463,65 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Ends the producer where `enable.gapless.guarantee` demands it, because records were lost for `reason`.
+    pub(crate) fn keep_gapless(self: &Arc<Self>, reason: &str) {
+        if self.config.gapless {
+            let reason =
+                format!("enable.gapless.guarantee: records before the next were lost: {reason}");
+            self.fail(&SendError::Fatal {
+                reason: reason.into(),
+            });
+        }
+    }
+
+    /// Records ever accepted.
+    fn records_accepted(&self) -> u64 {
+        let partitions = self.partitions.read().clone();
+        let accepted = |partition: &Arc<Partition>| partition.front.lock().queue.taken();
+        partitions.iter().map(accepted).sum()
+    }
+
+    /// Records whose outcome is open.
+    pub(crate) fn records_outstanding(&self) -> u64 {
+        // In this order: what is accepted in between counts too much, never too little.
+        let settled = self.supplies.outstanding.meters.records_settled();
+        self.records_accepted().saturating_sub(settled)
+    }
+
+    pub(crate) fn metrics(&self) -> ProducerMetrics {
+        let outstanding = &self.supplies.outstanding;
+        let places = outstanding.places.as_ref();
+        ProducerMetrics {
+            buffered_bytes: self.supplies.budget.used(),
+            waiting_callers: self.supplies.budget.waiting()
+                + places.map_or(0, |places| places.waiting()),
+            ..outstanding.meters.snapshot(|| self.records_accepted())
+        }
+    }
+
+    /// Gives up on records by the program's wish. See [`Producer::purge`](crate::Producer::purge).
+    pub(crate) fn purge_now(self: &Arc<Self>, queued: bool, in_flight: bool) {
+        if queued {
+            let partitions = self.partitions.read().clone();
+            for partition in &partitions {
+                let mut front = partition.front.lock();
+                let given_up = front.queue.end();
+                // What the sender was told of is gone: the next record must be told of anew.
+                front.told = false;
+                self.core.lock().front_emptied(partition.slot);
+                drop(front);
+                for batch in given_up {
+                    batch.settle(SendError::Purged.into(), &self.supplies.buffers);
+                }
+            }
+        }
+        let mut core = self.core.lock();
+        core.purge(queued, in_flight, Instant::now());
+        let effects = core.take_effects();
+        drop(core);
+        self.carry_out(effects, None);
     }
 
     /// Records whose outcome is open, per partition.

@@ -3,13 +3,16 @@
 //! Plain data. Parsing Kafka's key names from strings is the facade's work; [`ProducerConfig::validate`]
 //! is the one place that says which combinations make sense.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use ottla_wire::compress::{Codec, Compression};
 
 use crate::error::ConfigError;
+use crate::interceptor::Interceptors;
 use crate::partitioner::Partitioning;
+use crate::topic_config::TopicConfig;
 
 /// Settings of a [`Producer`](crate::Producer).
 ///
@@ -55,6 +58,11 @@ pub struct ProducerConfig {
     /// `buffer.memory`: bytes that records may occupy from `send` until their outcome is known.
     /// At the bound `send` waits and `try_send` fails. Default 33,554,432 (32 MiB).
     pub buffer_memory: usize,
+
+    /// `queue.buffering.max.messages`: records that may be between `send` and their outcome, at most; at the bound
+    /// it is as with `buffer_memory`. Costs an atomic operation per record. Range 0 to 2^31-1, default 0: no
+    /// such bound (librdkafka: 100,000).
+    pub buffer_records_max: usize,
 
     /// `max.block.ms`: how long `send` may wait for metadata of an unknown topic and for buffer space.
     /// Default 60 s.
@@ -103,6 +111,38 @@ pub struct ProducerConfig {
     /// partition. Default false.
     pub partitioner_ignore_keys: bool,
 
+    /// `partitioner.adaptive.partitioning.enable`: records without a key go less often to partitions with more
+    /// batches under way (KIP-794). Default true.
+    pub partitioner_adaptive: bool,
+
+    /// `partitioner.availability.timeout.ms`: with `partitioner_adaptive`, records without a key pass over partitions
+    /// whose broker has taken nothing for so long though something waits for it (KIP-794). Default
+    /// zero: never.
+    pub partitioner_availability_timeout: Duration,
+
+    /// `partitioner.rack.aware`: records without a key prefer partitions whose leader is in
+    /// [`client_rack`](Self::client_rack), as long as there are any (KIP-1123). Default false.
+    pub partitioner_rack_aware: bool,
+
+    /// `client.rack`: where this program runs, in the words of the brokers' `broker.rack`. Default none.
+    pub client_rack: Option<String>,
+
+    /// `enable.gapless.guarantee`: once a batch is refused or lost, the producer sends no more, so that
+    /// nothing is written behind the gap; from then on everything fails with
+    /// [`SendError::Fatal`](crate::SendError::Fatal). Time or retries that ran out, and purged records, do not
+    /// count, as in librdkafka. Needs idempotence. Default false.
+    pub gapless: bool,
+
+    /// What differs for some topics, by name. Default nothing.
+    pub topics: BTreeMap<String, TopicConfig>,
+
+    /// See records before they are sent, and outcomes. Default none, which costs nothing.
+    pub interceptors: Interceptors,
+
+    /// Whether each record gets a `tracing` span of its own (`create`), a child of the caller's, which its batch's span
+    /// (`send`) follows from. Costs a span per record. Default false.
+    pub trace_records: bool,
+
     /// `transactional.id`: the name under which a
     /// [`TransactionalProducer`](crate::TransactionalProducer) is known to the cluster. Of the
     /// instances with one name only the youngest may write. Default none.
@@ -144,6 +184,9 @@ impl ProducerConfig {
         {
             let (setting, problem) = ("compression.level", "lies outside the codec's levels");
             return Err(ConfigError { setting, problem });
+        }
+        for topic in self.topics.values() {
+            topic.validate(self)?;
         }
         let minute = Duration::from_secs(60);
         let checks = [
@@ -198,6 +241,16 @@ impl ProducerConfig {
                 "must be below 2^31 ms",
             ),
             (
+                "enable.gapless.guarantee",
+                !self.gapless || self.idempotent(),
+                "needs enable.idempotence, which enable.idempotence=false, acks, retries or max.in.flight.requests.per.connection rule out here",
+            ),
+            (
+                "queue.buffering.max.messages",
+                u32::try_from(self.buffer_records_max).is_ok(),
+                "must be below 2^32",
+            ),
+            (
                 "retry.backoff.ms",
                 self.retry_backoff <= self.retry_backoff_max,
                 "must be at most retry.backoff.max.ms",
@@ -233,6 +286,16 @@ impl ProducerConfig {
         if self.acks != Acks::All {
             return Some(("acks", "must be all when enable.idempotence is true"));
         }
+        if self
+            .topics
+            .values()
+            .any(|topic| topic.acks.is_some_and(|acks| acks != Acks::All))
+        {
+            return Some((
+                "acks",
+                "must be all for every topic when enable.idempotence is true",
+            ));
+        }
         if self.retries == 0 {
             return Some(("retries", "must be above 0 when enable.idempotence is true"));
         }
@@ -255,6 +318,7 @@ impl Default for ProducerConfig {
             batch_size: 1_000_000,
             batch_records_max: i32::MAX,
             buffer_memory: 32 << 20,
+            buffer_records_max: 0,
             max_block: Duration::from_secs(60),
             delivery_timeout: Duration::from_secs(120),
             request_timeout: Duration::from_secs(30),
@@ -267,6 +331,14 @@ impl Default for ProducerConfig {
             compression_level: None,
             partitioner: Partitioning::default(),
             partitioner_ignore_keys: false,
+            partitioner_adaptive: true,
+            partitioner_availability_timeout: Duration::ZERO,
+            partitioner_rack_aware: false,
+            client_rack: None,
+            gapless: false,
+            topics: BTreeMap::new(),
+            interceptors: Interceptors::default(),
+            trace_records: false,
             transactional_id: None,
             transaction_timeout: Duration::from_secs(60),
             blocking_threads: true,

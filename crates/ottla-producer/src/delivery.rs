@@ -6,19 +6,24 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tracing::Span;
 
 use crate::error::{SendError, TopicPartition};
 use crate::outstanding::Outstanding;
+use crate::reports::Callback;
+use crate::spans;
 
 /// The pending outcome of one sent record: a future of its [`RecordMetadata`].
 ///
 /// Dropping it cancels nothing: the record is on its way. Await as many as convenient, in any
-/// order; the records of one batch resolve together.
+/// order; the records of one batch resolve together. Instead of awaiting it, give it a
+/// [callback](Self::on_outcome), or put it into a [stream](crate::delivery_stream).
 ///
 /// # Errors
 /// See [`SendError`]; [`SendError::possibly_written`] tells whether the record can be in the log.
@@ -40,6 +45,56 @@ impl Delivery {
             seat: 0,
             timestamp,
         }
+    }
+
+    /// Calls `callback` with the outcome, on the producer's tasks or, if it is known already, right here: keep it
+    /// short, and never block in it. A panic in it is logged. Costs an allocation, which awaiting does not.
+    ///
+    /// A `flush` that returns has seen the callbacks of what it waited for return.
+    ///
+    /// ```no_run
+    /// # use ottla_producer::{Producer, ProducerRecord, SendError};
+    /// # async fn example(producer: Producer) -> Result<(), SendError> {
+    /// let delivery = producer.send(ProducerRecord::to("clicks").value("{}")).await?;
+    /// delivery.on_outcome(|outcome| match outcome {
+    ///     Ok(written) => println!("written at {:?}", written.offset()),
+    ///     Err(error) => eprintln!("{error}"),
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_outcome(
+        self,
+        callback: impl FnOnce(Result<RecordMetadata, SendError>) + Send + 'static,
+    ) {
+        Callback::start(self, callback);
+    }
+
+    /// Tells the batches of one moment apart.
+    pub(crate) fn batch_address(&self) -> Option<usize> {
+        self.ticket
+            .as_ref()
+            .map(|ticket| Arc::as_ptr(ticket).addr())
+    }
+
+    /// Has `waker` woken when the outcome, or the next piece of it, is known. False if it is already.
+    pub(crate) fn wait_with(&mut self, waker: &Waker) -> bool {
+        let Some(ticket) = &self.ticket else {
+            return false;
+        };
+        let mut waiting = ticket.waiting.lock();
+        // Settled between the look before and the lock: the resolver wakes only whom it finds seated.
+        if ticket.outcome.get().is_some() {
+            return false;
+        }
+        match waiting.get_mut((self.seat as usize).wrapping_sub(1)) {
+            Some(seated) => seated.clone_from(waker),
+            None => {
+                waiting.push(waker.clone());
+                self.seat = waiting.len() as u32;
+            }
+        }
+        true
     }
 
     /// The partition the record went to; `None` after the outcome was taken.
@@ -87,22 +142,10 @@ impl Future for Delivery {
             if let Some(outcome) = self.try_outcome() {
                 return Poll::Ready(outcome);
             }
-            let Some(ticket) = self.ticket.clone() else {
-                return Poll::Pending; // Polled after it was ready: as a fused future, silent.
-            };
-            let mut waiting = ticket.waiting.lock();
-            // Settled between the look above and the lock: the resolver wakes only whom it finds seated.
-            if ticket.outcome.get().is_some() {
-                continue;
+            // Polled after it was ready: as a fused future, silent.
+            if self.ticket.is_none() || self.wait_with(cx.waker()) {
+                return Poll::Pending;
             }
-            match waiting.get_mut((self.seat as usize).wrapping_sub(1)) {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => {
-                    waiting.push(cx.waker().clone());
-                    self.seat = waiting.len() as u32;
-                }
-            }
-            return Poll::Pending;
         }
     }
 }
@@ -160,6 +203,11 @@ impl RecordMetadata {
         self.written().latency
     }
 
+    /// From the opening of the record's batch until it was first sent: lingering, and waiting for the broker.
+    pub fn queued(&self) -> Duration {
+        self.written().queued
+    }
+
     /// How many times the batch was sent.
     pub fn attempts(&self) -> u32 {
         self.written().attempts
@@ -215,6 +263,8 @@ pub(crate) struct Written {
     /// Milliseconds; -1 when the records keep their own timestamps.
     pub(crate) append_time: i64,
     pub(crate) latency: Duration,
+    /// The part of it before the batch was first sent.
+    pub(crate) queued: Duration,
     pub(crate) attempts: u32,
 }
 
@@ -224,6 +274,15 @@ pub(crate) struct Ticket {
     pub(crate) at: TopicPartition,
     outcome: OnceLock<Outcome>,
     waiting: Mutex<Vec<Waker>>,
+    /// Open until the outcome is known.
+    span: Mutex<Span>,
+}
+
+impl Ticket {
+    /// What the batch is traced as.
+    pub(crate) fn span(&self) -> Span {
+        self.span.lock().clone()
+    }
 }
 
 /// The one right to settle a [`Ticket`]. Dropping it unused says that the producer is closed.
@@ -235,16 +294,33 @@ pub(crate) struct Resolver {
     generation: u64,
     /// An attempt left: when dropped, the records may have been written.
     pub(crate) maybe_sent: bool,
+    /// Batches of the partition whose outcome is open; this is one of them.
+    load: Arc<AtomicU32>,
+    /// How many records share the ticket, from the moment when no more are added.
+    pub(crate) records: u32,
+    /// Their bytes on the wire, once they are sealed.
+    pub(crate) bytes: usize,
 }
 
 impl Resolver {
-    pub(crate) fn new(at: TopicPartition, outstanding: &Arc<Outstanding>) -> Self {
+    pub(crate) fn new(
+        at: TopicPartition,
+        load: &Arc<AtomicU32>,
+        outstanding: &Arc<Outstanding>,
+    ) -> Self {
         let generation = outstanding.opened();
-        Self::in_generation(at, outstanding.clone(), generation)
+        Self::in_generation(at, load.clone(), outstanding.clone(), generation)
     }
 
-    fn in_generation(at: TopicPartition, outstanding: Arc<Outstanding>, generation: u64) -> Self {
+    fn in_generation(
+        at: TopicPartition,
+        load: Arc<AtomicU32>,
+        outstanding: Arc<Outstanding>,
+        generation: u64,
+    ) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
         let ticket = Arc::new(Ticket {
+            span: Mutex::new(outstanding.spans.batch(&at)),
             at,
             outcome: OnceLock::new(),
             waiting: Mutex::default(),
@@ -254,14 +330,23 @@ impl Resolver {
             outstanding,
             generation,
             maybe_sent: false,
+            load,
+            records: 0,
+            bytes: 0,
         }
     }
 
     /// Another ticket for the same partition that a flush waits for as it would for this one.
     pub(crate) fn sibling(&self) -> Self {
         self.outstanding.opened_in(self.generation);
-        let at = self.ticket.at.clone();
-        Self::in_generation(at, self.outstanding.clone(), self.generation)
+        let sibling = Self::in_generation(
+            self.ticket.at.clone(),
+            self.load.clone(),
+            self.outstanding.clone(),
+            self.generation,
+        );
+        sibling.ticket.span().follows_from(self.ticket.span());
+        sibling
     }
 
     pub(crate) fn ticket(&self) -> &Arc<Ticket> {
@@ -276,9 +361,17 @@ impl Resolver {
         if self.ticket.outcome.set(outcome).is_err() {
             return; // The drop that follows `resolve`.
         }
-        if let Some(Outcome::Failed { error, .. }) = self.ticket.outcome.get() {
-            self.outstanding.note_failure(error);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        let span = std::mem::replace(&mut *self.ticket.span.lock(), Span::none());
+        if let Some(outcome) = self.ticket.outcome.get() {
+            if let Outcome::Failed { error, .. } = outcome {
+                self.outstanding.note_failure(error);
+            }
+            spans::end(&span, self.records, outcome);
+            let (at, records, bytes) = (&self.ticket.at, self.records, self.bytes);
+            self.outstanding.outcome(at, records, bytes, outcome);
         }
+        drop(span);
         let waiting = std::mem::take(&mut *self.ticket.waiting.lock());
         waiting.into_iter().for_each(Waker::wake);
         self.outstanding.resolved(self.generation);
@@ -303,7 +396,7 @@ impl Drop for Resolver {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 
     use super::*;
@@ -320,7 +413,7 @@ mod tests {
             topic: "clicks".into(),
             partition: 2,
         };
-        Resolver::new(at, &Arc::default())
+        Resolver::new(at, &Arc::default(), &Arc::default())
     }
 
     fn delivery(resolver: &Resolver, index: u32) -> Delivery {
@@ -333,6 +426,7 @@ mod tests {
             base_offset,
             append_time,
             latency,
+            queued: Duration::ZERO,
             attempts: 1,
         })
     }

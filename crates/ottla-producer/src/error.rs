@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use ottla_wire::ErrorCode;
 
+use crate::delivery::Delivery;
+
 /// A setting that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} {problem}")]
@@ -80,6 +82,17 @@ pub enum SendError {
         problem: Arc<str>,
     },
 
+    /// As many records as `queue.buffering.max.messages` allows are undelivered, and none was released in time.
+    #[error(
+        "queue.buffering.max.messages ({records_max}) records are undelivered, waited {waited:?}; the cluster is slower than this program: send less, wait for deliveries, or raise it or max.block.ms"
+    )]
+    QueueFull {
+        /// `queue.buffering.max.messages`.
+        records_max: usize,
+        /// How long the call waited; zero for `try_send`.
+        waited: Duration,
+    },
+
     /// Unacknowledged records fill `buffer.memory`, and none was released in time.
     #[error(
         "buffer.memory ({capacity} bytes) is full of undelivered records, waited {waited:?}; the cluster is slower than this program: send less, wait for deliveries, or raise buffer.memory or max.block.ms"
@@ -134,6 +147,10 @@ pub enum SendError {
         reason: Arc<str>,
     },
 
+    /// [`Producer::purge`](crate::Producer::purge) took the record out before it was sent. It is not written.
+    #[error("purged before it was sent")]
+    Purged,
+
     /// The producer can send no more: its identity was refused. Close it.
     #[error("the producer cannot go on: {reason}")]
     Fatal {
@@ -159,12 +176,24 @@ impl SendError {
             Self::TopicUnavailable { .. }
             | Self::TopicNotLoaded { .. }
             | Self::BufferFull { .. }
+            | Self::QueueFull { .. }
             | Self::TimedOut { .. }
             | Self::PossiblyWritten { .. } => true,
             Self::Refused { code, .. } => code.is_retriable(),
             _ => false,
         }
     }
+}
+
+/// [`Producer::send_all`](crate::Producer::send_all) stopped at a record that was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[error("record {} of the call was not accepted: {error}", .accepted.len())]
+pub struct SendAllError {
+    /// The deliveries of the records before it, which are on their way.
+    pub accepted: Vec<Delivery>,
+    /// Why this one was not accepted.
+    #[source]
+    pub error: SendError,
 }
 
 /// `flush` or `close` ended at its deadline with records left.

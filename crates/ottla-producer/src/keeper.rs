@@ -163,8 +163,8 @@ fn expire(client: &Arc<Client>, now: Instant) -> Option<Instant> {
 }
 
 fn expire_partition(client: &Arc<Client>, slot: Slot, now: Instant) {
-    let timeout = client.config.delivery_timeout;
     let partition = client.partition(slot);
+    let timeout = partition.topic.settings.delivery_timeout;
     let mut core = client.core.lock();
     let stuck = core.stuck(slot);
     core.expire(slot, now);

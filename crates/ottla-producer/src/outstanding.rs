@@ -1,15 +1,23 @@
-//! Counts batches whose outcome is open, so that `flush` knows when those it found are settled.
+//! Counts batches whose outcome is open, so that `flush` knows when those it found are settled; and tells
+//! outcomes to those who watch all of them.
 //!
 //! Batches count in generations; a flush closes the current one and waits until it and all before
 //! are empty. Two short locks per batch, none per record, and no list of batches.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::error::SendError;
+use crate::budget::Budget;
+use crate::config::ProducerConfig;
+use crate::delivery::Outcome;
+use crate::error::{SendError, TopicPartition};
+use crate::interceptor::Interceptors;
+use crate::metrics::Meters;
+use crate::spans::Spans;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
@@ -20,6 +28,12 @@ pub(crate) struct Outstanding {
     /// Whether there is one, to be read for every record.
     has_failed: AtomicBool,
     failed: Notify,
+    pub(crate) meters: Meters,
+    pub(crate) interceptors: Interceptors,
+    pub(crate) spans: Spans,
+    /// `queue.buffering.max.messages`, if there is such a bound: places that records give back with
+    /// their outcome.
+    pub(crate) places: Option<Arc<Budget>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +45,41 @@ struct Generations {
 }
 
 impl Outstanding {
+    pub(crate) fn new(config: &ProducerConfig, client_id: &str) -> Self {
+        let places = config.buffer_records_max;
+        Self {
+            interceptors: config.interceptors.clone(),
+            spans: Spans {
+                client_id: client_id.into(),
+            },
+            places: (places > 0).then(|| Budget::new(places)),
+            ..Self::default()
+        }
+    }
+
+    /// A batch of `records`, which are `bytes` on the wire, has its outcome.
+    pub(crate) fn outcome(
+        &self,
+        at: &TopicPartition,
+        records: u32,
+        bytes: usize,
+        outcome: &Outcome,
+    ) {
+        let split = matches!(outcome, Outcome::Split(_));
+        if records == 0 && !split {
+            return; // Its first record was refused: nobody's outcome.
+        }
+        if !self.interceptors.is_empty() {
+            self.interceptors.on_outcome(at, records, outcome);
+        }
+        self.meters.settled(records, bytes, outcome);
+        if let Some(places) = &self.places
+            && !split
+        {
+            places.release(records as usize);
+        }
+    }
+
     /// Counts a new batch; gives its generation.
     pub(crate) fn opened(&self) -> u64 {
         let mut generations = self.generations.lock();

@@ -1,5 +1,6 @@
 //! The producer as programs see it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,9 +12,13 @@ use crate::accumulator::{Appended, HEADER_LEN};
 use crate::budget::Reserved;
 use crate::client::Client;
 use crate::config::ProducerConfig;
-use crate::delivery::Delivery;
-use crate::error::{ConfigError, FlushError, SendError};
+use crate::delivery::{Delivery, RecordMetadata};
+use crate::error::{ConfigError, FlushError, SendAllError, SendError};
+use crate::interceptor::Interceptors;
 use crate::keeper::{run_identity, run_keeper};
+use crate::metrics::ProducerMetrics;
+use crate::partitioner::Partitioning;
+use crate::purge::Purge;
 use crate::record::ProducerRecord;
 use crate::topics::Topic;
 
@@ -113,26 +118,94 @@ impl Producer {
     /// [`BufferFull`](SendError::BufferFull), [`Fatal`](SendError::Fatal) and
     /// [`Closed`](SendError::Closed); the record was not accepted.
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery, SendError> {
-        match self.attempt(&record, &mut None) {
-            Attempt::Accepted(delivery) => Ok(delivery),
-            Attempt::Refused(error) => Err(error),
-            waits => self.send_slowly(record, waits).await,
-        }
+        self.send_as(record, Pace::Lingering).await
     }
 
-    /// As [`send`](Self::send), without waiting.
+    /// Copies `records` into batches, one after the other, and returns the futures of their outcomes, in the same order. Waits as
+    /// [`send`](Self::send) for each.
+    ///
+    /// ```no_run
+    /// # use ottla_producer::{Producer, ProducerRecord};
+    /// # async fn example(producer: Producer) -> Result<(), Box<dyn std::error::Error>> {
+    /// let lines = ["one", "two", "three"];
+    /// let records = lines.iter().map(|line| ProducerRecord::to("lines").value(line));
+    /// for delivery in producer.send_all(records).await? {
+    ///     delivery.await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// If cancelled, the records accepted so far are on their way without a delivery.
+    ///
+    /// # Errors
+    /// [`SendAllError`] at the first record that is not accepted, with the deliveries of those before it. Later records are
+    /// not looked at.
+    pub async fn send_all<'a>(
+        &self,
+        records: impl IntoIterator<Item = ProducerRecord<'a>>,
+    ) -> Result<Vec<Delivery>, SendAllError> {
+        let records = records.into_iter();
+        let mut accepted = Vec::with_capacity(records.size_hint().0);
+        for record in records {
+            match self.send(record).await {
+                Ok(delivery) => accepted.push(delivery),
+                Err(error) => return Err(SendAllError { accepted, error }),
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Sends `record` and waits for its outcome. As somebody waits, its batch does not linger: it leaves, with what is in
+    /// it, as soon as the broker has room for a request.
+    ///
+    /// Many of these at once, on tasks of their own, share batches; one after the other, each record pays for a
+    /// request.
+    ///
+    /// Dropped while it waits for the outcome, the record is on its way; before, it was not accepted.
+    ///
+    /// # Errors
+    /// [`SendError`], of the `send` or of the delivery.
+    pub async fn produce_and_wait(
+        &self,
+        record: ProducerRecord<'_>,
+    ) -> Result<RecordMetadata, SendError> {
+        self.send_as(record, Pace::AtOnce).await?.await
+    }
+
+    /// As [`send`](Self::send), without waiting. The record is only borrowed: after an error the caller has it as
+    /// before, to try again or to put it elsewhere.
     ///
     /// # Errors
     /// As [`send`](Self::send); [`BufferFull`](SendError::BufferFull) and
     /// [`TopicNotLoaded`](SendError::TopicNotLoaded) at once. Metadata of an unknown topic is then asked
     /// for, so that a later call finds it.
     pub fn try_send(&self, record: ProducerRecord<'_>) -> Result<Delivery, SendError> {
-        match self.attempt(&record, &mut None) {
+        let interceptors = self.interceptors();
+        if interceptors.is_empty() {
+            return self.try_send_past_interceptors(record);
+        }
+        let changed = interceptors.on_send(&record);
+        let headers = changed.borrowed_headers();
+        let record = changed.record(&headers);
+        let sent = self.try_send_past_interceptors(record);
+        sent.inspect_err(|error| interceptors.on_refusal(&record, error))
+    }
+
+    fn try_send_past_interceptors(
+        &self,
+        record: ProducerRecord<'_>,
+    ) -> Result<Delivery, SendError> {
+        match self.attempt(&record, &mut Waited::default(), Pace::Lingering) {
             Attempt::Accepted(delivery) => Ok(delivery),
             Attempt::Refused(error) => Err(error),
             Attempt::NeedsMemory(_) => {
                 self.client().hurry();
                 Err(self.buffer_full(Duration::ZERO))
+            }
+            Attempt::NeedsPlace => {
+                self.client().hurry();
+                Err(self.queue_full(Duration::ZERO))
             }
             Attempt::NeedsTopic => {
                 let client = self.client();
@@ -143,7 +216,7 @@ impl Producer {
                 if let Some(topic) = known {
                     client.learn_topics([topic]);
                     if client.topics.load().by_name.contains_key(record.topic) {
-                        return self.try_send(record);
+                        return self.try_send_past_interceptors(record);
                     }
                 }
                 client.cluster.prefetch_topic(record.topic);
@@ -183,6 +256,41 @@ impl Producer {
         flushed
     }
 
+    /// Gives up on records: those that wait to be sent fail with [`SendError::Purged`], or as possibly written if they
+    /// are being sent again; those in flight are reported as possibly written, and still may be written or
+    /// not. Waits for nothing. A batch that is being compressed meanwhile fails when that is done.
+    ///
+    /// The producer goes on: later records are sent as if the purged ones had never been. To end it without
+    /// waiting, purge and then [`close`](Self::close).
+    ///
+    /// ```no_run
+    /// # use ottla_producer::{Producer, Purge};
+    /// # async fn example(producer: Producer) -> Result<(), ottla_producer::FlushError> {
+    /// // Nobody is interested any more in what did not make it so far.
+    /// producer.purge(Purge::QUEUED);
+    /// producer.close(std::time::Duration::from_secs(5)).await
+    /// # }
+    /// ```
+    pub fn purge(&self, which: Purge) {
+        self.client().purge_now(which.queued, which.in_flight);
+    }
+
+    /// Records that were accepted and whose outcome is not known yet. Costs a look at every partition that was sent
+    /// to.
+    pub fn len(&self) -> u64 {
+        self.client().records_outstanding()
+    }
+
+    /// Whether the outcome of every accepted record is known. Costs as [`len`](Self::len).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the producer has done so far, in figures. Costs a look at every partition that was sent to.
+    pub fn metrics(&self) -> ProducerMetrics {
+        self.client().metrics()
+    }
+
     /// Bytes of `buffer.memory` in use.
     pub fn buffered_bytes(&self) -> usize {
         self.client().supplies.budget.used()
@@ -192,8 +300,41 @@ impl Producer {
         &self.owner.client
     }
 
-    /// The part of sending a record that never waits. `extra` is memory that was waited for.
-    fn attempt(&self, record: &ProducerRecord<'_>, extra: &mut Option<Reserved>) -> Attempt {
+    fn interceptors(&self) -> &Interceptors {
+        &self.client().supplies.outstanding.interceptors
+    }
+
+    #[inline]
+    async fn send_as(&self, record: ProducerRecord<'_>, pace: Pace) -> Result<Delivery, SendError> {
+        if !self.interceptors().is_empty() {
+            return self.send_intercepted(record, pace).await;
+        }
+        match self.attempt(&record, &mut Waited::default(), pace) {
+            Attempt::Accepted(delivery) => Ok(delivery),
+            Attempt::Refused(error) => Err(error),
+            waits => self.send_slowly(record, waits, pace).await,
+        }
+    }
+
+    #[cold]
+    async fn send_intercepted(
+        &self,
+        record: ProducerRecord<'_>,
+        pace: Pace,
+    ) -> Result<Delivery, SendError> {
+        let changed = self.interceptors().on_send(&record);
+        let headers = changed.borrowed_headers();
+        let record = changed.record(&headers);
+        let sent = match self.attempt(&record, &mut Waited::default(), pace) {
+            Attempt::Accepted(delivery) => Ok(delivery),
+            Attempt::Refused(error) => Err(error),
+            waits => self.send_slowly(record, waits, pace).await,
+        };
+        sent.inspect_err(|error| self.interceptors().on_refusal(&record, error))
+    }
+
+    /// The part of sending a record that never waits. `waited` is what was waited for.
+    fn attempt(&self, record: &ProducerRecord<'_>, waited: &mut Waited, pace: Pace) -> Attempt {
         let client = self.client();
         let topics = client.topics.load();
         let Some(topic) = topics.by_name.get(record.topic) else {
@@ -215,7 +356,7 @@ impl Producer {
             return Attempt::Refused(too_large(topic, size, config));
         }
         let size = size as usize;
-        let limit = if client.sealer.is_plain() {
+        let limit = if topic.shared.settings.sealing.is_plain() {
             client.batch_size
         } else {
             topic.shared.ratio.plain_limit(client.batch_size)
@@ -230,6 +371,15 @@ impl Producer {
                 problem: format!("its timestamp {timestamp} is negative").into(),
             });
         }
+        let supplies = &client.supplies;
+        let place = match &supplies.outstanding.places {
+            None => None,
+            Some(places) => match waited.place.take().or_else(|| places.try_reserve(1)) {
+                None if client.is_closed() => return Attempt::Refused(SendError::Closed),
+                None => return Attempt::NeedsPlace,
+                place => place,
+            },
+        };
         let partition = &topic.partitions[index as usize];
         let mut front = partition.front.lock();
         if front.ended || client.is_closed() {
@@ -237,20 +387,31 @@ impl Producer {
             let fatal = client.core.lock().fatal().cloned();
             return Attempt::Refused(fatal.unwrap_or(SendError::Closed));
         }
-        let supplies = &client.supplies;
+        let memory = &mut waited.memory;
         let appended = front
             .queue
-            .append(&partition.at, &new, size, limit, supplies, extra);
+            .append(&partition.at, &new, size, limit, supplies, memory);
         let (outcome, event) = match appended {
             Ok(Appended::Record {
                 ticket,
                 index,
                 event,
-            }) => (
-                Attempt::Accepted(Delivery::new(ticket, index, timestamp)),
-                event,
-            ),
-            Ok(Appended::NoMemory { bytes, event }) => (Attempt::NeedsMemory(bytes), event),
+            }) => {
+                if let Some(place) = place {
+                    place.keep(); // Given back with the outcome.
+                }
+                if config.trace_records {
+                    let batch = ticket.span();
+                    let spans = &supplies.outstanding.spans;
+                    spans.record(record, partition.at.partition, &batch);
+                }
+                let delivery = Delivery::new(ticket, index, timestamp);
+                (Attempt::Accepted(delivery), event)
+            }
+            Ok(Appended::NoMemory { bytes, event }) => {
+                waited.place = place;
+                (Attempt::NeedsMemory(bytes), event)
+            }
             Err(error) => {
                 drop(front);
                 let (topic, problem) = (topic.shared.name.clone(), error.to_string().into());
@@ -260,12 +421,15 @@ impl Producer {
         if event != Default::default() {
             client.tell(partition, &mut front, event);
         }
+        if pace == Pace::AtOnce {
+            front.queue.hurry();
+            client.tell_due(partition, &mut front);
+        }
         drop(front);
         if sticks && matches!(outcome, Attempt::Accepted(_)) {
-            topic
-                .shared
-                .sticky
-                .sent(index, size, limit, |from| topic.another(from));
+            topic.shared.sticky.sent(index, size, limit, |from| {
+                topic.another(from, client.adapting())
+            });
         }
         outcome
     }
@@ -275,15 +439,21 @@ impl Producer {
         let count = topic.partitions.len() as u32;
         let config = &self.client().config;
         let key = record.key.filter(|_| !config.partitioner_ignore_keys);
+        let partitioner = &topic.shared.settings.partitioner;
         let chosen = match record.partition {
             Some(partition) => Some(partition as u32),
-            None => config
-                .partitioner
-                .choose(record.topic, key, record.value, count),
+            None => partitioner.choose(record.topic, key, record.value, count),
         };
         match chosen {
             Some(index) if index < count => Ok((index, false)),
-            None => Ok((topic.sticky().min(count - 1), true)),
+            None => match partitioner {
+                Partitioning::RoundRobin => Ok((topic.next_in_turn().min(count - 1), false)),
+                Partitioning::Explicit => Err(SendError::InvalidRecord {
+                    topic: topic.shared.name.clone(),
+                    problem: "it names no partition, and partitioner=explicit chooses none".into(),
+                }),
+                _ => Ok((topic.sticky(self.client().adapting()).min(count - 1), true)),
+            },
             Some(index) => {
                 self.client().cluster.refresh_soon();
                 Err(SendError::UnknownPartition {
@@ -301,6 +471,7 @@ impl Producer {
         &self,
         record: ProducerRecord<'_>,
         mut attempt: Attempt,
+        pace: Pace,
     ) -> Result<Delivery, SendError> {
         let client = self.client();
         let start = Instant::now();
@@ -308,7 +479,7 @@ impl Producer {
         let deadline = start
             .checked_add(client.config.max_block)
             .unwrap_or_else(|| start + LIFETIME);
-        let mut extra = None;
+        let mut had = Waited::default();
         loop {
             match attempt {
                 Attempt::Accepted(delivery) => return Ok(delivery),
@@ -316,23 +487,40 @@ impl Producer {
                 Attempt::NeedsTopic => self.load_topic(record.topic, start, deadline).await?,
                 Attempt::NeedsMemory(bytes) => {
                     // What was reserved for a batch that filled meanwhile must not keep this waiting.
-                    drop(extra.take());
+                    drop(had.memory.take());
                     let reserving = client.supplies.budget.reserve(bytes);
                     tokio::pin!(reserving);
-                    // Enter the queue first: a batch that is opened from now on does not linger.
-                    let reserved = match poll_once(reserving.as_mut()).await {
-                        Some(reserved) => reserved,
-                        None => {
-                            client.hurry();
-                            let waited = tokio::time::timeout_at(deadline, reserving).await;
-                            waited.map_err(|_| self.buffer_full(start.elapsed()))?
-                        }
+                    let reserved = self.wait_for(reserving, deadline).await;
+                    let reserved = reserved.ok_or_else(|| self.buffer_full(start.elapsed()))?;
+                    had.memory = Some(reserved.ok_or(SendError::Closed)?);
+                }
+                Attempt::NeedsPlace => {
+                    let Some(places) = &client.supplies.outstanding.places else {
+                        return Err(self.queue_full(Duration::ZERO)); // Nobody needs what is not bounded.
                     };
-                    extra = Some(reserved.ok_or(SendError::Closed)?);
+                    let reserving = places.reserve(1);
+                    tokio::pin!(reserving);
+                    let reserved = self.wait_for(reserving, deadline).await;
+                    let reserved = reserved.ok_or_else(|| self.queue_full(start.elapsed()))?;
+                    had.place = Some(reserved.ok_or(SendError::Closed)?);
                 }
             }
-            attempt = self.attempt(&record, &mut extra);
+            attempt = self.attempt(&record, &mut had, pace);
         }
+    }
+
+    /// Waits for room in the buffer; `None` at the deadline.
+    async fn wait_for<T>(
+        &self,
+        mut reserving: Pin<&mut impl Future<Output = T>>,
+        deadline: Instant,
+    ) -> Option<T> {
+        // Enter the queue first: a batch that is opened from now on does not linger.
+        if let Some(reserved) = poll_once(reserving.as_mut()).await {
+            return Some(reserved);
+        }
+        self.client().hurry();
+        tokio::time::timeout_at(deadline, reserving).await.ok()
     }
 
     async fn load_topic(
@@ -355,6 +543,13 @@ impl Producer {
         let topic = found.map_err(|error| unavailable(error.to_string()))?;
         client.learn_topics([&topic]);
         Ok(())
+    }
+
+    fn queue_full(&self, waited: Duration) -> SendError {
+        SendError::QueueFull {
+            records_max: self.client().config.buffer_records_max,
+            waited,
+        }
     }
 
     fn buffer_full(&self, waited: Duration) -> SendError {
@@ -392,6 +587,24 @@ enum Attempt {
     NeedsTopic,
     /// So many bytes of it.
     NeedsMemory(usize),
+    /// As many records as may be are under way.
+    NeedsPlace,
+}
+
+/// What a record that could not be accepted at once has waited for.
+#[derive(Default)]
+struct Waited {
+    memory: Option<Reserved>,
+    /// Among the records under way.
+    place: Option<Reserved>,
+}
+
+/// How much of a hurry a record is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Lingering,
+    /// Somebody waits for the outcome and does nothing else.
+    AtOnce,
 }
 
 #[cold]
@@ -413,7 +626,7 @@ fn now_ms() -> i64 {
     since.as_millis() as i64
 }
 
-async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     std::future::poll_fn(|cx| {
         std::task::Poll::Ready(match future.as_mut().poll(cx) {
             std::task::Poll::Ready(output) => Some(output),

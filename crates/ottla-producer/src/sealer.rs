@@ -15,15 +15,50 @@ use parking_lot::Mutex;
 
 use crate::batch::{Batch, OpenBatch, Payload, Stamp};
 use crate::client::Client;
-use crate::config::ProducerConfig;
 use crate::delivery::Outcome;
 use crate::error::SendError;
 use crate::topics::{Partition, TopicShared};
 
+/// How a topic's batches are sealed.
 #[derive(Debug)]
-pub(crate) struct Sealer {
+pub(crate) struct Sealing {
     options: SealOptions,
     in_passing: usize,
+}
+
+impl Sealing {
+    /// The level was validated; one that is not the codec's is left out.
+    pub(crate) fn new(compression: Compression, level: Option<i32>) -> Self {
+        let level = compression.levels().and(level);
+        let codec = Codec::new(compression, level)
+            // A level out of range was refused with the configuration.
+            .unwrap_or_else(|_| Codec::from(compression));
+        // About 200 µs of work at most.
+        let in_passing = match compression {
+            Compression::None => usize::MAX,
+            Compression::Lz4 | Compression::Snappy => 64 << 10,
+            Compression::Zstd => 32 << 10,
+            Compression::Gzip => 4 << 10,
+        };
+        Self {
+            options: SealOptions { codec },
+            in_passing,
+        }
+    }
+
+    /// Whether batches are not compressed.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.options.codec.compression() == Compression::None
+    }
+
+    /// The largest batch, in plain bytes, to be sealed by whoever takes it.
+    pub(crate) fn in_passing(&self) -> usize {
+        self.in_passing
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Sealer {
     workers_max: usize,
     work: Mutex<Work>,
 }
@@ -49,36 +84,11 @@ enum Job {
 }
 
 impl Sealer {
-    /// The configuration was validated.
-    pub(crate) fn new(config: &ProducerConfig) -> Self {
-        let level = config.compression.levels().and(config.compression_level);
-        let codec = Codec::new(config.compression, level)
-            // A level out of range was refused with the configuration.
-            .unwrap_or_else(|_| Codec::from(config.compression));
-        // About 200 µs of work at most.
-        let in_passing = match config.compression {
-            Compression::None => usize::MAX,
-            Compression::Lz4 | Compression::Snappy => 64 << 10,
-            Compression::Zstd => 32 << 10,
-            Compression::Gzip => 4 << 10,
-        };
-        let workers_max = std::thread::available_parallelism().map_or(1, usize::from);
+    pub(crate) fn new() -> Self {
         Self {
-            options: SealOptions { codec },
-            in_passing,
-            workers_max,
+            workers_max: std::thread::available_parallelism().map_or(1, usize::from),
             work: Mutex::default(),
         }
-    }
-
-    /// Whether batches are not compressed.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.options.codec.compression() == Compression::None
-    }
-
-    /// The largest batch, in plain bytes, to be sealed by whoever takes it.
-    pub(crate) fn in_passing(&self) -> usize {
-        self.in_passing
     }
 
     /// A partition has a full batch.
@@ -116,7 +126,7 @@ impl Sealer {
         let plain_max = (batch.len() / 2).max(SPLIT_MIN);
         let mut decompressor = Decompressor::default();
         let parts = COMPRESSOR.with_borrow_mut(|compressor| {
-            let options = &self.options;
+            let options = &topic.settings.sealing.options;
             contain(|| split(bytes, plain_max, options, compressor, &mut decompressor))
         });
         let parts = match parts.and_then(|parts| parts.map_err(|error| error.to_string())) {
@@ -139,6 +149,7 @@ impl Sealer {
             place,
             stamp,
             attempts,
+            first_sent,
             last_error,
             ..
         } = batch;
@@ -158,6 +169,7 @@ impl Sealer {
                     ..stamp
                 }),
                 attempts,
+                first_sent,
                 last_error: last_error.clone(),
                 ..Batch::new(part, own, reserved, opened)
             });
@@ -204,6 +216,9 @@ impl Sealer {
                 }
             };
             let sealed = self.seal(client, &partition.topic, batch);
+            if sealed.is_none() {
+                client.keep_gapless("a batch could not be sealed");
+            }
             let mut front = partition.front.lock();
             if front.ended {
                 drop(front);
@@ -214,8 +229,13 @@ impl Sealer {
                 }
                 continue;
             }
-            if front.queue.put_sealed(number, sealed) {
-                client.tell_due(&partition, &mut front);
+            match front.queue.put_sealed(number, sealed) {
+                Ok(true) => client.tell_due(&partition, &mut front),
+                Ok(false) => {}
+                Err(purged) => {
+                    drop(front);
+                    purged.settle(SendError::Purged.into(), &client.supplies.buffers);
+                }
             }
         }
     }
@@ -234,7 +254,7 @@ impl Sealer {
             opened,
         } = batch;
         let plain = writer.len();
-        let seal = contain(|| writer.seal(&self.options, compressor));
+        let seal = contain(|| writer.seal(&topic.settings.sealing.options, compressor));
         let mut sealed = match seal.and_then(|sealed| sealed.map_err(|error| error.to_string())) {
             Ok(sealed) => sealed,
             Err(reason) => {
@@ -246,7 +266,12 @@ impl Sealer {
                 return None;
             }
         };
-        if !self.is_plain() {
+        client
+            .supplies
+            .outstanding
+            .meters
+            .sealed(plain, sealed.len());
+        if !topic.settings.sealing.is_plain() {
             topic.ratio.learn(plain, sealed.len());
         }
         if let Some(spare) = sealed.take_spare() {

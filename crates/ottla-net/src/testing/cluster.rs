@@ -34,6 +34,7 @@ pub struct ScriptedCluster {
 struct View {
     cluster_id: Str,
     addresses: BTreeMap<i32, Address>,
+    racks: BTreeMap<i32, Str>,
     topics: BTreeMap<Str, ScriptedTopic>,
     coordinators: BTreeMap<Str, Result<i32, ErrorCode>>,
     next_topic_id: u8,
@@ -166,6 +167,12 @@ impl ScriptedCluster {
         epoch
     }
 
+    /// Puts a broker into a rack.
+    pub fn set_rack(&self, node: i32, rack: &str) {
+        let rack = Str::from(rack.to_owned());
+        self.view.lock().racks.insert(node, rack);
+    }
+
     /// Who coordinates a group or transaction, or the error that says why nobody does.
     pub fn set_coordinator(&self, key: &str, coordinator: Result<i32, ErrorCode>) {
         let mut view = self.view.lock();
@@ -197,6 +204,7 @@ impl View {
                     node_id,
                     host: address.host().to_owned().into(),
                     port: address.port().into(),
+                    rack: self.racks.get(&node_id).cloned(),
                     ..Default::default()
                 })
                 .collect(),

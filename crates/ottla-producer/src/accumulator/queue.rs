@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use ottla_wire::record::{AppendError, BatchWriter, NewRecord};
@@ -38,6 +39,10 @@ pub(crate) struct PartitionQueue {
     hurried: bool,
     /// About how large batches became lately: what to reserve for the next one.
     expected: usize,
+    /// Records taken, but for those in the open batch.
+    taken: u64,
+    /// Batches of this partition whose outcome is open, wherever they are.
+    load: Arc<AtomicU32>,
 }
 
 #[derive(Debug)]
@@ -112,6 +117,14 @@ impl GivenUp {
 }
 
 impl PartitionQueue {
+    /// Counts its batches whose outcome is open in `load`.
+    pub(crate) fn new(load: Arc<AtomicU32>) -> Self {
+        Self {
+            load,
+            ..Self::default()
+        }
+    }
+
     /// Encodes `record`, which takes at most `size` bytes, into the open batch, or a new one where that one would pass
     /// `limit` plain bytes. `extra` is memory that the caller waited for; what is used of it is taken.
     pub(crate) fn append(
@@ -154,7 +167,7 @@ impl PartitionQueue {
                     .take(memory.bytes(), memory.bytes() + SLACK);
                 self.open.insert(OpenBatch {
                     writer: BatchWriter::new(buffer),
-                    resolver: Resolver::new(at.clone(), &supplies.outstanding),
+                    resolver: Resolver::new(at.clone(), &self.load, &supplies.outstanding),
                     memory,
                     opened,
                 })
@@ -250,17 +263,25 @@ impl PartitionQueue {
     }
 
     /// Returns what a worker sealed: one batch, or none if it was settled instead. True when the oldest batch is sealed now.
-    pub(crate) fn put_sealed(&mut self, number: u64, sealed: Option<Batch>) -> bool {
-        if let Some(place) = self.closed.iter().position(|(held, _)| *held == number) {
-            match sealed {
-                Some(batch) => self.closed[place].1 = Closed::Sealed(batch),
-                None => drop(self.closed.remove(place)),
-            }
+    ///
+    /// # Errors
+    /// Hands back a batch that is not waited for any more ([`end`](Self::end)).
+    pub(crate) fn put_sealed(
+        &mut self,
+        number: u64,
+        sealed: Option<Batch>,
+    ) -> Result<bool, Box<Batch>> {
+        let place = self.closed.iter().position(|(held, _)| *held == number);
+        match (place, sealed) {
+            (Some(place), Some(batch)) => self.closed[place].1 = Closed::Sealed(batch),
+            (Some(place), None) => drop(self.closed.remove(place)),
+            (None, Some(batch)) => return Err(Box::new(batch)),
+            (None, None) => {}
         }
-        matches!(
+        Ok(matches!(
             self.closed.front(),
             Some((_, Closed::Sealed(_) | Closed::Plain(_)))
-        )
+        ))
     }
 
     /// When the oldest batch was opened.
@@ -294,13 +315,13 @@ impl PartitionQueue {
                     self.closed.push_front(held);
                     break;
                 }
-                None => given_up.extend(self.open.take().map(GivenUp::Open)),
+                None => given_up.extend(self.take_open().map(GivenUp::Open)),
             }
         }
         given_up
     }
 
-    /// Takes out everything, for nothing will be sent any more. What a worker has it settles itself.
+    /// Takes out everything. What a worker has it settles itself.
     pub(crate) fn end(&mut self) -> Vec<GivenUp> {
         let closed = self.closed.drain(..);
         let mut left: Vec<_> = closed
@@ -310,12 +331,26 @@ impl PartitionQueue {
                 Closed::Sealing { .. } => None,
             })
             .collect();
-        left.extend(self.open.take().map(GivenUp::Open));
+        left.extend(self.take_open().map(GivenUp::Open));
         left
     }
 
+    /// Records ever taken.
+    pub(crate) fn taken(&self) -> u64 {
+        let open = self.open.as_ref().map(|open| open.writer.record_count());
+        self.taken + open.unwrap_or(0) as u64
+    }
+
+    /// The open batch, which takes no more records.
+    fn take_open(&mut self) -> Option<OpenBatch> {
+        let mut batch = self.open.take()?;
+        batch.resolver.records = batch.writer.record_count() as u32;
+        self.taken += u64::from(batch.resolver.records);
+        Some(batch)
+    }
+
     fn close(&mut self) {
-        if let Some(batch) = self.open.take() {
+        if let Some(batch) = self.take_open() {
             self.expected = batch.writer.len().max(self.expected / 2);
             self.closed
                 .push_back((self.closed_so_far, Closed::Plain(batch)));
@@ -520,10 +555,10 @@ mod tests {
             Pulled::Sealing
         ));
         assert!(
-            !queue.put_sealed(second, Some(seal(b))),
+            !queue.put_sealed(second, Some(seal(b))).unwrap(),
             "the oldest is not sealed yet"
         );
-        assert!(queue.put_sealed(first, Some(seal(a))));
+        assert!(queue.put_sealed(first, Some(seal(a))).unwrap());
         let mut sizes = Vec::new();
         loop {
             match queue.pull(now, supplies.linger, 1 << 20) {
@@ -544,7 +579,8 @@ mod tests {
         let (number, at_worker) = queue.take_plain().unwrap();
         let left = queue.end();
         assert_eq!((left.len(), queue.records()), (2, 0));
-        queue.put_sealed(number, Some(seal(at_worker)));
+        let unwanted = queue.put_sealed(number, Some(seal(at_worker)));
+        unwanted.unwrap_err();
         assert!(queue.oldest().is_none(), "it settles that one itself");
     }
 

@@ -3,6 +3,7 @@
 //! Owns the hash functions and the choice among them. Never looks at metadata itself: it is given the
 //! number of partitions and, for records that may go anywhere, the topic's [`Sticky`] choice.
 
+pub(crate) mod adaptive;
 mod crc32;
 mod fnv1a;
 mod murmur2;
@@ -11,6 +12,7 @@ mod sticky;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use adaptive::BrokerHealth;
 pub use crc32::crc32;
 pub use fnv1a::fnv1a;
 pub use murmur2::murmur2;
@@ -36,6 +38,11 @@ pub enum Partitioning {
     Fnv1aRandom,
     /// `random`: sticky for every record, whatever its key.
     Random,
+    /// `round_robin`: each record to the next partition that has a leader, whatever its key, as Java's `RoundRobinPartitioner`.
+    /// Costs small batches: prefer a sticky one.
+    RoundRobin,
+    /// `explicit`: records must name their partition; one that does not is refused.
+    Explicit,
     /// One's own.
     Custom(Arc<dyn Partitioner>),
 }
@@ -55,7 +62,7 @@ pub trait Partitioner: Send + Sync {
 }
 
 impl Partitioning {
-    /// The partition that the record's content decides; `None` when it may go anywhere.
+    /// The partition that the record's content decides; `None` when the content does not decide.
     #[inline]
     pub fn choose(
         &self,
@@ -74,7 +81,7 @@ impl Partitioning {
                 .map(|key| crc32(key) % partitions),
             Self::Fnv1a => Some(sarama(fnv1a(key.unwrap_or_default()), partitions)),
             Self::Fnv1aRandom => key.map(|key| sarama(fnv1a(key), partitions)),
-            Self::Random => None,
+            Self::Random | Self::RoundRobin | Self::Explicit => None,
             Self::Custom(own) => own.partition(topic, key, value, partitions),
         }
     }
@@ -90,6 +97,8 @@ impl fmt::Debug for Partitioning {
             Self::Fnv1a => "fnv1a",
             Self::Fnv1aRandom => "fnv1a_random",
             Self::Random => "random",
+            Self::RoundRobin => "round_robin",
+            Self::Explicit => "explicit",
             Self::Custom(_) => "custom",
         })
     }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use self::gate::Gate;
 use super::lane::{Lane, Membership};
 use crate::batch::Batch;
+use crate::config::Acks;
 use crate::delivery::{Outcome, Resolver};
 use crate::error::{SendError, TopicPartition};
 use crate::identity::{Identity, ProducerIdentity};
@@ -38,7 +39,8 @@ pub(crate) struct Settings {
     pub(crate) request_bytes_max: usize,
     pub(crate) retries: u32,
     pub(crate) backoff: Backoff,
-    pub(crate) delivery_timeout: Duration,
+    /// `enable.gapless.guarantee`.
+    pub(crate) gapless: bool,
 }
 
 /// A Produce request to build and send.
@@ -47,6 +49,10 @@ pub(crate) struct Request {
     pub(crate) id: u64,
     /// The highest version of Produce it may go out in.
     pub(crate) version_max: i16,
+    /// Of all parts the same.
+    pub(crate) acks: Acks,
+    /// Parts that were sent before.
+    pub(crate) retries: usize,
     pub(crate) parts: Vec<(Slot, Bytes)>,
 }
 
@@ -78,6 +84,8 @@ pub(crate) enum Effect {
     Tell(Resolver, Outcome),
     /// Cut the batch in pieces, and bring them back with [`SenderCore::split_done`].
     Split(Slot, Batch),
+    /// The producer can send no more.
+    Fail(SendError),
     /// The broker's sender has something to do.
     Wake(i32),
     /// A producer id is needed: see [`SenderCore::identity_obtained`].
@@ -146,8 +154,13 @@ impl SenderCore {
         std::mem::take(&mut self.effects)
     }
 
-    pub(crate) fn add_partition(&mut self, at: TopicPartition) -> Slot {
-        let mut lane = Lane::new(at);
+    pub(crate) fn add_partition(
+        &mut self,
+        at: TopicPartition,
+        acks: Acks,
+        delivery_timeout: Duration,
+    ) -> Slot {
+        let mut lane = Lane::new(at, acks, delivery_timeout);
         lane.membership = self.gate.membership();
         self.lanes.push(lane);
         self.lanes.len() - 1

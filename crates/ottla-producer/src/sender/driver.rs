@@ -18,12 +18,15 @@ use super::core::{Answer, Failure, Request};
 use super::message::{Sent, answers, leader_hints, produce_request};
 use crate::client::{Client, PartitionLine};
 use crate::config::Acks;
+use crate::partitioner::BrokerHealth;
 use crate::topics::Partition;
 
 /// Sends to `broker` what `line` and the core tell of, until it is aborted.
 pub(crate) async fn run_broker(client: Arc<Client>, broker: i32, line: Arc<PartitionLine>) {
+    let health = client.watches_health().then(|| client.health(broker));
     let mut sender = BrokerSender {
         client,
+        health,
         broker,
         line,
         flights: VecDeque::new(),
@@ -50,6 +53,8 @@ pub(crate) async fn run_broker(client: Arc<Client>, broker: i32, line: Arc<Parti
 struct BrokerSender {
     client: Arc<Client>,
     broker: i32,
+    /// Where to say whether the broker takes what there is; none if nobody asks.
+    health: Option<Arc<BrokerHealth>>,
     line: Arc<PartitionLine>,
     /// In the order of sending, which is that of the answers.
     flights: VecDeque<Flight>,
@@ -69,6 +74,7 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Error>> + Send>
 struct Flight {
     request: u64,
     sent: Sent,
+    sent_at: Instant,
     reply: Reply,
 }
 
@@ -95,6 +101,12 @@ impl BrokerSender {
         }
         self.send_all(now);
         let mut core = self.client.core.lock();
+        if let Some(health) = &self.health {
+            match core.is_waiting_for(self.broker, now) {
+                true => health.waits(now),
+                false => health.moves(),
+            }
+        }
         let core_at = core.next_timeout(self.broker);
         let waits = self
             .connect_after
@@ -165,8 +177,15 @@ impl BrokerSender {
         let Request {
             id,
             version_max,
+            acks,
+            retries,
             parts,
         } = request;
+        self.client
+            .supplies
+            .outstanding
+            .meters
+            .request_sent(retries);
         let parts = {
             let partitions = self.client.partitions.read();
             parts
@@ -176,12 +195,12 @@ impl BrokerSender {
         };
         let config = &self.client.config;
         let (sent, mut message, version) =
-            produce_request(parts, config.acks, config.request_timeout, |cap| {
+            produce_request(parts, acks, config.request_timeout, |cap| {
                 connection.version::<ProduceRequest>(cap.min(version_max))
             });
         message.transactional_id = self.client.transactions.id.clone();
         let deadline = now + config.request_timeout;
-        let reply = version.and_then(|version| match config.acks {
+        let reply = version.and_then(|version| match acks {
             Acks::None => connection
                 .submit_no_reply(&message, version, deadline)
                 .map(Reply::Written),
@@ -190,11 +209,14 @@ impl BrokerSender {
                 .map(Reply::Response),
         });
         match reply {
-            Ok(reply) => self.flights.push_back(Flight {
-                request: id,
-                sent,
-                reply,
-            }),
+            Ok(reply) => {
+                self.flights.push_back(Flight {
+                    request: id,
+                    sent,
+                    sent_at: now,
+                    reply,
+                });
+            }
             Err(error) => self.failed(id, &sent, &error),
         }
     }
@@ -257,8 +279,15 @@ impl BrokerSender {
     /// The broker answered; or, without a response, was not asked to.
     fn answered(&self, flight: &Flight, response: Option<&ProduceResponse>) {
         let now = Instant::now();
+        if let Some(health) = &self.health {
+            health.moves();
+        }
         let answers = match response {
-            Some(response) => answers(&flight.sent, response),
+            Some(response) => {
+                let meters = &self.client.supplies.outstanding.meters;
+                meters.request_answered(now - flight.sent_at, response.throttle_time_ms);
+                answers(&flight.sent, response)
+            }
             None => {
                 let handed_over = |slot: &usize| (*slot, unacknowledged());
                 flight.sent.slots.iter().map(handed_over).collect()
@@ -291,6 +320,7 @@ impl BrokerSender {
     }
 
     fn failed(&self, request: u64, sent: &Sent, error: &Error) {
+        self.client.supplies.outstanding.meters.request_failed();
         let now = Instant::now();
         let maybe_sent = error.sent() == Reached::Maybe;
         let mut core = self.client.core.lock();

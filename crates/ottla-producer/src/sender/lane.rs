@@ -14,17 +14,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_wire::record::next_sequence;
 use tokio::time::Instant;
 
 use crate::batch::{Batch, Stamp};
+use crate::config::Acks;
 use crate::error::TopicPartition;
 use crate::identity::{Identity, ProducerIdentity};
 
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) at: TopicPartition,
+    pub(crate) acks: Acks,
+    pub(crate) delivery_timeout: Duration,
     pub(crate) leader: Option<i32>,
     pub(crate) leader_epoch: i32,
     /// Ascending in place; those with a stamp before those without.
@@ -37,6 +41,8 @@ pub(crate) struct Lane {
     pub(crate) front_ready: bool,
     /// The driver is taking a batch from the accumulator.
     pub(crate) pulling: bool,
+    /// What was accepted by then is not to be sent: it was purged on the way.
+    pub(crate) purged: Option<Instant>,
     /// The accumulator had more to tell while it did.
     pub(crate) told_while_pulling: bool,
     /// A batch that was too large is being split; it goes before all others.
@@ -96,9 +102,11 @@ pub(crate) enum Next {
 }
 
 impl Lane {
-    pub(crate) fn new(at: TopicPartition) -> Self {
+    pub(crate) fn new(at: TopicPartition, acks: Acks, delivery_timeout: Duration) -> Self {
         Self {
             at,
+            acks,
+            delivery_timeout,
             leader: None,
             leader_epoch: -1,
             queue: VecDeque::new(),
@@ -106,6 +114,7 @@ impl Lane {
             in_flight_at: -1,
             front_ready: false,
             pulling: false,
+            purged: None,
             told_while_pulling: false,
             splitting: false,
             membership: Membership::NotNeeded,

@@ -29,6 +29,7 @@ use super::core::{Answer, Effect, Failure, SenderCore, Settings, Slot};
 use crate::batch::{Batch, Payload, Stamp};
 use crate::budget::Budget;
 use crate::buffers::Buffers;
+use crate::config::Acks;
 use crate::delivery::{Delivery, Outcome, Resolver};
 use crate::error::{SendError, TopicPartition};
 use crate::identity::ProducerIdentity;
@@ -76,14 +77,14 @@ impl World {
             request_bytes_max: 400,
             retries: u32::MAX,
             backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(100)),
-            delivery_timeout: TIMEOUT,
+            gapless: false,
         });
         for partition in 0..PARTITIONS {
             let at = TopicPartition {
                 topic: "t".into(),
                 partition: partition as i32,
             };
-            let slot = core.add_partition(at);
+            let slot = core.add_partition(at, Acks::All, TIMEOUT);
             core.set_leader(slot, Some(slot as i32 % BROKERS), 0);
         }
         Self {
@@ -133,7 +134,7 @@ impl World {
             topic: "t".into(),
             partition: slot as i32,
         };
-        let resolver = Resolver::new(at, &self.outstanding);
+        let resolver = Resolver::new(at, &Arc::default(), &self.outstanding);
         let mut writer = BatchWriter::new(BytesMut::new());
         for _ in 0..self.rng.u32(1..9) {
             let value = self.next_value.to_be_bytes();
@@ -312,6 +313,7 @@ impl World {
                 match effect {
                     Effect::Settle(batch, outcome) => batch.settle(outcome, &self.buffers),
                     Effect::Tell(resolver, outcome) => resolver.resolve(outcome),
+                    Effect::Fail(error) => panic!("{error}"),
                     Effect::Wake(_)
                     | Effect::SeekLeaders
                     | Effect::AddPartitions

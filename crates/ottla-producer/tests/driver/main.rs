@@ -15,3 +15,7 @@ mod model;
 mod adversity;
 mod delivery;
 mod kafka;
+mod observing;
+mod outcomes;
+mod settings;
+mod spreading;

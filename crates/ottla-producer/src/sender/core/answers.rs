@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -48,6 +49,9 @@ impl SenderCore {
                     base_offset: answer.base_offset,
                     append_time: answer.append_time,
                     latency: now - batch.opened,
+                    queued: batch
+                        .first_sent
+                        .map_or(Duration::ZERO, |sent| sent - batch.opened),
                     attempts: batch.attempts,
                 });
                 self.effects.push(Effect::Settle(batch, outcome));
@@ -227,7 +231,7 @@ impl SenderCore {
             return self.give_up(slot, batch, ended, Vec::new(), now);
         }
         let lane = &mut self.lanes[slot];
-        if batch.resolver.is_none() || batch.opened + self.settings.delivery_timeout <= now {
+        if batch.resolver.is_none() || batch.opened + lane.delivery_timeout <= now {
             let stuck = batch
                 .last_error
                 .clone()
@@ -250,6 +254,9 @@ impl SenderCore {
     ) {
         let lane = &mut self.lanes[slot];
         lane.abandoned(batch.stamp, batch.maybe_written);
+        let gap = (self.settings.gapless && leaves_a_gap(&error)).then(|| {
+            format!("enable.gapless.guarantee: records before the next were lost: {error}").into()
+        });
         let outcome = if batch.maybe_written {
             let stuck = match &error {
                 SendError::TimedOut { stuck, .. } => stuck.clone(),
@@ -264,8 +271,26 @@ impl SenderCore {
             }
         };
         self.effects.push(Effect::Settle(batch, outcome));
+        if let Some(reason) = gap
+            && self.fatal.is_none()
+        {
+            self.effects.push(Effect::Fail(SendError::Fatal { reason }));
+        }
         self.doom(now);
     }
+}
+
+/// What `enable.gapless.guarantee` does not forgive. As in librdkafka, time that ran out is not among it, nor
+/// what the program itself gave up.
+fn leaves_a_gap(error: &SendError) -> bool {
+    !matches!(
+        error,
+        SendError::TimedOut { .. }
+            | SendError::PossiblyWritten { .. }
+            | SendError::Purged
+            | SendError::TransactionEnded { .. }
+            | SendError::Closed
+    )
 }
 
 fn take_flying(lane: &mut Lane, request: u64) -> Option<Batch> {

@@ -49,6 +49,31 @@ impl SenderCore {
         self.fatal = Some(error);
     }
 
+    /// Gives up on what waits (`queued`) and on the answers to what is `in_flight`, which goes its way in silence.
+    pub(crate) fn purge(&mut self, queued: bool, in_flight: bool, now: Instant) {
+        for slot in 0..self.lanes.len() {
+            let lane = &mut self.lanes[slot];
+            if queued {
+                lane.purged = lane.pulling.then_some(now);
+                while let Some(batch) = self.lanes[slot].queue.pop_front() {
+                    self.give_up(slot, batch, SendError::Purged, Vec::new(), now);
+                }
+            }
+            let lane = &mut self.lanes[slot];
+            for flying in lane.in_flight.iter_mut().filter(|_| in_flight) {
+                if let Some(resolver) = flying.batch.resolver.take() {
+                    let doubt = SendError::PossiblyWritten {
+                        at: lane.at.clone(),
+                        after: now - flying.batch.opened,
+                        stuck: format!("purged before broker {} answered", lane.in_flight_at)
+                            .into(),
+                    };
+                    self.effects.push(Effect::Tell(resolver, doubt.into()));
+                }
+            }
+        }
+    }
+
     /// Why nothing can be sent any more.
     pub(crate) fn fatal(&self) -> Option<&SendError> {
         self.fatal.as_ref()
@@ -56,7 +81,7 @@ impl SenderCore {
 
     /// Reports batches of the partition that have used up their time.
     pub(crate) fn expire(&mut self, slot: Slot, now: Instant) {
-        let timeout = self.settings.delivery_timeout;
+        let timeout = self.lanes[slot].delivery_timeout;
         let stuck = self.stuck(slot);
         while let Some(head) = self.lanes[slot].queue.front()
             && head.opened + timeout <= now

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::{Effect, Request, SenderCore, Settings, Slot};
 use crate::batch::Batch;
+use crate::error::SendError;
 use crate::identity::Identity;
 use crate::sender::lane::{InFlight, Next};
 
@@ -53,7 +54,11 @@ impl SenderCore {
         let lane = &mut self.lanes[slot];
         lane.pulling = false;
         lane.front_ready = std::mem::take(&mut lane.told_while_pulling) || more;
-        match (batch, self.fatal.as_ref().or(self.gate.bar())) {
+        let purged = lane.purged.take().zip(batch.as_ref());
+        let purged = purged.filter(|(at, batch)| batch.opened <= *at);
+        let purged = purged.map(|_| &SendError::Purged);
+        let ended = self.fatal.as_ref().or(self.gate.bar()).or(purged);
+        match (batch, ended) {
             (Some(batch), Some(ended)) => {
                 let outcome = ended.clone().into();
                 self.effects.push(Effect::Settle(batch, outcome));
@@ -80,6 +85,7 @@ impl SenderCore {
             return None;
         }
         let (mut parts, mut bytes, mut needs_identity) = (Vec::new(), 0, false);
+        let (mut retries, mut acks) = (0, None);
         for _ in 0..state.rotation.len() {
             let Some(slot) = state.rotation.pop_front() else {
                 break;
@@ -104,6 +110,11 @@ impl SenderCore {
                 }
                 continue;
             };
+            if acks.is_some_and(|acks| acks != lane.acks) {
+                lane.rotating_at = Some(broker);
+                state.rotation.push_back(slot);
+                continue;
+            }
             if !parts.is_empty() && bytes + head.len() > request_bytes_max {
                 lane.rotating_at = Some(broker);
                 state.rotation.push_front(slot);
@@ -120,13 +131,16 @@ impl SenderCore {
             let Some(mut batch) = lane.queue.pop_front() else {
                 continue;
             };
+            retries += usize::from(batch.attempts > 0);
             batch.attempts += 1;
+            batch.first_sent.get_or_insert(now);
             if let Some(resolver) = &mut batch.resolver {
                 resolver.maybe_sent = true;
             }
             let (batch, payload) = batch.wire_bytes(self.settings.transactional);
             bytes += payload.len();
             parts.push((slot, payload));
+            acks = Some(lane.acks);
             lane.in_flight.push_back(InFlight { request: id, batch });
             lane.in_flight_at = broker;
             lane.last_request = id;
@@ -147,7 +161,25 @@ impl SenderCore {
         (!parts.is_empty()).then_some(Request {
             id,
             version_max,
+            acks: acks.unwrap_or_default(),
+            retries,
             parts,
+        })
+    }
+
+    /// Whether something waits for `broker`: for its answer, or to be sent though nothing more can be now.
+    pub(crate) fn is_waiting_for(&self, broker: i32, now: Instant) -> bool {
+        let Settings {
+            idempotent,
+            in_flight_max,
+            ..
+        } = self.settings;
+        self.brokers.get(&broker).is_some_and(|state| {
+            let open = |slot: &Slot| {
+                let lane = &self.lanes[*slot];
+                lane.has_work() && lane.is_open(broker, now, idempotent, in_flight_max)
+            };
+            state.in_flight > 0 || state.rotation.iter().any(open)
         })
     }
 
