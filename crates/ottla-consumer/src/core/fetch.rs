@@ -65,6 +65,8 @@ pub(crate) struct Broker {
     in_flight: bool,
     /// Whether its loop waits to be woken.
     waiting: bool,
+    /// Whether it waits for room. How much was missing is not remembered: the shares change with the brokers.
+    crowded: bool,
     pub(super) has_loop: bool,
     failures: u32,
     retry_at: Option<Instant>,
@@ -96,6 +98,7 @@ impl<D> Core<D> {
             return FetchPlan::Gone;
         }
         broker.waiting = true;
+        broker.crowded = false;
         if let Some(at) = broker.retry_at {
             if now < at {
                 return FetchPlan::Wait(Some(at));
@@ -108,6 +111,7 @@ impl<D> Core<D> {
         }
         let max_bytes = reserve(&self.config, share, broker.session.wanted());
         if broker.queued_bytes > 0 && broker.queued_bytes + max_bytes > share {
+            broker.crowded = true;
             return FetchPlan::Wait(wake);
         }
         broker.waiting = false;
@@ -322,10 +326,9 @@ impl<D> Core<D> {
         let room = has_room(&self.config, partition.queued_bytes);
         if !paused && let Some(broker) = source.and_then(|node| self.brokers.get_mut(&node)) {
             let max_bytes = reserve(&self.config, share, broker.session.wanted().max(1));
-            let before = broker.queued_bytes;
             broker.queued_bytes -= bytes;
             let fits = broker.queued_bytes == 0 || broker.queued_bytes + max_bytes <= share;
-            if before + max_bytes > share && fits && std::mem::take(&mut broker.waiting) {
+            if broker.crowded && fits && std::mem::take(&mut broker.waiting) {
                 self.effects.brokers.extend(source);
             }
         }

@@ -259,6 +259,31 @@ fn an_idle_broker_does_not_hold_the_others_budget() {
 }
 
 #[test]
+fn a_broker_that_waits_for_room_is_woken_also_after_its_share_grew() {
+    let mut core = Core::new(CoreConfig {
+        queued_partition_bytes_max: 10_000,
+        ..config()
+    });
+    let now = Instant::now();
+    core.assign(tp(0), Offset::At(0), leader(1, 1));
+    core.assign(tp(1), Offset::At(0), leader(2, 1));
+    for next in 0..5 {
+        order(&mut core, 1, now);
+        let full = vec![answer(0, vec![batch(next, next, 100)])];
+        core.handle_fetched(1, ErrorCode::NONE, 7, full, now);
+    }
+    let full = core.plan_fetch(1, false, now);
+    assert_eq!(full, FetchPlan::Wait(None), "its half of the budget");
+    // It has all of the budget now, and so much room that handing out makes none that matters.
+    core.unassign(&tp(1));
+    assert_eq!(core.plan_fetch(2, false, now), FetchPlan::Gone);
+    core.effects = Effects::default();
+    assert!(deliver(&mut core).is_some());
+    assert_eq!(core.effects.brokers, [1], "its loop is woken");
+    order(&mut core, 1, now);
+}
+
+#[test]
 fn paused_data_is_kept_and_starves_nobody() {
     let mut core = Core::new(CoreConfig {
         queued_partition_bytes_max: 10_000,
