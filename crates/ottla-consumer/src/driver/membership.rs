@@ -408,7 +408,7 @@ fn handle(shared: &Arc<Shared>, event: Event) {
     }
 }
 
-/// One request to the coordinator.
+/// One request to the coordinator, which has `patience` to answer once it is found; finding it may take as long.
 async fn ask<R: Request>(
     shared: &Shared,
     lane: Lane,
@@ -428,6 +428,8 @@ async fn ask<R: Request>(
     };
     let version = connection.version::<R>(i16::MAX)?;
     let request = request(version);
+    // What is left after a long search would be no time to answer in, and the answer would be lost.
+    let deadline = ottla_net::Instant::now() + patience;
     let reply = connection.submit(&request, version, deadline)?;
     let answer = reply.await;
     if answer.is_err() {

@@ -7,9 +7,16 @@ use std::{
 };
 
 use crate::support::*;
-use ottla_consumer::{ConsumerConfig, Error};
+use ottla_consumer::{ConsumerConfig, Error, Str};
 use ottla_net::testing::Reply;
-use ottla_wire::{ErrorCode, messages::offset_commit::OffsetCommitRequest};
+use ottla_wire::{
+    ErrorCode,
+    messages::{
+        find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse},
+        heartbeat::{HeartbeatRequest, HeartbeatResponse},
+        offset_commit::OffsetCommitRequest,
+    },
+};
 
 fn events(world: &Shared) -> Vec<String> {
     std::mem::take(&mut world.lock().unwrap().events)
@@ -251,6 +258,51 @@ async fn nothing_of_a_poll_is_committed_by_itself_before_the_application_comes_b
     assert_eq!(consumer.poll(patience).await.unwrap().len(), 1);
     tokio::time::sleep(patience).await;
     assert_eq!(world.lock().unwrap().committed[&0], 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_search_for_the_coordinator_leaves_it_time_to_answer() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let config = ConsumerConfig {
+        request_timeout: Duration::from_secs(4),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 1).await;
+    events(&world);
+    // From now on it takes three seconds to find the coordinator, and two until it answers.
+    let broker = cluster.broker(1);
+    broker.on::<FindCoordinatorRequest>(|request, _| {
+        let coordinator = |key: &Str| Coordinator {
+            key: key.clone(),
+            node_id: 1,
+            host: "broker-1".into(),
+            port: 9092,
+            ..Default::default()
+        };
+        let response = FindCoordinatorResponse {
+            coordinators: request.coordinator_keys.iter().map(coordinator).collect(),
+            ..Default::default()
+        };
+        Reply::after(Duration::from_secs(3), response)
+    });
+    let beats = AtomicUsize::new(0);
+    broker.on::<HeartbeatRequest>(move |_, _| {
+        let (pause, error_code) = match beats.fetch_add(1, Ordering::Relaxed) {
+            0 => (0, ErrorCode::NOT_COORDINATOR),
+            1 => (2, ErrorCode::REBALANCE_IN_PROGRESS),
+            _ => (2, ErrorCode::NONE),
+        };
+        let response = HeartbeatResponse {
+            error_code,
+            ..Default::default()
+        };
+        Reply::after(Duration::from_secs(pause), response)
+    });
+    let _ = tokio::time::timeout(Duration::from_secs(20), read(&consumer, 2)).await;
+    assert_eq!(events(&world), ["commit 0@2", "join", "sync"]);
 }
 
 #[tokio::test(start_paused = true)]
