@@ -1,5 +1,6 @@
 //! Runs many seeds and stops at the first that breaks a promise.
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -28,10 +29,24 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    match simulate(&arguments, &mut io::stdout()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Whoever read it has seen enough, as `head` has; the seeds were not all run.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ottla-sim cannot write its report: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every promise was kept.
+fn simulate(arguments: &Arguments, out: &mut impl Write) -> io::Result<bool> {
     if std::env::var_os("RUST_LOG").is_some() {
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_writer(std::io::stderr)
+            .with_writer(io::stderr)
             .init();
     }
     let scenarios = match arguments.scenario.as_slice() {
@@ -41,7 +56,7 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let mut faults = FaultCounts::new();
     let (mut runs, mut failures) = (0_u64, 0_u64);
-    for seed in arguments.from..arguments.from + arguments.seeds {
+    for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
         for scenario in scenarios {
             let run = run_seed(*scenario, seed);
             runs += 1;
@@ -50,38 +65,51 @@ fn main() -> ExitCode {
             }
             if run.outcome.is_err() {
                 failures += 1;
-                report(*scenario, seed, &run, arguments.verbose);
+                report(out, *scenario, seed, &run, arguments.verbose)?;
                 if !arguments.keep_going {
-                    return ExitCode::FAILURE;
+                    return Ok(false);
                 }
             } else if arguments.verbose {
-                println!("seed {seed}, {}: {run}; {:016x}", scenario.name(), run.hash);
+                writeln!(
+                    out,
+                    "seed {seed}, {}: {run}; {:016x}",
+                    scenario.name(),
+                    run.hash
+                )?;
             }
         }
     }
     let pace = arguments.seeds as f64 / (started.elapsed().as_secs_f64() / 60.0);
-    println!("faults: {}", Counted(&faults));
-    println!(
+    writeln!(out, "faults: {}", Counted(&faults))?;
+    writeln!(
+        out,
         "{runs} runs of {} seeds, {pace:.0} seeds a minute",
         arguments.seeds
-    );
+    )?;
     if failures > 0 {
-        println!("{failures} runs broke a promise");
-        return ExitCode::FAILURE;
+        writeln!(out, "{failures} runs broke a promise")?;
+    } else {
+        writeln!(out, "every promise was kept")?;
     }
-    println!("every promise was kept");
-    ExitCode::SUCCESS
+    Ok(failures == 0)
 }
 
-fn report(scenario: Scenario, seed: u64, run: &Run, verbose: bool) {
+fn report(
+    out: &mut impl Write,
+    scenario: Scenario,
+    seed: u64,
+    run: &Run,
+    verbose: bool,
+) -> io::Result<()> {
     if verbose {
         for line in run.trace() {
-            println!("{line}");
+            writeln!(out, "{line}")?;
         }
     }
-    println!("seed {seed}, {}: {run}", scenario.name());
-    println!(
+    writeln!(out, "seed {seed}, {}: {run}", scenario.name())?;
+    writeln!(
+        out,
         "again: cargo run --release -p ottla-sim -- --scenario {} --seeds 1 --from {seed} -v",
         scenario.name()
-    );
+    )
 }
