@@ -148,20 +148,24 @@ struct Reader {
     subscribed: bool,
     readings: BTreeMap<Part, Reading>,
     paused: BTreeSet<Part>,
-    /// The generation it was told to leave, and when.
-    told: Option<(i32, u64)>,
-    /// Questions for committed offsets that left under this assignment.
-    asked: BTreeSet<u64>,
+    /// When it was told to leave its generation, and surely heard it.
+    told: Option<u64>,
+    /// When it was last told so, whether or not it still waited for the answer.
+    last_told: Option<u64>,
     ended: bool,
     /// Handed out, and the application has not come back since.
     in_hand: Vec<(Part, i64)>,
 }
 
 /// Where a reader stands in a partition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Reading {
     place: Place,
     why: Why,
+    /// Where it stood when it was sent to a place of which nobody knew the offset yet.
+    from: Option<i64>,
+    /// Questions for committed offsets that left since it was sent there.
+    asked: BTreeSet<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -172,9 +176,20 @@ enum Place {
     Within {
         low: i64,
         high: i64,
-        /// The range ends where the log begins by now, if that is further.
-        beginning: bool,
+        /// Where the range ends if the log has come to begin behind `low`.
+        trimmed: Trimmed,
     },
+}
+
+/// Where somebody who was sent to a place lands if that has been deleted before it was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trimmed {
+    /// Nowhere: it was an offset.
+    Nowhere,
+    /// At the beginning there is.
+    Beginning,
+    /// Wherever the next record with such a timestamp is.
+    Behind,
 }
 
 /// Why it stands there.
@@ -185,12 +200,43 @@ enum Why {
     Read,
 }
 
+impl Reading {
+    /// The reader is at `offset`. From where on it passed over what lies before, on purpose.
+    fn arrive(&mut self, offset: i64, reset: Reset) -> i64 {
+        if exact(self.place) {
+            // Where a reset to the end leads is not known before.
+            return if reset == Reset::Latest {
+                low(self.place)
+            } else {
+                offset
+            };
+        }
+        let from = self.from.take().unwrap_or(offset);
+        let from = if reset == Reset::Latest {
+            from.min(low(self.place))
+        } else {
+            from
+        };
+        self.place = Place::at(offset);
+        from
+    }
+
+    fn new(place: Place, why: Why) -> Self {
+        Self {
+            place,
+            why,
+            from: None,
+            asked: BTreeSet::new(),
+        }
+    }
+}
+
 impl Place {
     fn at(offset: i64) -> Self {
         Self::Within {
             low: offset,
             high: offset,
-            beginning: false,
+            trimmed: Trimmed::Nowhere,
         }
     }
 
@@ -198,7 +244,7 @@ impl Place {
         Self::Within {
             low,
             high: i64::MAX,
-            beginning: false,
+            trimmed: Trimmed::Nowhere,
         }
     }
 }
@@ -235,14 +281,8 @@ impl<'a> Checker<'a> {
             } => {
                 let mut reader = Reader::new(*group, *reset, false);
                 for (part, start) in starts {
-                    let reading = self.reading(*part, *start);
+                    let reading = self.sent(*group, *part, 0, *start);
                     reader.readings.insert(*part, reading);
-                    if let Some(group) = group
-                        && !matches!(start, Start::Committed)
-                    {
-                        let offsets = self.offsets.entry(*group).or_default();
-                        offsets.jump(*part, 0, low(reading.place), exact(reading.place));
-                    }
                 }
                 // Taken anew by the same consumer: what it has in hand it still has.
                 if let Some(old) = self.members.remove(member) {
@@ -294,6 +334,9 @@ impl<'a> Checker<'a> {
                 number,
                 positions,
             } => {
+                for (part, offset) in positions {
+                    self.position(*member, *part, *offset)?;
+                }
                 if let Some((group, _)) = self.group_of(*member) {
                     let offsets = self.offsets.entry(group).or_default();
                     offsets.called(*number, positions.clone());
@@ -332,12 +375,18 @@ impl<'a> Checker<'a> {
                 generation,
                 parts,
             } => self.synced(now, *member, *generation, parts),
-            What::Told { member, verdict } => {
+            What::Told {
+                member,
+                verdict,
+                heeded,
+            } => {
                 if let Some(reader) = self.members.get_mut(member)
-                    && reader.told.is_none()
                     && reader.generation == verdict.generation
                 {
-                    reader.told = Some((verdict.generation, now));
+                    reader.last_told = Some(now);
+                    if *heeded && reader.told.is_none() {
+                        reader.told = Some(now);
+                    }
                 }
                 Ok(())
             }
@@ -348,7 +397,10 @@ impl<'a> Checker<'a> {
             } => self.confirmed(*member, *generation, *sent_ms),
             What::Asked { member, number } => {
                 if let Some(reader) = self.members.get_mut(member) {
-                    reader.asked.insert(*number);
+                    let readings = reader.readings.values_mut();
+                    for reading in readings.filter(|reading| reading.why == Why::Committed) {
+                        reading.asked.insert(*number);
+                    }
                 }
                 if let Some((group, _)) = self.group_of(*member) {
                     self.offsets.entry(group).or_default().asked(*number);
@@ -436,12 +488,12 @@ impl<'a> Checker<'a> {
         })?;
         if reader.subscribed {
             // In the instant in which it is told, it has no generation any more and may still hand out.
-            let told_now = generation == -1 && reader.told.is_some_and(|(_, at)| at == now);
+            let told_now = generation == -1 && reader.last_told == Some(now);
             let own = generation == reader.generation || told_now;
             holds(own, Rule::OnlyAssigned, || {
                 format!("{} when its generation was {}", what(), reader.generation)
             })?;
-            if let Some((_, at)) = reader.told {
+            if let Some(at) = reader.told {
                 holds(now <= at, Rule::GivenUpWhenTold, || {
                     format!("{} {} ms after it was told to give it up", what(), now - at)
                 })?;
@@ -457,20 +509,14 @@ impl<'a> Checker<'a> {
         holds(!reader.paused.contains(&part), Rule::PauseHolds, || {
             format!("{} while that partition was paused", what())
         })?;
-        let old = *reading;
-        stands(self.truth, old, part, offset, reset, start)
+        stands(self.truth, reading, part, offset, reset, start)
             .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
-        *reading = Reading {
-            place: Place::at(offset + 1),
-            why: Why::Read,
-        };
+        let passed_over = reading.arrive(offset, reset);
+        *reading = Reading::new(Place::at(offset + 1), Why::Read);
         reader.in_hand.push((part, offset));
         if let Some(group) = group {
             let offsets = self.offsets.entry(group).or_default();
-            if reset == Reset::Latest {
-                // Where a reset to the end leads is not known before.
-                offsets.skip(part, low(old.place), offset);
-            }
+            offsets.skip(part, passed_over, offset);
             offsets.handed(part, offset);
         }
         Ok(())
@@ -478,10 +524,11 @@ impl<'a> Checker<'a> {
 
     fn position(&mut self, member: Member, part: Part, offset: i64) -> Verdict {
         let start = self.starts.get(&part).copied().unwrap_or(0);
-        let Some(reader) = self.members.get(&member).filter(|reader| !reader.ended) else {
+        let Some(reader) = self.members.get_mut(&member).filter(|reader| !reader.ended) else {
             return Ok(());
         };
-        let Some(reading) = reader.readings.get(&part) else {
+        let (reset, group) = (reader.reset, reader.group);
+        let Some(reading) = reader.readings.get_mut(&part) else {
             return Ok(());
         };
         let Place::Within { low, .. } = reading.place else {
@@ -493,34 +540,47 @@ impl<'a> Checker<'a> {
             _ => Rule::NothingRepeated,
         };
         holds(offset >= low, back, || format!("{} was at {low}", what()))?;
-        match self.truth.first(part, offset) {
-            Some(next) => stands(self.truth, *reading, part, next, reader.reset, start)
-                .map_err(|(rule, problem)| (rule, format!("{} {problem}", what()))),
-            None => Ok(()),
+        if let Some(next) = self.truth.first(part, offset) {
+            stands(self.truth, reading, part, next, reset, start)
+                .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
         }
+        // What lies before the place it was sent to is passed over, and may be committed before a record comes.
+        let passed_over = reading.arrive(offset, reset);
+        if let Some(group) = group {
+            let offsets = self.offsets.entry(group).or_default();
+            offsets.skip(part, passed_over, offset);
+        }
+        Ok(())
     }
 
     fn sought(&mut self, member: Member, part: Part, to: Start) {
-        let reading = self.reading(part, to);
-        let Some(reader) = self.members.get_mut(&member) else {
+        let Some(reader) = self.members.get(&member) else {
             return;
         };
-        let Some(old) = reader.readings.insert(part, reading) else {
-            return;
+        let (group, old) = (reader.group, reader.readings.get(&part));
+        let from = old.map_or(0, |old| low(old.place).min(old.from.unwrap_or(i64::MAX)));
+        let reading = self.sent(group, part, from, to);
+        if let Some(reader) = self.members.get_mut(&member) {
+            reader.readings.insert(part, reading);
+        }
+    }
+
+    /// A reader that stood at `from` is sent somewhere.
+    fn sent(&mut self, group: Option<u8>, part: Part, from: i64, to: Start) -> Reading {
+        let mut reading = self.reading(part, to);
+        let Some(group) = group.filter(|_| !matches!(to, Start::Committed)) else {
+            // Before what is committed, all is done; where that is, and whether it is back, it has to ask.
+            return reading;
         };
-        if matches!(to, Start::Committed) {
-            reader.asked.clear();
-            return;
+        let offsets = self.offsets.entry(group).or_default();
+        let to = low(reading.place);
+        if exact(reading.place) {
+            offsets.skip(part, from, to);
+        } else {
+            reading.from = Some(from);
         }
-        if let Some(group) = reader.group {
-            let offsets = self.offsets.entry(group).or_default();
-            offsets.jump(
-                part,
-                low(old.place),
-                low(reading.place),
-                exact(reading.place),
-            );
-        }
+        offsets.goes_back(part, to);
+        reading
     }
 
     fn synced(&mut self, now: u64, member: Member, generation: i32, parts: &[Part]) -> Verdict {
@@ -531,15 +591,11 @@ impl<'a> Checker<'a> {
             return Ok(());
         };
         reader.generation = generation;
-        reader.told = None;
-        reader.asked.clear();
+        (reader.told, reader.last_told) = (None, None);
         // Taken anew, a partition is not paused.
         reader.paused.clear();
-        let unknown = Reading {
-            place: Place::Unknown,
-            why: Why::Committed,
-        };
-        reader.readings = parts.iter().map(|part| (*part, unknown)).collect();
+        let unknown = || Reading::new(Place::Unknown, Why::Committed);
+        reader.readings = parts.iter().map(|part| (*part, unknown())).collect();
         let group = self.groups.entry(group).or_default();
         group.begun_ms.entry(generation).or_insert(now);
         for part in parts {
@@ -582,35 +638,39 @@ impl<'a> Checker<'a> {
         let Some(reader) = self.members.get_mut(&member) else {
             return Ok(());
         };
-        if let Some(reading) = reader.readings.get_mut(&part)
-            && reader.asked.contains(&number)
-            && reading.why == Why::Committed
-        {
-            let place = match (offset, reader.reset) {
+        let reset = reader.reset;
+        let group = reader.group;
+        if let Some(group) = group {
+            let offsets = self.offsets.entry(group).or_default();
+            let floor = offsets.floor_when_asked(number, part, now);
+            let told = offset.unwrap_or(0);
+            holds(told >= floor, Rule::CommitsStay, || {
+                format!(
+                    "m{member} learns that {part} is committed at {offset:?}, an acknowledged commit was at {floor}"
+                )
+            })?;
+        }
+        let heard = reader.readings.get_mut(&part);
+        if let Some(reading) = heard.filter(|reading| reading.asked.contains(&number)) {
+            let place = match (offset, reset) {
                 (Some(offset), _) => Place::at(offset),
                 (None, Reset::Earliest) => Place::Within {
                     low: start,
                     high: start,
-                    beginning: true,
+                    trimmed: Trimmed::Beginning,
                 },
                 (None, _) => Place::from(start),
             };
             reading.place = either(reading.place, place);
+            if let Some(group) = group {
+                // A commit that was under way may have been stored since: from here on, it starts before that.
+                let offsets = self.offsets.entry(group).or_default();
+                offsets.goes_back(part, low(place));
+            }
         }
-        let Some(group) = reader.group else {
-            return Ok(());
-        };
-        let offsets = self.offsets.entry(group).or_default();
-        let floor = offsets.floor_when_asked(number, part, now);
-        let told = offset.unwrap_or(0);
-        holds(told >= floor, Rule::CommitsStay, || {
-            format!(
-                "m{member} learns that {part} is committed at {offset:?}, an acknowledged commit was at {floor}"
-            )
-        })?;
-        match offset {
-            Some(offset) => self.committed_is_done(group, part, offset),
-            None => Ok(()),
+        match (group, offset) {
+            (Some(group), Some(offset)) => self.committed_is_done(group, part, offset),
+            _ => Ok(()),
         }
     }
 
@@ -644,7 +704,7 @@ impl<'a> Checker<'a> {
             Start::Beginning(begins) => Place::Within {
                 low: begins,
                 high: begins,
-                beginning: true,
+                trimmed: Trimmed::Beginning,
             },
             Start::End(ends) => Place::from(ends),
             Start::Tail(count, ends) => {
@@ -652,14 +712,18 @@ impl<'a> Checker<'a> {
                 Place::from(ends.saturating_sub(count).max(0))
             }
             Start::Time(time, ends) => {
-                let log = self.truth.logs.get(&part);
+                let begins = self.starts.get(&part).copied().unwrap_or(0);
+                let log = self.truth.logs.get(&part).filter(|_| begins < ends);
                 let found = log.and_then(|log| {
-                    let mut old = log.range(..ends);
+                    let mut old = log.range(begins..ends);
                     old.find(|(_, record)| record.timestamp >= time)
                 });
                 match found {
-                    Some((offset, _)) if !self.starts.contains_key(&part) => Place::at(*offset),
-                    Some((offset, _)) => Place::from(*offset),
+                    Some((offset, _)) => Place::Within {
+                        low: *offset,
+                        high: *offset,
+                        trimmed: Trimmed::Behind,
+                    },
                     None => Place::from(ends),
                 }
             }
@@ -669,7 +733,7 @@ impl<'a> Checker<'a> {
             Start::Committed => Why::Committed,
             _ => Why::Sought,
         };
-        Reading { place, why }
+        Reading::new(place, why)
     }
 
     fn group_of(&self, member: Member) -> Option<(u8, &Reader)> {
@@ -688,7 +752,7 @@ impl Reader {
             readings: BTreeMap::new(),
             paused: BTreeSet::new(),
             told: None,
-            asked: BTreeSet::new(),
+            last_told: None,
             ended: false,
             in_hand: Vec::new(),
         }
@@ -698,7 +762,7 @@ impl Reader {
 /// Whether the next record of a reader that stands there may be the one at `offset`.
 fn stands(
     truth: &Truth,
-    reading: Reading,
+    reading: &Reading,
     part: Part,
     offset: i64,
     reset: Reset,
@@ -707,7 +771,7 @@ fn stands(
     let Place::Within {
         low,
         mut high,
-        beginning,
+        trimmed,
     } = reading.place
     else {
         return Err((
@@ -722,8 +786,10 @@ fn stands(
             Reset::Latest => high = i64::MAX,
             Reset::Fail => {}
         }
-        if beginning {
-            high = high.max(log_start);
+        match trimmed {
+            Trimmed::Nowhere => {}
+            Trimmed::Beginning => high = high.max(log_start),
+            Trimmed::Behind => high = i64::MAX,
         }
     }
     let (back, over) = match reading.why {
@@ -749,27 +815,23 @@ fn low(place: Place) -> i64 {
 
 /// Whether the place is one offset.
 fn exact(place: Place) -> bool {
-    matches!(place, Place::Within { low, high, beginning: false } if low == high)
+    matches!(place, Place::Within { low, high, trimmed: Trimmed::Nowhere } if low == high)
 }
 
 /// Two answers before the first record: either may be the one that was heeded.
 fn either(old: Place, new: Place) -> Place {
     match (old, new) {
         (
-            Place::Within {
-                low,
-                high,
-                beginning,
-            },
+            Place::Within { low, high, trimmed },
             Place::Within {
                 low: new_low,
                 high: new_high,
-                beginning: new_beginning,
+                trimmed: new_trimmed,
             },
         ) => Place::Within {
             low: low.min(new_low),
             high: high.max(new_high),
-            beginning: beginning || new_beginning,
+            trimmed: trimmed.max(new_trimmed),
         },
         (_, new) => new,
     }

@@ -162,10 +162,12 @@ pub(crate) enum What {
         generation: i32,
         parts: Vec<Part>,
     },
-    /// The coordinator told the member, in good time, that it has to give up what it has.
+    /// The coordinator told the member that it has to give up what it has.
     Told {
         member: Member,
         verdict: Verdict,
+        /// In good time: it surely still waited for the answer.
+        heeded: bool,
     },
     /// The coordinator answered to a heartbeat, sent then, that all is well.
     Confirmed {
@@ -324,11 +326,16 @@ impl fmt::Display for What {
                 }
                 write!(f, " in generation {generation}")
             }
-            Self::Told { member, verdict } => write!(
+            Self::Told {
+                member,
+                verdict,
+                heeded,
+            } => write!(
                 f,
-                "m{member} is told {} about generation {}",
+                "m{member} is told {} about generation {}{}",
                 ottla_wire::ErrorCode(verdict.error),
-                verdict.generation
+                verdict.generation,
+                if *heeded { "" } else { ", late" }
             ),
             Self::Confirmed {
                 member, generation, ..

@@ -241,6 +241,7 @@ impl AsyncWrite for FaultyStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.tap.hear_waiting();
         ready!(self.poll_pause(context, false));
         let len = self.admit(false, bytes.len())?;
         let Some(inner) = &mut self.inner else {

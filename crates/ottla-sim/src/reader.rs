@@ -128,6 +128,8 @@ impl Application {
             let taken = life.consumer.subscribe(topics);
             return taken.map_err(|error| format!("cannot subscribe: {error}"));
         }
+        // From where it goes: a commit of that may still be under way.
+        self.positions(life);
         let mut taken = Vec::new();
         let mut starts = Vec::new();
         for part in self.parts.clone() {
@@ -436,6 +438,7 @@ impl Application {
             return;
         }
         let member = life.member;
+        self.positions(life);
         let positions = positions(&life.consumer);
         let Some((part, offset)) = self.rng.choice(positions) else {
             return;
@@ -474,13 +477,7 @@ impl Application {
     }
 
     fn positions(&self, life: &Life) {
-        for (part, offset) in positions(&life.consumer) {
-            self.history().record(What::Position {
-                member: life.member,
-                part,
-                offset,
-            });
-        }
+        tell_positions(self.history(), &life.consumer, life.member);
     }
 
     /// It comes for records, and is done with those it has.
@@ -625,6 +622,16 @@ fn positions(consumer: &Consumer) -> Vec<(Part, i64)> {
     parts
         .filter_map(|part| Some((part, consumer.position(&name(part)).ok()??)))
         .collect()
+}
+
+fn tell_positions(history: &History, consumer: &Consumer, member: Member) {
+    for (part, offset) in positions(consumer) {
+        history.record(What::Position {
+            member,
+            part,
+            offset,
+        });
+    }
 }
 
 /// How long a call is waited for beyond its deadline.

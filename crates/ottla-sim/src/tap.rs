@@ -60,6 +60,9 @@ pub(crate) struct Tap {
     history: Arc<History>,
     outbound: Frames,
     inbound: Frames,
+    /// Since when the client has had something to send all the time.
+    busy_since_ms: u64,
+    last_left_ms: Option<u64>,
     /// What was asked and not answered, by correlation id.
     open: BTreeMap<i32, Question>,
 }
@@ -69,6 +72,8 @@ struct Question {
     api: ApiKey,
     version: i16,
     sent_ms: u64,
+    /// It may have been waiting to leave since then.
+    queued_ms: u64,
     member: Member,
     generation: i32,
     /// Of a commit or a question for committed offsets.
@@ -80,15 +85,28 @@ impl Tap {
         Self {
             seat,
             node,
+            busy_since_ms: history.now_ms(),
             history,
             outbound: Frames::default(),
             inbound: Frames::default(),
+            last_left_ms: None,
             open: BTreeMap::new(),
         }
     }
 
+    /// The client has bytes that want to leave. What lies behind them waits, too, and nobody here sees it.
+    pub(crate) fn hear_waiting(&mut self) {
+        let now_ms = self.history.now_ms();
+        let goes_on = self.last_left_ms.is_none_or(|left_ms| left_ms == now_ms);
+        if !goes_on {
+            self.busy_since_ms = now_ms;
+        }
+        self.last_left_ms = None;
+    }
+
     /// These bytes left the client.
     pub(crate) fn hear_outbound(&mut self, bytes: &[u8]) {
+        self.last_left_ms = Some(self.history.now_ms());
         self.outbound.buffer.extend_from_slice(bytes);
         while let Some(frame) = self.outbound.next() {
             // What the client sends can be read, or the broker will say so.
@@ -131,6 +149,7 @@ impl Tap {
             api,
             version,
             sent_ms: self.history.now_ms(),
+            queued_ms: self.busy_since_ms,
             member,
             generation: -1,
             number: 0,
@@ -298,13 +317,13 @@ impl Tap {
                 | ErrorCode::ILLEGAL_GENERATION
                 | ErrorCode::REBALANCE_IN_PROGRESS
         );
-        let patient = self.history.now_ms() - question.sent_ms < HEEDED_MS;
-        (against && patient).then_some(What::Told {
+        against.then_some(What::Told {
             member: question.member,
             verdict: Verdict {
                 generation: question.generation,
                 error: error.0,
             },
+            heeded: self.history.now_ms() - question.queued_ms < HEEDED_MS,
         })
     }
 }

@@ -22,26 +22,20 @@ struct Progress {
     done: BTreeSet<i64>,
     /// What was passed over on purpose: from, to.
     skipped: Vec<(i64, i64)>,
-    /// Readers were sent somewhere ahead of this, and nobody knows yet where that is.
-    jumped_from: Option<i64>,
     /// Acknowledged, and nobody went back since.
     acknowledged: i64,
 }
 
 impl GroupOffsets {
     pub(super) fn handed(&mut self, part: Part, offset: i64) {
-        let progress = self.parts.entry(part).or_default();
-        progress.handed.insert(offset);
-        if let Some(from) = progress.jumped_from.filter(|from| *from <= offset) {
-            progress.jumped_from = None;
-            progress.skipped.push((from, offset));
-        }
+        self.parts.entry(part).or_default().handed.insert(offset);
     }
 
     pub(super) fn done(&mut self, part: Part, offset: i64) {
         self.parts.entry(part).or_default().done.insert(offset);
     }
 
+    /// A reader passes over what lies between, on purpose.
     pub(super) fn skip(&mut self, part: Part, from: i64, to: i64) {
         if from < to {
             let progress = self.parts.entry(part).or_default();
@@ -49,15 +43,8 @@ impl GroupOffsets {
         }
     }
 
-    /// A reader that stood at `from` goes to `to`; or, unless that is `exact`, to that or somewhere behind it.
-    pub(super) fn jump(&mut self, part: Part, from: i64, to: i64, exact: bool) {
-        let progress = self.parts.entry(part).or_default();
-        if exact {
-            self.skip(part, from, to);
-        } else {
-            let before = progress.jumped_from.unwrap_or(from);
-            progress.jumped_from = Some(before.min(from));
-        }
+    /// A reader goes on at `to` or behind it, wherever it was before.
+    pub(super) fn goes_back(&mut self, part: Part, to: i64) {
         let progress = self.parts.entry(part).or_default();
         progress.acknowledged = progress.acknowledged.min(to);
         // Whatever is committed from now on may be the new place.
@@ -72,7 +59,6 @@ impl GroupOffsets {
         self.parts.get(&part).is_some_and(|progress| {
             let skipped = progress.skipped.iter();
             progress.done.contains(&offset)
-                || progress.jumped_from.is_some_and(|from| from <= offset)
                 || skipped
                     .into_iter()
                     .any(|(from, to)| (*from..*to).contains(&offset))

@@ -24,6 +24,18 @@ fn id(offset: i64) -> u64 {
     record_id(7, offset as u32)
 }
 
+/// Member 1 is told that its generation is over.
+fn told(generation: i32, heeded: bool) -> What {
+    What::Told {
+        member: 1,
+        verdict: Verdict {
+            generation,
+            error: 22,
+        },
+        heeded,
+    }
+}
+
 /// What a test makes up, a millisecond per event.
 struct Story(Vec<Event>);
 
@@ -59,6 +71,13 @@ impl Story {
 
     fn then(mut self, what: What) -> Self {
         self.push(what);
+        self
+    }
+
+    /// In the same instant as what came before.
+    fn at_once(mut self, what: What) -> Self {
+        let at_ms = self.0.last().map_or(0, |event| event.at_ms);
+        self.0.push(Event { at_ms, what });
         self
     }
 
@@ -149,13 +168,7 @@ fn a_good_life_keeps_all() {
         .gets(1, 1, 0..4)
         .done(1)
         .commits(1, 90, 4);
-    story = story.then(What::Told {
-        member: 1,
-        verdict: Verdict {
-            generation: 1,
-            error: 27,
-        },
-    });
+    story = story.then(told(1, true));
     story.given(1, 2, Some(4));
     story
         .gets(1, 2, 4..10)
@@ -305,6 +318,16 @@ fn a_seek_that_does_not_hold_is_caught() {
         .seeks(Start::Time(501, 10))
         .gets(1, 1, [7])
         .breaks(Rule::SeekHolds);
+    // What had that timestamp was deleted before it was looked up.
+    let deleted = || story().seeks(Start::Time(401, 10)).deletes_before(7);
+    deleted().gets(1, 1, [7]).keeps_all();
+    deleted().gets(1, 1, [4]).breaks(Rule::SeekHolds);
+    // Or after: then the search began behind it.
+    story()
+        .deletes_before(7)
+        .seeks(Start::Time(401, 10))
+        .gets(1, 1, [8])
+        .breaks(Rule::SeekHolds);
     let at = |offset| What::Position {
         member: 1,
         part: P,
@@ -368,19 +391,110 @@ fn a_member_confirmed_in_a_generation_that_is_over_is_caught() {
 
 #[test]
 fn a_member_that_was_told_and_goes_on_is_caught() {
-    let story = |generation| {
-        let verdict = Verdict {
-            generation,
-            error: 22,
-        };
+    let story = |told| {
         Story::member(Some(0))
             .gets(1, 1, [0])
-            .then(What::Told { member: 1, verdict })
+            .then(told)
             .gets(1, 1, [1])
     };
-    story(1).breaks(Rule::GivenUpWhenTold);
+    story(told(1, true)).breaks(Rule::GivenUpWhenTold);
     // What it is told of an earlier life is nothing to it.
-    story(0).keeps_all();
+    story(told(0, true)).keeps_all();
+    // It may not have waited for the answer any more.
+    story(told(1, false)).keeps_all();
+}
+
+#[test]
+fn in_the_instant_in_which_it_is_told_a_member_may_hand_out() {
+    let story = |heeded| Story::member(Some(0)).then(told(1, heeded));
+    // It knows already that it has no generation any more, or does not know yet.
+    let got = |generation| What::Delivered {
+        member: 1,
+        generation,
+        part: P,
+        offset: 0,
+        id: id(0),
+    };
+    story(true).at_once(got(1)).keeps_all();
+    for heeded in [true, false] {
+        story(heeded).at_once(got(-1)).keeps_all();
+        story(heeded).then(got(-1)).breaks(Rule::OnlyAssigned);
+        // Of another generation it has nothing even then.
+        story(heeded).at_once(got(2)).breaks(Rule::OnlyAssigned);
+    }
+    story(true).then(got(1)).breaks(Rule::GivenUpWhenTold);
+    // Nor has one that was told nothing.
+    Story::member(Some(0))
+        .at_once(got(-1))
+        .breaks(Rule::OnlyAssigned);
+}
+
+#[test]
+fn what_was_committed_before_a_jump_may_be_sent_after_it() {
+    let at = |offset| What::Position {
+        member: 1,
+        part: P,
+        offset,
+    };
+    let called = |offset| What::CommitCalled {
+        member: 1,
+        number: 70,
+        positions: vec![(P, offset)],
+    };
+    let sent = |offset| What::CommitSent {
+        member: 1,
+        number: 80,
+        offsets: vec![(P, offset)],
+    };
+    // It is sent to the end, which is at 7, commits that, and is sent back before the commit leaves.
+    let story = |what| {
+        Story::member(Some(0))
+            .seeks(Start::End(5))
+            .then(what)
+            .seeks(Start::At(2))
+            .gets(1, 1, [2])
+            .done(1)
+    };
+    story(at(7)).then(sent(7)).keeps_all();
+    story(called(7)).then(sent(7)).keeps_all();
+    story(at(7)).then(sent(8)).breaks(Rule::CommittedIsDone);
+    // It never said that it was there.
+    story(at(5)).then(sent(7)).breaks(Rule::CommittedIsDone);
+    // Others who still hand out of that partition change nothing about it.
+    let mut story = Story::member(Some(0)).gets(1, 1, 0..3);
+    story.joins(2, Reset::Earliest);
+    story.given(2, 2, Some(0));
+    let jumps = |story: Story| {
+        let end = Start::End(5);
+        let sought = What::Sought {
+            member: 2,
+            part: P,
+            to: end,
+        };
+        let position = What::Position {
+            member: 2,
+            part: P,
+            offset: 7,
+        };
+        let sent = What::CommitSent {
+            member: 2,
+            number: 80,
+            offsets: vec![(P, 7)],
+        };
+        story.then(sought).gets(1, 1, [3]).then(position).then(sent)
+    };
+    jumps(story).keeps_all();
+    // Once it has said where the end is, that is where it is.
+    Story::member(Some(0))
+        .seeks(Start::End(5))
+        .then(at(7))
+        .gets(1, 1, [8])
+        .breaks(Rule::SeekHolds);
+    // And what it commits as its position must be it.
+    Story::member(Some(0))
+        .gets(1, 1, 0..3)
+        .then(called(4))
+        .breaks(Rule::NothingSkipped);
 }
 
 #[test]
@@ -521,6 +635,95 @@ fn an_acknowledged_commit_that_is_gone_is_caught() {
     };
     committed().then(finally(5)).keeps_all();
     committed().then(finally(4)).breaks(Rule::CommitsStay);
+}
+
+#[test]
+fn who_starts_at_the_committed_offset_while_a_commit_is_under_way_may_go_back_behind_it() {
+    // Asked when 2 was committed, and 5 on the way; the answer comes after that was acknowledged.
+    let asks = What::Asked {
+        member: 1,
+        number: 70,
+    };
+    let learns = What::Committed {
+        member: 1,
+        number: 70,
+        part: P,
+        offset: Some(2),
+    };
+    let called = What::CommitCalled {
+        member: 1,
+        number: 90,
+        positions: vec![(P, 5)],
+    };
+    let acked = What::CommitAcked {
+        member: 1,
+        number: 90,
+    };
+    let story = |seeks: bool| {
+        let story = Story::member(Some(2))
+            .gets(1, 1, 2..5)
+            .done(1)
+            .then(called.clone());
+        let story = match seeks {
+            true => story.seeks(Start::Committed),
+            false => story,
+        };
+        let story = story
+            .then(asks.clone())
+            .commits(1, 91, 5)
+            .then(acked.clone())
+            .then(learns.clone());
+        match seeks {
+            true => story.gets(1, 1, [2]).done(1),
+            false => story,
+        }
+    };
+    let next = |mut story: Story, offset| {
+        story.given(1, 2, Some(offset));
+        story
+    };
+    next(story(true), 3).keeps_all();
+    next(story(true), 1).breaks(Rule::CommitsStay);
+    // Nobody went back: what the answer says changes nothing.
+    next(story(false), 5).keeps_all();
+    next(story(false), 3).breaks(Rule::CommitsStay);
+}
+
+#[test]
+fn a_seek_of_one_partition_leaves_questions_about_others_open() {
+    let other = Part {
+        topic: 0,
+        partition: 1,
+    };
+    let mut story = Story(Vec::new());
+    story.joins(1, Reset::Earliest);
+    let story = story
+        .then(What::Synced {
+            member: 1,
+            generation: 1,
+            parts: vec![P, other],
+        })
+        .then(What::Asked {
+            member: 1,
+            number: 70,
+        });
+    let learns = |story: Story| {
+        story
+            .then(What::Committed {
+                member: 1,
+                number: 70,
+                part: P,
+                offset: None,
+            })
+            .gets(1, 1, [0])
+    };
+    let sought = |part| What::Sought {
+        member: 1,
+        part,
+        to: Start::Committed,
+    };
+    learns(Story(story.0.clone()).then(sought(other))).keeps_all();
+    learns(story.then(sought(P))).breaks(Rule::StartsAtCommitted);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use ottla_consumer::Consumer;
 
-use super::{Goal, Mode, assignment, name, place, positions};
+use super::{Goal, Mode, assignment, name, place, positions, tell_positions};
 use crate::history::{History, Member, What};
 use crate::world::World;
 
@@ -105,6 +105,8 @@ pub(super) fn seek(
         return;
     };
     let (offset, to) = place(world, part, commits, rng);
+    // From where it goes: a commit of that may still be under way.
+    tell_positions(&world.history, consumer, member);
     if consumer.seek(&name(part), offset).is_ok() {
         world.history.record(What::Sought { member, part, to });
     }
