@@ -16,6 +16,8 @@
 //! # }
 //! ```
 //!
+//! Programs without tokio use [`blocking`].
+//!
 //! To test a program without a Kafka, switch the feature `testing` on: its module `testing` runs a cluster inside
 //! the test, with leaders that move, nodes that stop and requests that fail when the test says so.
 //!
@@ -23,6 +25,7 @@
 //! re-exported as [`producer`], [`consumer`], [`admin`], [`net`] and [`wire`].
 #![forbid(unsafe_code)]
 
+pub mod blocking;
 mod client;
 pub mod config;
 mod error;

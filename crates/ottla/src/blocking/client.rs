@@ -1,0 +1,101 @@
+//! The client of one cluster, for programs without tokio.
+
+use super::consumer::Consumer;
+use super::error::Error;
+use super::producer::Producer;
+use super::runtime::{Held, Runtime};
+use crate::config::Config;
+use crate::consumer::ConsumerConfig;
+use crate::producer::ProducerConfig;
+use crate::{Client as AsyncClient, ClientBuilder};
+
+/// A client of one cluster. Cheap to clone; clones are the same client. See [`blocking`](super).
+#[derive(Clone, Debug)]
+pub struct Client {
+    held: Held<AsyncClient>,
+}
+
+impl Client {
+    /// A client with the settings of `config`, as [`crate::Client::new`], and a runtime of its own.
+    ///
+    /// # Errors
+    /// [`Error::Client`] for a setting that cannot work; [`Error::Runtime`] if the system has no threads left.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        AsyncClient::builder().config(config).build_blocking()
+    }
+
+    /// A new producer, as [`crate::Client::producer`].
+    ///
+    /// # Errors
+    /// [`Error::Client`] for a setting that cannot work.
+    pub fn producer(&self) -> Result<Producer, Error> {
+        self.producer_with(self.producer_config())
+    }
+
+    /// A new producer with settings of its own.
+    ///
+    /// # Errors
+    /// As [`Client::producer`].
+    pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer, Error> {
+        let runtime = &self.held.runtime;
+        let _here = runtime.enter();
+        let producer = self.held.get().producer_with(config)?;
+        Ok(Producer::new(producer, runtime.clone()))
+    }
+
+    /// A new consumer, as [`crate::Client::consumer`].
+    ///
+    /// # Errors
+    /// [`Error::Client`] for a setting that cannot work.
+    pub fn consumer(&self) -> Result<Consumer, Error> {
+        self.consumer_with(self.consumer_config())
+    }
+
+    /// A new consumer with settings of its own.
+    ///
+    /// # Errors
+    /// As [`Client::consumer`].
+    pub fn consumer_with(&self, config: ConsumerConfig) -> Result<Consumer, Error> {
+        let runtime = &self.held.runtime;
+        let _here = runtime.enter();
+        let consumer = self.held.get().consumer_with(config)?;
+        Ok(Consumer::new(consumer, runtime.clone()))
+    }
+
+    /// The settings that [`Client::producer`] uses, as a start for [`Client::producer_with`].
+    pub fn producer_config(&self) -> ProducerConfig {
+        self.held.get().producer_config()
+    }
+
+    /// The settings that [`Client::consumer`] uses, as a start for [`Client::consumer_with`].
+    pub fn consumer_config(&self) -> ConsumerConfig {
+        self.held.get().consumer_config()
+    }
+
+    /// Ends the connections. Close producers and consumers before. Always ends, after a second at the most.
+    ///
+    /// # Errors
+    /// [`Error::InsideRuntime`].
+    pub fn close(&self) -> Result<(), Error> {
+        let close = self.held.get().close();
+        self.held.runtime.wait("blocking::Client::close", close)
+    }
+}
+
+impl ClientBuilder {
+    /// As [`build`](ClientBuilder::build), for programs without tokio: the client comes with a runtime of its own, and may be made
+    /// anywhere. See [`blocking`](super).
+    ///
+    /// # Errors
+    /// [`Error::Client`] with the first setting that was wrong; [`Error::Runtime`] if the system has no threads left.
+    pub fn build_blocking(self) -> Result<Client, Error> {
+        let runtime = Runtime::start()?;
+        let client = {
+            let _here = runtime.enter();
+            self.build()?
+        };
+        Ok(Client {
+            held: Held::new(client, runtime),
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! The runtime behind the blocking types, and the one place that waits on it.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::runtime::{Builder, EnterGuard, Handle};
+
+use super::error::Error;
+
+/// Ends without waiting when the last of what uses it is dropped, on whatever thread.
+#[derive(Debug)]
+pub(super) struct Runtime {
+    /// Always there until it is dropped.
+    tokio: Option<tokio::runtime::Runtime>,
+    handle: Handle,
+}
+
+impl Runtime {
+    pub(super) fn start() -> Result<Arc<Self>, Error> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let tokio = Builder::new_multi_thread()
+            .worker_threads(cores.min(THREADS_MAX))
+            .thread_name("ottla")
+            .enable_all()
+            .build()
+            .map_err(Error::Runtime)?;
+        Ok(Arc::new(Self {
+            handle: tokio.handle().clone(),
+            tokio: Some(tokio),
+        }))
+    }
+
+    /// Makes tasks and timers start here, on the thread of the caller.
+    pub(super) fn enter(&self) -> EnterGuard<'_> {
+        self.handle.enter()
+    }
+
+    /// Waits for `future`. `call` names the caller in the error that says that waiting is not allowed here.
+    pub(super) fn wait<F: Future>(
+        &self,
+        call: &'static str,
+        future: F,
+    ) -> Result<F::Output, Error> {
+        if Handle::try_current().is_ok() {
+            return Err(Error::InsideRuntime { call });
+        }
+        let mut future = pin!(future);
+        {
+            // Most calls need not wait, and a look is cheaper than getting ready to.
+            let _here = self.enter();
+            let mut look = Context::from_waker(Waker::noop());
+            if let Poll::Ready(output) = future.as_mut().poll(&mut look) {
+                return Ok(output);
+            }
+        }
+        Ok(self.handle.block_on(future))
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(tokio) = self.tokio.take() {
+            // Waiting for its threads would panic on a thread of another runtime.
+            tokio.shutdown_background();
+        }
+    }
+}
+
+/// Something of the async client, with the runtime it needs also while it is dropped.
+pub(super) struct Held<T> {
+    /// Always there until it is dropped.
+    inner: Option<T>,
+    pub(super) runtime: Arc<Runtime>,
+}
+
+impl<T> Held<T> {
+    pub(super) fn new(inner: T, runtime: Arc<Runtime>) -> Self {
+        Self {
+            inner: Some(inner),
+            runtime,
+        }
+    }
+
+    pub(super) fn get(&self) -> &T {
+        match &self.inner {
+            Some(inner) => inner,
+            None => unreachable!("taken by drop alone"),
+        }
+    }
+}
+
+impl<T: Clone> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            runtime: self.runtime.clone(),
+        }
+    }
+}
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        let _here = self.runtime.enter();
+        drop(self.inner.take());
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Held<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// Connections and batches of one client keep no more threads busy.
+const THREADS_MAX: usize = 4;
