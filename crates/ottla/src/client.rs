@@ -219,6 +219,16 @@ impl ClientBuilder {
         self.then(|config| config.set(key, value).map(drop))
     }
 
+    /// Any setting that may differ by topic, for one topic; see [`Config::set_for_topic`].
+    pub fn set_for_topic(
+        self,
+        topic: impl Into<String>,
+        key: impl AsRef<str>,
+        value: impl ToString,
+    ) -> Self {
+        self.then(|config| config.set_for_topic(topic, key, value).map(drop))
+    }
+
     /// The settings of a Java `.properties` file, see [`Config::load_properties_file`].
     pub fn properties_file(self, path: impl AsRef<Path>) -> Self {
         self.then(|config| config.load_properties_file(path).map(drop))

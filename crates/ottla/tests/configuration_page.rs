@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use ottla::Config;
 use ottla::config::{Importance, Key, Kind, Scope, Status, environment_variable, key_groups};
 
 #[test]
@@ -106,6 +107,110 @@ fn names(key: &Key) -> String {
         .join(", ")
 }
 
+/// librdkafka's properties as its documentation lists them.
+const LIBRDKAFKA: &str = include_str!("librdkafka-properties.txt");
+
+struct Property {
+    name: &'static str,
+    who: &'static str,
+    values: &'static str,
+    default: &'static str,
+}
+
+fn librdkafkas() -> impl Iterator<Item = Property> {
+    LIBRDKAFKA
+        .lines()
+        .skip(1)
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let columns: Vec<_> = line.split('|').map(str::trim).collect();
+            let [name, who, values, default] = columns[..] else {
+                panic!("not four columns: {line}")
+            };
+            Property {
+                name,
+                who,
+                values,
+                default,
+            }
+        })
+}
+
+fn key(name: &str) -> Option<&'static Key> {
+    let mut keys = key_groups().flat_map(|(_, keys)| keys);
+    keys.find(|key| key.name == name || key.aliases.iter().any(|alias| alias.name == name))
+}
+
+#[test]
+fn the_page_tells_of_every_property_of_librdkafkas() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    for Property { name, .. } in librdkafkas() {
+        assert!(key(name).is_some(), "{name} has no row in the table");
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "{name} is not on the page"
+        );
+    }
+    assert!(librdkafkas().count() > 190);
+}
+
+#[test]
+fn every_property_of_producers_is_decided() {
+    let mut others = Vec::new();
+    for Property { name, who, .. } in librdkafkas().filter(|p| p.who.starts_with("producer")) {
+        match key(name).unwrap().status {
+            Status::Honoured => {}
+            Status::Ignored(_) | Status::Refused(_) => others.push(name),
+            status => panic!("{name} ({who}) is {status:?}: neither honoured nor refused"),
+        }
+    }
+    others.sort_unstable();
+    others.dedup();
+    // A new name here needs as good a reason as these have on the page.
+    assert_eq!(
+        others,
+        [
+            "delivery.report.only.error",
+            "dr_cb",
+            "dr_msg_cb",
+            "msg_order_cmp",
+            "partitioner_cb",
+            "produce.offset.report",
+            "queue.buffering.backpressure.threshold",
+            "sticky.partitioning.linger.ms",
+        ]
+    );
+}
+
+#[test]
+fn what_librdkafka_accepts_of_a_producer_is_accepted() {
+    // Their other values mean nothing to brokers of today, or would reorder records.
+    let exceptions = [
+        ("acks", "1000"),
+        ("request.required.acks", "1000"),
+        ("queuing.strategy", "lifo"),
+        // A batch is one allocation of the program's, and a request's frame must hold it.
+        ("batch.size", "2147483647"),
+    ];
+    for property in librdkafkas().filter(|p| p.who.starts_with("producer")) {
+        let name = property.name;
+        if matches!(key(name).unwrap().status, Status::Refused(_)) {
+            continue;
+        }
+        let values: Vec<&str> = match property.values.split_once("..") {
+            Some((lowest, highest)) => vec![lowest, highest, property.default],
+            None if property.values.is_empty() => vec![property.default],
+            None => property.values.split(',').map(str::trim).collect(),
+        };
+        for value in values.into_iter().filter(|value| !value.is_empty()) {
+            let accepted = Config::new().set(name, value).map(drop);
+            let excepted = exceptions.contains(&(name, value));
+            assert_eq!(accepted.is_err(), excepted, "{name}={value}: {accepted:?}");
+        }
+    }
+}
+
 #[test]
 fn the_page_says_how_to_use_the_environment() {
     assert!(HEAD.contains(&environment_variable("linger.ms")));
@@ -128,6 +233,10 @@ values. They can come from, later ones winning:
 
 In Rust, `Client::builder()` has a method for each of these, and `.producer(|p| …)`, `.consumer(|c| …)`
 and `.cluster(|c| …)` for the typed settings behind the names.
+
+Producers may treat single topics differently (`Client::builder().set_for_topic(\"audit\", \"compression.type\",
+\"zstd\")`): `acks`, `compression.type`, `compression.level`, `delivery.timeout.ms` and `partitioner`, under any of their
+names.
 
 What each entry says about itself is meant literally:
 

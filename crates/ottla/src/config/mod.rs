@@ -10,6 +10,7 @@ mod properties;
 mod settings;
 mod suggest;
 mod table;
+mod topic;
 mod value;
 
 use std::collections::BTreeMap;
@@ -51,9 +52,13 @@ use self::value::{Invalid, Value};
 /// ```
 #[derive(Clone, Default)]
 pub struct Config {
-    /// By the key's own name.
-    entries: BTreeMap<&'static str, Entry>,
+    entries: Entries,
+    /// By topic, what differs for it.
+    topics: BTreeMap<String, Entries>,
 }
+
+/// By the key's own name.
+type Entries = BTreeMap<&'static str, Entry>;
 
 #[derive(Clone)]
 struct Entry {
@@ -94,7 +99,37 @@ impl Config {
         value: impl ToString,
         origin: Origin,
     ) -> Result<&mut Config, ConfigError> {
-        let (name, text) = (key.as_ref().trim(), value.to_string());
+        let entry = Self::parse(key.as_ref(), value.to_string(), origin)?;
+        self.entries.insert(entry.key.name, entry);
+        Ok(self)
+    }
+
+    /// Sets one key for one topic of a producer's, instead of what holds for the others: `acks`, `compression.type`,
+    /// `compression.level`, `delivery.timeout.ms` or `partitioner`, under any of their names.
+    ///
+    /// # Errors
+    /// As [`Config::set`], and for a key that does not differ by topic.
+    pub fn set_for_topic(
+        &mut self,
+        topic: impl Into<String>,
+        key: impl AsRef<str>,
+        value: impl ToString,
+    ) -> Result<&mut Config, ConfigError> {
+        let entry = Self::parse(key.as_ref(), value.to_string(), Origin::Code)?;
+        if !topic::KEYS.contains(&entry.key.name) {
+            return Err(ConfigError::Refused {
+                key: entry.written.name,
+                why: topic::WHY_NOT,
+                origin: entry.origin,
+            });
+        }
+        let own = self.topics.entry(topic.into()).or_default();
+        own.insert(entry.key.name, entry);
+        Ok(self)
+    }
+
+    fn parse(name: &str, text: String, origin: Origin) -> Result<Entry, ConfigError> {
+        let name = name.trim();
         let Some((key, written)) = table::find(name) else {
             return Err(ConfigError::UnknownKey {
                 key: shortened(name),
@@ -124,17 +159,13 @@ impl Config {
         if key.status == Status::Planned && !is_default(key, &text, &value) {
             return Err(not_implemented(key, written, &text, origin));
         }
-        self.entries.insert(
-            key.name,
-            Entry {
-                key,
-                written,
-                text,
-                value,
-                origin,
-            },
-        );
-        Ok(self)
+        Ok(Entry {
+            key,
+            written,
+            text,
+            value,
+            origin,
+        })
     }
 
     /// Takes a key back, so that its default holds again. An unknown key is none that was set.
@@ -253,11 +284,16 @@ impl Config {
     /// Takes over everything that is set in `other`.
     pub fn merge(&mut self, other: Config) -> &mut Config {
         self.entries.extend(other.entries);
+        for (topic, entries) in other.topics {
+            self.topics.entry(topic).or_default().extend(entries);
+        }
         self
     }
 
     /// What was set and has no effect, and why.
     pub fn warnings(&self) -> Vec<ConfigWarning> {
+        let entries = self.topics.values().flat_map(BTreeMap::values);
+        let entries = self.entries.values().chain(entries);
         let warning = |entry: &Entry| match entry.key.status {
             Status::Ignored(why) => Some(ConfigWarning {
                 key: entry.written.name,
@@ -266,7 +302,7 @@ impl Config {
             }),
             _ => None,
         };
-        self.entries.values().filter_map(warning).collect()
+        entries.filter_map(warning).collect()
     }
 
     /// What these settings mean for connections and metadata.
@@ -285,13 +321,24 @@ impl Config {
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        let mut settings = Settings::default();
-        for entry in self.entries.values() {
-            if let Some(apply) = entry.key.apply {
-                apply(&mut settings, &entry.value);
+        let apply_all = |settings: &mut Settings, entries: &Entries| {
+            for entry in entries.values() {
+                if let Some(apply) = entry.key.apply {
+                    apply(settings, &entry.value);
+                }
             }
+        };
+        let mut settings = Settings::default();
+        apply_all(&mut settings, &self.entries);
+        let mut settings = settings.settled();
+        for (topic, entries) in &self.topics {
+            let mut own = settings.clone();
+            apply_all(&mut own, entries);
+            let is_set = |key: &str| entries.contains_key(key);
+            let own = topic::differing(&own.settled().producer, is_set);
+            settings.producer.topics.insert(topic.clone(), own);
         }
-        settings.settled()
+        settings
     }
 }
 
@@ -305,6 +352,12 @@ impl fmt::Display for Config {
                 entry.written.name,
                 shown(entry.key, &entry.text)
             )?;
+        }
+        for (topic, entries) in &self.topics {
+            for entry in entries.values() {
+                let (name, text) = (entry.written.name, shown(entry.key, &entry.text));
+                writeln!(f, "topic {topic}: {name}={text}")?;
+            }
         }
         Ok(())
     }

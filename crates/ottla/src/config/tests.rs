@@ -189,7 +189,7 @@ fn a_key_that_is_not_built_accepts_its_default_only() {
         ("enable.partition.eof", "false"),
     ]);
     assert!(error("enable.partition.eof", "true").contains("not implemented"));
-    assert!(error("enable.gapless.guarantee", "true").contains("not implemented"));
+    assert!(error("transaction.two.phase.commit.enable", "true").contains("not implemented"));
     assert!(
         error("partition.assignment.strategy", "range,cooperative-sticky").contains("not impl")
     );
@@ -240,6 +240,53 @@ fn files_and_variables_are_read() {
 fn a_long_value_is_not_repeated_whole() {
     assert!(error("linger.ms", &"9".repeat(100_000)).len() < 300);
     assert!(error(&"k".repeat(100_000), "1").len() < 300);
+}
+
+#[test]
+fn a_topic_may_differ_from_the_others() {
+    let mut config = config(&[
+        ("compression.type", "lz4"),
+        ("compression.gzip.level", "3"),
+        ("enable.idempotence", "false"),
+    ]);
+    config
+        .set_for_topic("audit", "compression.codec", "gzip")
+        .and_then(|config| config.set_for_topic("audit", "request.required.acks", "1"))
+        .and_then(|config| config.set_for_topic("views", "message.timeout.ms", "60000"))
+        .and_then(|config| config.set_for_topic("views", "partitioner", "round_robin"))
+        .unwrap();
+    let producer = config.producer_config();
+    let (audit, views) = (&producer.topics["audit"], &producer.topics["views"]);
+    assert_eq!(
+        (audit.acks, audit.compression, audit.compression_level),
+        (Some(Acks::Leader), Some(Compression::Gzip), Some(3))
+    );
+    assert!(audit.partitioner.is_none() && audit.delivery_timeout.is_none());
+    assert_eq!(views.delivery_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(format!("{:?}", views.partitioner), "Some(round_robin)");
+    assert_eq!((views.acks, views.compression), (None, None));
+    producer.validate().unwrap();
+    let text = config.to_string();
+    assert!(
+        text.contains("topic audit: compression.codec=gzip\n"),
+        "{text}"
+    );
+
+    let error = config.set_for_topic("views", "linger.ms", 5).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("linger.ms") && error.contains("delivery.timeout.ms"),
+        "{error}"
+    );
+    let error = config.set_for_topic("views", "acks", "many").unwrap_err();
+    assert!(error.to_string().contains("expected all, 1, 0"), "{error}");
+
+    let mut other = Config::new();
+    other.set_for_topic("views", "acks", "all").unwrap();
+    config.merge(other);
+    let views = &config.producer_config().topics["views"];
+    assert_eq!(views.acks, Some(Acks::All));
+    assert!(views.partitioner.is_some(), "merged, not replaced");
 }
 
 #[test]

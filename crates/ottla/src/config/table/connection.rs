@@ -34,10 +34,13 @@ pub(super) static KEYS: &[Key] = &[
         Low,
         Kind::Text,
         "Where this program runs, in the words of the brokers' `broker.rack`. A consumer passes it on, \
-         so that brokers can point it to a replica nearby.",
+         so that brokers can point it to a replica nearby; a producer needs it for `partitioner.rack.aware`.",
     )
     .default("")
-    .honoured(|s, v| s.consumer.client_rack = v.text().to_owned()),
+    .honoured(|s, v| {
+        s.consumer.client_rack = v.text().to_owned();
+        s.producer.client_rack = Some(v.text().to_owned()).filter(|rack| !rack.is_empty());
+    }),
     Key::new(
         "request.timeout.ms",
         Client,

@@ -132,7 +132,7 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Object,
         "Called with statistics.",
     )
-    .refused(POINTER),
+    .refused("it is a pointer of a C program; read Producer::metrics"),
     Key::new(
         "log_cb",
         Client,
@@ -184,7 +184,7 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Object,
         "Interceptors added by code.",
     )
-    .refused(POINTER),
+    .refused("it is a pointer of a C program; set ProducerConfig::interceptors"),
     Key::new(
         "plugin.library.paths",
         Client,
@@ -216,7 +216,9 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Object,
         "Chooses partitions.",
     )
-    .refused(POINTER),
+    .refused(
+        "it is a pointer of a C program; set ProducerConfig::partitioner to Partitioning::Custom",
+    ),
     Key::new(
         "msg_order_cmp",
         Producer,
@@ -224,7 +226,7 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Object,
         "Orders the queue.",
     )
-    .refused(POINTER),
+    .refused("records of a partition are written in the order in which they were sent"),
     Key::new(
         "consume_cb",
         Consumer,
@@ -256,7 +258,7 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Object,
         "Java interceptors.",
     )
-    .refused("it names Java classes, and no Java runs here"),
+    .refused("it names Java classes; producers take ProducerConfig::interceptors"),
     Key::new(
         "metric.reporters",
         Client,

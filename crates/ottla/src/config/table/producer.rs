@@ -1,5 +1,7 @@
 //! Keys of producers.
 
+use std::time::Duration;
+
 use ottla_producer::{Acks, Partitioning};
 use ottla_wire::compress::Compression;
 
@@ -94,14 +96,20 @@ pub(super) static KEYS: &[Key] = &[
         "delivery.timeout.ms",
         Producer,
         High,
-        Kind::Millis { min: 1, max: 2_147_483_647 },
+        Kind::Millis { min: 0, max: 2_147_483_647 },
         "Until when the outcome of a record is reported at the latest, retries included. At least \
-         `linger.ms` and `request.timeout.ms` together.",
+         `linger.ms` and `request.timeout.ms` together; 0 is librdkafka's way to say for ever, and means the \
+         longest there is, 24 days.",
     )
     .aliases(&[Alias::same("message.timeout.ms")])
     .default("120000")
     .per_topic()
-    .honoured(|s, v| s.producer.delivery_timeout = v.duration()),
+    .honoured(|s, v| {
+        s.producer.delivery_timeout = match v.duration() {
+            Duration::ZERO => Duration::from_millis(2_147_483_647),
+            timeout => timeout,
+        };
+    }),
     Key::new(
         "retries",
         Producer,
@@ -209,11 +217,14 @@ pub(super) static KEYS: &[Key] = &[
             Choice::of("fnv1a_random"),
             Choice::of("fnv1a"),
             Choice::of("random"),
+            Choice::of("round_robin"),
+            Choice::of("explicit"),
         ]),
         "How a record without a partition of its own finds one. `murmur2_random` is Java's: a hash of the \
          key, and for records without a key one partition until a batch's worth went there. \
          `consistent_random` is librdkafka's default (CRC-32), `fnv1a` Sarama's. The names without \
-         `_random` hash a missing key as an empty one; `random` ignores keys. All producers of a topic \
+         `_random` hash a missing key as an empty one; `random` ignores keys, and `round_robin` too, at the \
+         price of small batches. With `explicit` a record without a partition is refused. All producers of a topic \
          should agree.",
     )
     .default("murmur2_random")
@@ -226,6 +237,8 @@ pub(super) static KEYS: &[Key] = &[
             "fnv1a_random" => Partitioning::Fnv1aRandom,
             "fnv1a" => Partitioning::Fnv1a,
             "random" => Partitioning::Random,
+            "round_robin" => Partitioning::RoundRobin,
+            "explicit" => Partitioning::Explicit,
             _ => Partitioning::Murmur2Random,
         };
     }),
@@ -245,17 +258,30 @@ pub(super) static KEYS: &[Key] = &[
         Producer,
         Low,
         Kind::Bool,
-        "Give partitions on fast brokers more of the records without a key (KIP-794).",
+        "Give partitions with fewer batches under way more of the records without a key (KIP-794).",
     )
-    .default("false"),
+    .default("true")
+    .honoured(|s, v| s.producer.partitioner_adaptive = v.bool()),
     Key::new(
         "partitioner.availability.timeout.ms",
         Producer,
         Low,
         Kind::Millis { min: 0, max: i64::MAX },
-        "Pass over partitions whose broker has not taken a batch for so long (KIP-794).",
+        "Records without a key pass over partitions whose broker has answered nothing for so long though something \
+         waits for it (KIP-794); 0 is never. Needs `partitioner.adaptive.partitioning.enable`.",
     )
-    .default("0"),
+    .default("0")
+    .honoured(|s, v| s.producer.partitioner_availability_timeout = v.duration()),
+    Key::new(
+        "partitioner.rack.aware",
+        Producer,
+        Low,
+        Kind::Bool,
+        "Records without a key prefer partitions whose leader is in `client.rack`, as long as there are any \
+         (KIP-1123).",
+    )
+    .default("false")
+    .honoured(|s, v| s.producer.partitioner_rack_aware = v.bool()),
     Key::new(
         "sticky.partitioning.linger.ms",
         Producer,
@@ -298,18 +324,22 @@ pub(super) static KEYS: &[Key] = &[
         Producer,
         Low,
         Kind::Bool,
-        "Stop the producer for good when a record fails, in librdkafka.",
+        "Once a batch is refused or lost, send nothing more, so that nothing is written behind the gap: everything \
+         from then on fails, with the reason. Time or retries that ran out do not count, nor do purged \
+         records. Needs idempotence.",
     )
-    .default("false"),
+    .default("false")
+    .honoured(|s, v| s.producer.gapless = v.bool()),
     Key::new(
         "queue.buffering.max.messages",
         Producer,
         High,
         Kind::Int { min: 0, max: 2_147_483_647 },
-        "How many records librdkafka's queue holds.",
+        "How many records may be between `send` and their outcome, beside the bound in bytes (`buffer.memory`). 0 is \
+         no such bound; librdkafka's default is 100000. Costs a little per record.",
     )
     .default("0")
-    .ignored("the buffer is bounded in bytes, by buffer.memory"),
+    .honoured(|s, v| s.producer.buffer_records_max = v.sized()),
     Key::new(
         "queue.buffering.backpressure.threshold",
         Producer,
