@@ -22,7 +22,7 @@ fn distribute_as_javas_do() {
         let asked = |name: &str, or: &str| std::env::var(name).unwrap_or_else(|_| or.to_owned());
         let groups = asked("OTTLA_GROUPS", GROUPS);
         let printed = tools.run(Tool::Assignors, &[&asked("OTTLA_SEED", "1"), &groups]);
-        let cases = check::all(&printed.text());
+        let cases = check::all(printed.text());
         println!(
             "{cases} cases of {groups} groups, Kafka {}",
             version.number()

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use ottla_net::Backoff;
 
 use crate::{
-    Error,
+    Error, RebalanceListener,
     assignor::{self, Assignor},
 };
 
@@ -49,8 +49,12 @@ pub struct ConsumerConfig {
     /// `max.poll.records`: the most records that one `poll` returns, at least 1. Default: 500.
     pub max_poll_records: usize,
     /// `partition.assignment.strategy`: what the group's leader may assign partitions with, in
-    /// order of preference; every member of the group must share one. Default: range.
+    /// order of preference; every member of the group must share one. If all of them allow it (as
+    /// `cooperative-sticky` does), the consumer rebalances cooperatively: it reads on during a rebalance
+    /// and gives up only what goes to others (KIP-429). Default: range.
     pub assignors: Vec<Arc<dyn Assignor>>,
+    /// Is told of partitions that the group gives and takes. Default: none.
+    pub rebalance_listener: Option<Arc<dyn RebalanceListener>>,
     /// `auto.offset.reset`: where to start when the group has no committed offset, or the position
     /// lies outside of the log. Default: latest.
     pub auto_offset_reset: OffsetReset,
@@ -219,6 +223,7 @@ impl Default for ConsumerConfig {
             max_poll_interval: Duration::from_secs(300),
             max_poll_records: 500,
             assignors: vec![Arc::new(assignor::Range)],
+            rebalance_listener: None,
             auto_offset_reset: OffsetReset::Latest,
             enable_auto_commit: true,
             auto_commit_interval: Duration::from_secs(5),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ottla_net::{Cluster, GroupMetadata};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     CommittedOffset, ConsumerConfig, Error, Offset, OffsetForTime, Record, RecordBatch,
@@ -14,10 +15,13 @@ use crate::{
     driver::{
         Shared,
         commit::committed,
-        deadline, now,
+        deadline,
+        membership::Group,
+        now,
         offsets::{self, EARLIEST, LATEST, Stragglers::AreWaitedFor},
     },
     group::commit::{Offsets, Outcome},
+    listener::{News, check_not_in_listener},
     reader::Waiting,
 };
 
@@ -53,7 +57,7 @@ pub struct Consumer {
 
 /// Ends the tasks when the last handle goes. The tasks hold [`Shared`], never this.
 #[derive(Debug)]
-struct Owner {
+pub(crate) struct Owner {
     shared: Arc<Shared>,
 }
 
@@ -82,13 +86,16 @@ impl Consumer {
                     .into(),
             });
         }
-        Ok(Self {
-            owner: Arc::new(Owner {
-                // A broker keeps a Fetch or JoinGroup until something happens, and answers nothing else on
-                // that connection meanwhile: not the heartbeat of another consumer for which it waits.
-                shared: Shared::new(cluster.with_own_lanes(), config),
-            }),
-        })
+        // A broker keeps a Fetch or JoinGroup until something happens, and answers nothing else on
+        // that connection meanwhile: not the heartbeat of another consumer for which it waits.
+        let shared = Shared::new(cluster.with_own_lanes(), config);
+        let owner = Arc::new(Owner { shared });
+        owner.shared.set_owner(&owner);
+        Ok(Self { owner })
+    }
+
+    pub(crate) fn from_owner(owner: Arc<Owner>) -> Self {
+        Self { owner }
     }
 
     /// Reads these topics as a member of the group, which distributes their partitions over its members.
@@ -134,7 +141,7 @@ impl Consumer {
         group.topics.clone_from(&topics);
         // After an error that ended the membership, the same subscription is a new try.
         if changed || group.classic.is_idle() {
-            group.classic.subscribe(now());
+            group.classic.subscribe(topics.iter().cloned(), now());
         }
         drop(group);
         shared.reader.lock().fatal = None;
@@ -154,13 +161,7 @@ impl Consumer {
     ) -> Result<(), Error> {
         let shared = self.shared();
         shared.check_open()?;
-        if shared
-            .group
-            .as_ref()
-            .is_some_and(|group| !group.lock().topics.is_empty())
-        {
-            return Err(Error::Usage("there is a subscription: unsubscribe first"));
-        }
+        drop(self.lock_unsubscribed()?);
         let partitions: Vec<_> = partitions
             .into_iter()
             .map(|(partition, at)| (partition.into(), at))
@@ -171,22 +172,80 @@ impl Consumer {
         shared.unassign_all();
         let topics: HashSet<Str> = partitions.iter().map(|(p, _)| p.topic.clone()).collect();
         shared.retain_tracked(&topics);
-        shared.assign(partitions);
+        shared.assign(partitions, None);
+        Ok(())
+    }
+
+    /// Reads these partitions beside those assigned by hand before, which are read on undisturbed.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] while there is a subscription, for a negative offset, or for a partition that is assigned
+    /// already, to which [`Consumer::seek`] gives another position; nothing has changed then. [`Error::Closed`].
+    pub fn incremental_assign<P: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = (P, Offset)>,
+    ) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let _group = self.lock_unsubscribed()?;
+        let partitions: Vec<_> = partitions
+            .into_iter()
+            .map(|(partition, at)| (partition.into(), at))
+            .collect();
+        for (_, at) in &partitions {
+            check(*at)?;
+        }
+        let assigned = |name| shared.core(|core| core.assignment().any(|other| other == name));
+        if partitions.iter().any(|(name, _)| assigned(name)) {
+            return Err(Error::Usage(
+                "a partition is assigned already: to read it from elsewhere, seek",
+            ));
+        }
+        shared.assign(partitions, None);
+        Ok(())
+    }
+
+    /// Gives these partitions up; the others that were assigned by hand are read on undisturbed. Commits nothing,
+    /// also with automatic commit: commit before what should not be read again.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] while there is a subscription; [`Error::NotAssigned`] for a partition that is not assigned;
+    /// nothing has changed then. [`Error::Closed`].
+    pub fn incremental_unassign(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let mut reader = shared.reader.lock();
+        let _group = self.lock_unsubscribed()?;
+        let keep = shared.core(|core| {
+            for partition in partitions {
+                core.position(partition)?;
+            }
+            for partition in partitions {
+                reader.drop_partition(partition);
+                core.unassign(partition);
+            }
+            let kept = core.assignment().map(|kept| kept.topic.clone());
+            Ok::<_, Error>(kept.collect())
+        })?;
+        shared.retain_tracked(&keep);
         Ok(())
     }
 
     /// Leaves the group, or gives up what was assigned by hand. With automatic commit, what the
-    /// application is done with is committed first.
+    /// application is done with is committed first; the rebalance listener is told before partitions of the group
+    /// are given up.
     ///
     /// Cancel-safe: when dropped, the group may or may not have been left.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`]; [`Error::Usage`] from within a rebalance listener.
     pub async fn unsubscribe(&self) -> Result<(), Error> {
         let shared = self.shared();
         shared.check_open()?;
+        check_not_in_listener()?;
         self.commit_before_leaving(now() + shared.config.default_api_timeout)
             .await;
+        self.tell_revoked().await;
         if let Some(group) = &shared.group {
             let mut group = group.lock();
             group.topics.clear();
@@ -236,6 +295,7 @@ impl Consumer {
             if let Some(record) = self.try_recv()? {
                 return Ok(record);
             }
+            check_not_in_listener()?;
             let _waiting = Waiting::begin(shared);
             news.await;
         }
@@ -294,6 +354,7 @@ impl Consumer {
             if !batches.is_empty() {
                 return Ok(batches);
             }
+            check_not_in_listener()?;
             let _waiting = Waiting::begin(shared);
             if tokio::time::timeout_at(deadline.into(), news)
                 .await
@@ -544,16 +605,18 @@ impl Consumer {
         })
     }
 
-    /// Commits what was handed out (with automatic commit), leaves the group (unless this is a static
-    /// member), ends all tasks. Calls that wait for records end with [`Error::Closed`].
+    /// Commits what was handed out (with automatic commit), tells the rebalance listener, leaves the group (unless
+    /// this is a static member), ends all tasks. Calls that wait for records end with [`Error::Closed`].
     ///
     /// Always ends, at the deadline at the latest; calling it again does nothing. Not cancel-safe: when dropped
     /// the consumer is closed, but the commit may be missing.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if the deadline cut the commit or the leaving short.
+    /// [`Error::Timeout`] if the deadline cut the commit or the leaving short; [`Error::Usage`] from within a
+    /// rebalance listener.
     pub async fn close(&self, timeout: Duration) -> Result<(), Error> {
         let shared = self.shared();
+        check_not_in_listener()?;
         if !shared.begin_close() {
             return Ok(());
         }
@@ -562,6 +625,15 @@ impl Consumer {
             // A commit that cannot be made must not keep the group waiting for this member.
             let commit_by = deadline - deadline.saturating_duration_since(now()) / 4;
             let committed = self.commit_before_leaving(commit_by).await;
+            // Nor must the application's listener, which cannot be trusted to end.
+            if tokio::time::timeout_at(commit_by.into(), self.tell_revoked())
+                .await
+                .is_err()
+            {
+                tracing::error!(
+                    "the rebalance listener did not end in time for the consumer to leave its group"
+                );
+            }
             shared.leave_now();
             shared.tasks.close();
             shared.left.notified().await;
@@ -596,12 +668,34 @@ impl Consumer {
             .into())
     }
 
+    /// What is held stays without a subscription for as long.
+    fn lock_unsubscribed(&self) -> Result<Option<MutexGuard<'_, Group>>, Error> {
+        let group = self.shared().group.as_ref().map(Mutex::lock);
+        match group.as_ref().is_some_and(|group| !group.topics.is_empty()) {
+            true => Err(Error::Usage("there is a subscription: unsubscribe first")),
+            false => Ok(group),
+        }
+    }
+
+    /// Partitions of the group are about to be given up because the application wants that.
+    async fn tell_revoked(&self) {
+        let shared = self.shared();
+        let Some(group) = &shared.group else { return };
+        if !group.lock().topics.is_empty() {
+            let partitions = self.assignment();
+            shared.tell_listener(News::Revoked, partitions).await;
+        }
+    }
+
     fn start_commit(
         &self,
         offsets: Offsets,
     ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
         let shared = self.shared();
-        shared.check_open()?;
+        // A listener that is told of the consumer's end may commit.
+        if check_not_in_listener().is_ok() {
+            shared.check_open()?;
+        }
         let group = self.group_id()?;
         let timeout = shared.config.default_api_timeout;
         let outcome = shared.queue_commit(offsets, now() + timeout);

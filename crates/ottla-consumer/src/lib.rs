@@ -8,6 +8,7 @@ mod core;
 mod driver;
 mod error;
 mod group;
+mod listener;
 mod payload;
 mod reader;
 mod record;
@@ -25,6 +26,7 @@ pub use self::{
     consumer::Consumer,
     core::Watermarks,
     error::Error,
+    listener::{ListenerFuture, RebalanceListener},
     record::{BatchRecords, IntoRecords, Record, RecordBatch},
     stream::RecordStream,
     topic_partition::{CommittedOffset, Offset, OffsetForTime, TopicPartition},

@@ -4,7 +4,7 @@
 on when a line arrives on standard input: in between, the test looks at the broker from its own side.
 `python scenario.py CLIENT run BOOTSTRAP TOPIC PARTITIONS COUNT SECONDS` produces and consumes at a steady
 rate, says when it is under way, and at the end what was acknowledged and what was read.
-`python scenario.py CLIENT join BOOTSTRAP GROUP TOPIC` is a member of somebody else's group; when a line arrives it reads
+`python scenario.py CLIENT join BOOTSTRAP GROUP TOPIC [SETTING=VALUE…]` is a member of somebody else's group; when a line arrives it reads
 its partitions to their ends and leaves.
 
 A client is an adapter module beside this file; this one never imports a Kafka client.
@@ -172,8 +172,8 @@ def run(client, topic, partitions, count, seconds):
         read=[[int(value), partition, offset] for partition, offset, _, value, _ in reader.records])
 
 
-def join(client, group, topic):
-    reader = Reader(client, group, topic)
+def join(client, group, topic, *settings):
+    reader = Reader(client, group, topic, *settings)
     until(lambda: reader.assigned(), "the member has a share", reader)
     step("joined", partitions=reader.assigned())
     ends = client.ends(topic, reader.assigned())
@@ -186,12 +186,12 @@ def join(client, group, topic):
 class Reader(threading.Thread):
     """A member of a group on a thread of its own, so that no member's polling waits for another's."""
 
-    def __init__(self, client, group, topic):
+    def __init__(self, client, group, topic, *settings):
         super().__init__(daemon=True)
         self.records, self.failure = [], None
         self._has, self._leaving = [], threading.Event()
         self._to_commit, self._committed = threading.Event(), threading.Event()
-        self._open = lambda: client.member(group, topic)
+        self._open = lambda: client.member(group, topic, *settings)
         self.start()
 
     def run(self):

@@ -120,15 +120,15 @@ class Client:
                 raise Exception(f"not delivered: {at}")
         return placed
 
-    def member(self, group, topic):
-        return Member(self.bootstrap, group, topic)
+    def member(self, group, topic, *settings):
+        return Member(self.bootstrap, group, topic, dict(setting.split("=", 1) for setting in settings))
 
     def sender(self, topic):
         return Sender(self.bootstrap, topic)
 
 
 class Member:
-    def __init__(self, bootstrap, group, topic):
+    def __init__(self, bootstrap, group, topic, settings):
         self.consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -138,9 +138,15 @@ class Member:
                 "check.crcs": True,
                 "heartbeat.interval.ms": 200,
                 "session.timeout.ms": 10000,
+                **settings,
             }
         )
-        self.consumer.subscribe([topic])
+        self.consumer.subscribe([topic], on_revoke=self._revoked)
+
+    def _revoked(self, consumer, partitions):
+        read = [at for at in consumer.position(partitions) if at.offset >= 0]
+        if read:
+            consumer.commit(offsets=read, asynchronous=False)
 
     def poll(self, seconds):
         records = []

@@ -109,17 +109,20 @@ pub(crate) fn member(bootstrap: &str, group: &str, topic: &str) -> Consumer {
 
 /// A member of `group` that commits by itself, often, and looks after its group often.
 pub(crate) fn committing(bootstrap: &str, group: &str, topic: &str) -> Consumer {
-    let config = ConsumerConfig {
+    let consumer = Consumer::new(cluster(bootstrap), busy_member(group)).unwrap();
+    consumer.subscribe([topic.to_owned()]).unwrap();
+    consumer
+}
+
+pub(crate) fn busy_member(group: &str) -> ConsumerConfig {
+    ConsumerConfig {
         group_id: Some(group.to_owned()),
         auto_offset_reset: OffsetReset::Earliest,
         auto_commit_interval: Duration::from_millis(200),
         heartbeat_interval: Duration::from_millis(500),
         session_timeout: Duration::from_secs(10),
         ..Default::default()
-    };
-    let consumer = Consumer::new(cluster(bootstrap), config).unwrap();
-    consumer.subscribe([topic.to_owned()]).unwrap();
-    consumer
+    }
 }
 
 /// The next `count` records of `consumer`, and where each lay.

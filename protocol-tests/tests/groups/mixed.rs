@@ -1,8 +1,11 @@
-//! Groups that our consumer shares with another client's, both on the range assignor.
+//! Groups that our consumer shares with other clients', on the range assignor and on the cooperative one.
 
+use std::sync::Arc;
+
+use ottla_consumer::{Consumer, ConsumerConfig, assignor::CooperativeSticky};
 use ottla_protocol_tests::{Kafka, Python, Tool, or_skip, unique};
 
-use crate::client::{PATIENCE, Reading, committing, until, within, write};
+use crate::client::{PATIENCE, Reading, busy_member, cluster, committing, until, within, write};
 
 const PARTITIONS: i32 = 4;
 
@@ -92,6 +95,86 @@ fn with_confluent_kafka() {
             .flat_map(|partition| (0..20).map(move |offset| (partition, offset)))
             .collect();
         assert_eq!(places, everything, "each record went to one of us");
+    });
+}
+
+#[test]
+fn with_both_rebalancing_cooperatively() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let Some(python) = or_skip(Python::get()) else {
+        return;
+    };
+    let (topic, group) = (unique("mixed"), unique("cooperative"));
+    kafka.create_topic(&topic, 6, &[]);
+    let bootstrap = kafka.bootstrap();
+    within(PATIENCE * 3, async {
+        let config = ConsumerConfig {
+            assignors: vec![Arc::new(CooperativeSticky)],
+            ..busy_member(&group)
+        };
+        let consumer = Consumer::new(cluster(bootstrap), config).unwrap();
+        consumer.subscribe([topic.clone()]).unwrap();
+        let ours = Reading::start(consumer);
+        until("we have all", || ours.has().len() == 6).await;
+
+        let strategy = "partition.assignment.strategy=\
+                        org.apache.kafka.clients.consumer.CooperativeStickyAssignor";
+        let mut args = vec!["--topic", &topic, "--group", &group, "--from-beginning"];
+        for property in [strategy, "heartbeat.interval.ms=200"] {
+            args.extend(["--consumer-property", property]);
+        }
+        let mut java = kafka.tools().spawn(Tool::ConsoleConsumer, &args).record();
+        until("Java has its share", || ours.has().len() == 3).await;
+        let had = ours.has();
+        write(bootstrap, &topic, 6, 0..60).await;
+        until("we read our share", || ours.seen().len() == 30).await;
+        blocking(|| java.wait_until("Java reads its share", |out| lines(out).len() == 30));
+
+        let strategy = "partition.assignment.strategy=cooperative-sticky";
+        let args = ["join", bootstrap, &group, &topic, strategy];
+        let mut guest = python.guest("confluent_kafka", &args);
+        let said = blocking(|| guest.expect("joined"));
+        until("each has two", || ours.has().len() == 2).await;
+        let kept = ours.has();
+        assert!(
+            kept.iter().all(|kept| had.contains(kept)),
+            "{had:?} {kept:?}"
+        );
+        until("the guest has two", || {
+            said["partitions"].as_array().unwrap().len() <= 2
+        })
+        .await;
+        write(bootstrap, &topic, 6, 60..120).await;
+        until("we read our third", || ours.seen().len() == 50).await;
+        blocking(|| java.wait_until("Java reads its third", |out| lines(out).len() == 50));
+        blocking(|| guest.go_on());
+        let said = blocking(|| guest.expect("left"));
+        blocking(|| guest.finish());
+        until("its two are ours and Java's", || ours.has().len() == 3).await;
+        let has = ours.has();
+        assert!(
+            kept.iter().all(|kept| has.contains(kept)),
+            "{kept:?} {has:?}"
+        );
+
+        write(bootstrap, &topic, 6, 120..180).await;
+        until("we read half again", || ours.seen().len() == 80).await;
+        blocking(|| java.wait_until("Java reads half again", |out| lines(out).len() == 80));
+        blocking(|| java.terminate());
+        until("we have all again", || ours.has().len() == 6).await;
+        write(bootstrap, &topic, 6, 180..240).await;
+        until("we read all that came", || ours.seen().len() == 140).await;
+        let mut together = lines(&java.stdout());
+        together.extend(numbers(ours.leave().await));
+        together.extend(said["records"].as_array().unwrap().iter().map(|record| {
+            let hex = record["value"].as_str().unwrap();
+            let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap() as char;
+            let text: String = (0..hex.len()).step_by(2).map(digit).collect();
+            text.parse::<u32>().unwrap()
+        }));
+        together.sort_unstable();
+        let all: Vec<u32> = (0..240).collect();
+        assert_eq!(together, all, "each record went to one of us, once");
     });
 }
 

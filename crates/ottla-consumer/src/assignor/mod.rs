@@ -85,6 +85,21 @@ pub enum RebalanceProtocol {
     Cooperative,
 }
 
+impl RebalanceProtocol {
+    /// What a member with these assignors does: the best that all of them allow. So a group moves from eager to
+    /// cooperative in two rolling restarts: one that adds `cooperative-sticky` to the old assignor, and one that
+    /// removes the old one.
+    pub(crate) fn of(assignors: &[Arc<dyn Assignor>]) -> Self {
+        let cooperative = |assignor: &Arc<dyn Assignor>| {
+            assignor.rebalance_protocols().contains(&Self::Cooperative)
+        };
+        match !assignors.is_empty() && assignors.iter().all(cooperative) {
+            true => Self::Cooperative,
+            false => Self::Eager,
+        }
+    }
+}
+
 /// What a member was assigned latest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Previous {

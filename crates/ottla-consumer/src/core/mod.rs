@@ -200,6 +200,27 @@ impl<D> Core<D> {
         Ok(())
     }
 
+    /// Stops handing out a partition until it is released by the same number, or has been held by another since.
+    /// Unlike a pause it is none of the application's.
+    pub(crate) fn hold(&mut self, name: &TopicPartition, by: Option<u64>) {
+        if let Ok(slot) = self.slot(name)
+            && let Some(partition) = self.at_mut(slot)
+        {
+            partition.held = by;
+        }
+    }
+
+    /// Undoes [`Core::hold`].
+    pub(crate) fn release_hold(&mut self, name: &TopicPartition, by: u64) {
+        if let Ok(slot) = self.slot(name)
+            && let Some(partition) = self.at_mut(slot)
+            && partition.held == Some(by)
+        {
+            partition.held = None;
+            self.note_ready(slot);
+        }
+    }
+
     pub(crate) fn paused(&self) -> impl Iterator<Item = &TopicPartition> {
         self.slots
             .iter()
@@ -316,6 +337,26 @@ impl<D> Core<D> {
                 partition.processed = Some(partition.consumed);
             }
         }
+    }
+
+    /// The same for these partitions alone: the application has come since nothing more of them is handed out.
+    pub(crate) fn mark_processed_of(&mut self, names: &[TopicPartition]) {
+        for name in names {
+            if let Ok(slot) = self.slot(name)
+                && let Some(Some(partition)) = self.slots.get_mut(slot as usize)
+                && self.handed_out.remove(&partition.token)
+            {
+                partition.processed = Some(partition.consumed);
+            }
+        }
+    }
+
+    /// Whether the application has nothing of these partitions in its hands that it may not be done with.
+    pub(crate) fn is_done_with(&self, names: &[TopicPartition]) -> bool {
+        names.iter().all(|name| {
+            let partition = self.slot(name).ok().and_then(|slot| self.at(slot));
+            partition.is_none_or(|partition| !self.handed_out.contains(&partition.token))
+        })
     }
 
     /// Of what was handed out of a partition, the application is done with what lies before `position`.

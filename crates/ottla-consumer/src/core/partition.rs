@@ -91,6 +91,9 @@ pub(crate) struct Partition<D> {
     pub(crate) token: Token,
     pub(crate) phase: Phase,
     pub(crate) paused: bool,
+    /// Nothing is handed out until whoever holds it says so: the group is giving it up, or the application's listener
+    /// is being told of it.
+    pub(crate) held: Option<u64>,
     /// The next offset to hand out. Meaningless while `phase` is `Locating`.
     pub(crate) consumed: Position,
     /// The next offset to commit automatically: behind what the application was handed before its
@@ -138,6 +141,7 @@ impl<D> Partition<D> {
             token,
             phase: Phase::Stopped,
             paused: false,
+            held: None,
             consumed: Position::at(0),
             processed: None,
             auto_committed: None,
@@ -207,6 +211,7 @@ impl<D> Partition<D> {
     /// Whether the entry at the head of the queue can be handed out or dealt with.
     pub(crate) fn deliverable(&self) -> bool {
         !self.paused
+            && self.held.is_none()
             && self.located()
             && self
                 .queue

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use ottla_net::{Backoff, CoordinatorKind, Lane, Sent};
 use ottla_wire::{
-    Str,
+    ErrorCode, Str,
     messages::offset_commit::{
         OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
     },
@@ -17,7 +17,7 @@ use crate::{
     CommittedOffset, TopicPartition,
     core::Position,
     group::{
-        classic::Identity,
+        classic::{CommitAs, Identity},
         commit::{CommitAnswer, CommitStep, Committer, Offsets, Outcome, Ticket},
     },
 };
@@ -132,7 +132,33 @@ pub(super) async fn run(shared: Arc<Shared>) {
         };
         let until = match step {
             CommitStep::Send { identity, offsets } => {
-                request = Some(Box::pin(send(shared.clone(), identity, offsets)));
+                let (commit_as, joining) = match &shared.group {
+                    None => (CommitAs::Member(identity), false),
+                    Some(group) => {
+                        let classic = &group.lock().classic;
+                        (
+                            classic.commit_as(&identity, offsets.keys()),
+                            classic.is_joining(),
+                        )
+                    }
+                };
+                // Where it may, a member commits while its join waits at the coordinator.
+                let lane = if joining {
+                    Lane::Control
+                } else {
+                    Lane::Coordination
+                };
+                match commit_as {
+                    CommitAs::Member(identity) => {
+                        request = Some(Box::pin(send(shared.clone(), lane, identity, offsets)));
+                    }
+                    CommitAs::Later => shared.commits.lock().committer.put_off(now()),
+                    CommitAs::Nobody => {
+                        let mut commits = shared.commits.lock();
+                        commits.committer.refuse(ErrorCode::ILLEGAL_GENERATION);
+                        commits.settle();
+                    }
+                }
                 continue;
             }
             CommitStep::Wait(until) => until,
@@ -145,16 +171,20 @@ pub(super) async fn run(shared: Arc<Shared>) {
         };
         tokio::select! {
             biased;
-            (generation, answer) = answer => {
+            (sent_as, answer) = answer => {
                 request = None;
                 let told = {
                     let mut commits = shared.commits.lock();
-                    let told = commits.committer.handle_answer(answer, now());
+                    let later = |error| {
+                        let group = shared.group.as_ref();
+                        group.is_some_and(|g| g.lock().classic.may_commit_later(&sent_as, error))
+                    };
+                    let told = commits.committer.handle_answer(answer, later, now());
                     commits.settle();
                     told
                 };
                 if let Some(error) = told && let Some(group) = &shared.group {
-                    group.lock().classic.handle_commit_error(error, generation, now());
+                    group.lock().classic.handle_commit_error(error, sent_as.generation, now());
                     shared.membership.notify_one();
                 }
             }
@@ -172,18 +202,23 @@ async fn commit_by_itself(shared: Arc<Shared>) {
     }
 }
 
-/// Sends one commit. Returns the generation it was made in, and the answer.
-async fn send(shared: Arc<Shared>, identity: Identity, offsets: Offsets) -> (i32, CommitAnswer) {
-    let generation = identity.generation;
+/// Sends one commit. Returns on whose behalf, and the answer.
+async fn send(
+    shared: Arc<Shared>,
+    lane: Lane,
+    identity: Identity,
+    offsets: Offsets,
+) -> (Identity, CommitAnswer) {
+    let sent_as = identity.clone();
     let Some(group) = shared.config.group_id.clone() else {
-        return (generation, CommitAnswer::None { sent: false });
+        return (sent_as, CommitAnswer::None { sent: false });
     };
-    match try_send(&shared, &group, identity, offsets).await {
-        Ok(answer) => (generation, answer),
+    match try_send(&shared, &group, lane, identity, offsets).await {
+        Ok(answer) => (sent_as, answer),
         Err(error) => {
             tracing::warn!(%group, %error, "commit not answered; trying again");
             (
-                generation,
+                sent_as,
                 CommitAnswer::None {
                     sent: error.sent() == Sent::Maybe,
                 },
@@ -195,17 +230,14 @@ async fn send(shared: Arc<Shared>, identity: Identity, offsets: Offsets) -> (i32
 async fn try_send(
     shared: &Shared,
     group: &str,
+    lane: Lane,
     identity: Identity,
     offsets: Offsets,
 ) -> Result<CommitAnswer, ottla_net::Error> {
     let deadline = ottla_net::Instant::now() + shared.config.request_timeout;
     let kind = CoordinatorKind::Group;
     let node = shared.cluster.coordinator(kind, group, deadline).await?;
-    let connection = match shared
-        .cluster
-        .connection(node, Lane::Coordination, deadline)
-        .await
-    {
+    let connection = match shared.cluster.connection(node, lane, deadline).await {
         Ok(connection) => connection,
         Err(error) => {
             shared.cluster.forget_coordinator(kind, group, node);

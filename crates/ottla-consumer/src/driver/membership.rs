@@ -25,11 +25,12 @@ use tokio::task::JoinSet;
 use super::{Shared, now, unassign_all};
 use crate::{
     ConsumerConfig, Error, Offset, TopicPartition,
-    assignor::{GroupTopics, Member},
+    assignor::{GroupTopics, Member, RebalanceProtocol},
     group::{
         classic::{Classic, ClassicConfig, Joined, Step},
         protocol::Subscription,
     },
+    listener::News,
 };
 
 /// The membership and what it is for.
@@ -49,6 +50,7 @@ impl Group {
         config.group_id.as_ref()?;
         let classic = Classic::new(ClassicConfig {
             is_static: config.group_instance_id.is_some(),
+            protocol: RebalanceProtocol::of(&config.assignors),
             heartbeat_interval: config.heartbeat_interval,
             max_poll_interval: config.max_poll_interval,
             backoff,
@@ -67,7 +69,7 @@ impl Group {
         let Some(led) = &self.led else { return false };
         let changed = *led != told(metadata, led.keys(), self.heeds_racks);
         if changed {
-            self.classic.topics_changed();
+            self.classic.topics_changed(now());
         }
         changed
     }
@@ -104,6 +106,10 @@ enum Event {
     Synced(u64, Result<Result<Bytes, ErrorCode>, NetError>),
     Heartbeat(u64, Result<ErrorCode, NetError>),
     Left,
+    /// The listener was told of partitions that are lost.
+    Told,
+    /// The listener was told of new partitions, which are held under this number.
+    Introduced(u64, Vec<TopicPartition>),
     /// What was to be committed before partitions are given up is, or will not be.
     Committed(u64),
 }
@@ -111,6 +117,9 @@ enum Event {
 /// Partitions are being given up.
 struct Revocation {
     number: u64,
+    partitions: Vec<TopicPartition>,
+    /// Whether these are all there are, and nothing at all is handed out meanwhile.
+    all: bool,
     /// How often the application had come when it began.
     polls: u64,
     committing: bool,
@@ -120,7 +129,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let Some(group) = &shared.group else { return };
     let mut requests: JoinSet<Event> = JoinSet::new();
     let mut revocation: Option<Revocation> = None;
-    let mut revocations = 0;
+    // Numbers whatever has partitions held.
+    let mut numbers = 0;
     let (mut polls, mut waited) = (0, false);
     let mut leaving = false;
     loop {
@@ -143,27 +153,61 @@ pub(super) async fn run(shared: Arc<Shared>) {
             let step = group.lock().classic.poll(now());
             match step {
                 Step::Wait(until) => break until,
-                Step::Revoke => {
+                Step::Revoke { partitions, all } => {
+                    numbers += 1;
                     let mut reader = shared.reader.lock();
-                    reader.hold = true;
                     reader.attention = true;
-                    revocations += 1;
+                    if all {
+                        reader.hold = true;
+                    } else {
+                        shared.core(|core| {
+                            for partition in &partitions {
+                                reader.give_back(partition, core);
+                                core.hold(partition, Some(numbers));
+                            }
+                        });
+                    }
                     revocation = Some(Revocation {
-                        number: revocations,
+                        number: numbers,
+                        partitions,
+                        all,
                         polls: reader.polls,
                         committing: false,
                     });
                 }
-                Step::Lose => {
-                    tracing::info!(group = shared.config.group_id, "partitions lost");
+                Step::Lose(partitions) => {
+                    tracing::info!(
+                        group = shared.config.group_id,
+                        ?partitions,
+                        "partitions lost"
+                    );
                     revocation = None;
-                    give_up(&shared, group, |_| true);
-                    let mut reader = shared.reader.lock();
-                    reader.hold = false;
-                    // The place in the group is asked for again when the application comes.
-                    reader.attention = true;
+                    give_up(&shared, group, None, |_| true);
+                    release(&shared);
+                    let shared = shared.clone();
+                    requests.spawn(async move {
+                        shared.tell_listener(News::Lost, partitions).await;
+                        Event::Told
+                    });
                 }
-                Step::Adopt(partitions) => adopt(&shared, partitions),
+                Step::Drop => {
+                    revocation = None;
+                    give_up(&shared, group, None, |_| true);
+                    release(&shared);
+                }
+                Step::Adopt(partitions) => {
+                    numbers += 1;
+                    let shared = shared.clone();
+                    if adopt(&shared, partitions.clone(), numbers) {
+                        let number = numbers;
+                        requests.spawn(async move {
+                            shared
+                                .tell_listener(News::Assigned, partitions.clone())
+                                .await;
+                            Event::Introduced(number, partitions)
+                        });
+                    }
+                }
                 Step::Fail(error) => {
                     let group = shared.config.group_id.clone().unwrap_or_default().into();
                     shared.reader.lock().fatal = Some(Error::Group { group, error });
@@ -177,18 +221,23 @@ pub(super) async fn run(shared: Arc<Shared>) {
             .as_mut()
             .filter(|revocation| !revocation.committing)
         {
+            let (number, all) = (revocation.number, revocation.all);
             let reader = shared.reader.lock();
-            if reader.waiting > 0 || reader.polls != revocation.polls {
-                drop(reader);
+            let came = reader.waiting > 0 || reader.polls != revocation.polls;
+            drop(reader);
+            if came || !all && shared.core(|core| core.is_done_with(&revocation.partitions)) {
                 revocation.committing = true;
-                let number = revocation.number;
-                let shared = shared.clone();
+                let (shared, partitions) = (shared.clone(), revocation.partitions.clone());
                 requests.spawn(async move {
-                    if shared.config.enable_auto_commit {
-                        // It came back: it is done with all it has.
-                        let deadline = now() + shared.config.request_timeout;
-                        shared.commit_processed(true, deadline).await;
+                    // It came back: it is done with all it has of them.
+                    if !all {
+                        shared.core(|core| core.mark_processed_of(&partitions));
                     }
+                    if shared.config.enable_auto_commit {
+                        let deadline = now() + shared.config.request_timeout;
+                        shared.commit_processed(all, deadline).await;
+                    }
+                    shared.tell_listener(News::Revoked, partitions).await;
                     Event::Committed(number)
                 });
             }
@@ -217,39 +266,74 @@ pub(super) async fn run(shared: Arc<Shared>) {
             // Aborted, in order to leave.
             Err(_) => continue,
         };
-        if let Event::Committed(number) = event {
-            if revocation
-                .take_if(|revocation| revocation.number == number)
-                .is_some()
-            {
-                give_up(&shared, group, Classic::is_revoking);
-                group.lock().classic.handle_revoked(now());
-                shared.reader.lock().hold = false;
+        match event {
+            Event::Committed(number) => {
+                let done = revocation.take_if(|revocation| revocation.number == number);
+                if let Some(Revocation {
+                    partitions, all, ..
+                }) = done
+                {
+                    tracing::info!(
+                        group = shared.config.group_id,
+                        ?partitions,
+                        "partitions revoked"
+                    );
+                    let some = Some(&partitions[..]).filter(|_| !all);
+                    give_up(&shared, group, some, Classic::is_revoking);
+                    group.lock().classic.handle_revoked(now());
+                    shared.reader.lock().hold = false;
+                }
             }
-        } else {
-            handle(&shared, event);
+            Event::Introduced(number, partitions) => shared.core(|core| {
+                for partition in &partitions {
+                    core.release_hold(partition, number);
+                }
+            }),
+            event => handle(&shared, event),
         }
     }
 }
 
-/// Takes all partitions away, if they are still the group's and `wanted` holds: meanwhile the
+/// Takes these partitions away, or all, if they are still the group's and `wanted` holds: meanwhile the
 /// application may have unsubscribed, and assigned others by hand.
-fn give_up(shared: &Arc<Shared>, group: &Mutex<Group>, wanted: impl FnOnce(&Classic) -> bool) {
+fn give_up(
+    shared: &Arc<Shared>,
+    group: &Mutex<Group>,
+    partitions: Option<&[TopicPartition]>,
+    wanted: impl FnOnce(&Classic) -> bool,
+) {
     let mut reader = shared.reader.lock();
     let mut group = group.lock();
     group.led = None;
-    if !group.topics.is_empty() && wanted(&group.classic) {
-        shared.core(|core| unassign_all(&mut reader, core));
+    if group.topics.is_empty() || !wanted(&group.classic) {
+        return;
     }
+    shared.core(|core| match partitions {
+        None => unassign_all(&mut reader, core),
+        Some(partitions) => {
+            for partition in partitions {
+                reader.drop_partition(partition);
+                core.unassign(partition);
+            }
+        }
+    });
 }
 
-fn adopt(shared: &Arc<Shared>, partitions: Vec<TopicPartition>) {
-    if shared
-        .group
-        .as_ref()
-        .is_some_and(|group| group.lock().topics.is_empty())
-    {
-        return; // The application has unsubscribed meanwhile.
+/// Whatever the application was kept from is over.
+fn release(shared: &Shared) {
+    let mut reader = shared.reader.lock();
+    reader.hold = false;
+    // The place in the group is asked for again when the application comes.
+    reader.attention = true;
+}
+
+/// Starts to read these. If a listener is to be told, they are held under this number until then. Whether one is.
+fn adopt(shared: &Arc<Shared>, partitions: Vec<TopicPartition>, number: u64) -> bool {
+    let Some(group) = &shared.group else {
+        return false;
+    };
+    if group.lock().topics.is_empty() {
+        return false; // The application has unsubscribed meanwhile.
     }
     tracing::info!(
         group = shared.config.group_id,
@@ -257,8 +341,12 @@ fn adopt(shared: &Arc<Shared>, partitions: Vec<TopicPartition>) {
         "partitions assigned"
     );
     shared.reader.lock().hold = false;
-    shared.assign(partitions.into_iter().map(|name| (name, Offset::Committed)));
+    let listens = shared.config.rebalance_listener.is_some();
+    let hold = listens.then_some(number);
+    let partitions = partitions.into_iter();
+    shared.assign(partitions.map(|name| (name, Offset::Committed)), hold);
     shared.application.notify_waiters();
+    listens
 }
 
 /// The coordinator that was used is not it any more, or cannot be reached.
@@ -285,11 +373,11 @@ fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) {
         Step::Join {
             attempt,
             member_id,
-            generation,
+            owned,
             reason,
         } => {
             requests.spawn(async move {
-                let joined = join(&shared, member_id, generation, reason).await;
+                let joined = join(&shared, member_id, owned, reason).await;
                 Event::Joined(attempt, joined)
             });
         }
@@ -357,8 +445,9 @@ fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) {
             });
         }
         Step::Adopt(_)
-        | Step::Revoke
-        | Step::Lose
+        | Step::Revoke { .. }
+        | Step::Lose(_)
+        | Step::Drop
         | Step::Rediscover
         | Step::Fail(_)
         | Step::Wait(_) => {}
@@ -391,7 +480,7 @@ fn handle(shared: &Arc<Shared>, event: Event) {
         Event::Joined(attempt, Err(error))
         | Event::Synced(attempt, Err(error))
         | Event::Heartbeat(attempt, Err(error)) => (attempt, error),
-        Event::Left | Event::Committed(_) => return,
+        Event::Left | Event::Told | Event::Introduced(..) | Event::Committed(_) => return,
     };
     tracing::warn!(group = shared.config.group_id, %error, "the coordinator did not answer");
     match error {
@@ -441,18 +530,24 @@ async fn ask<R: Request>(
 async fn join(
     shared: &Shared,
     member_id: Str,
-    generation: i32,
+    owned: Vec<TopicPartition>,
     reason: &'static str,
 ) -> Result<Joined, NetError> {
     let config = &shared.config;
     let (mut topics, previous) = match &shared.group {
         Some(group) => {
-            let group = group.lock();
+            let mut group = group.lock();
+            // Whoever leads it next distributes what there is then.
+            group.led = None;
             (group.topics.clone(), group.classic.previous().cloned())
         }
         None => (Vec::new(), None),
     };
     topics.sort_unstable();
+    // The generation of the assignment that it goes by: two members that were given a partition one after the other
+    // must not seem to claim it at the same time, because one of them never heard of a later assignment.
+    let generation = previous.as_ref().map(|previous| previous.generation);
+    let generation = generation.filter(|_| !member_id.is_empty());
     let protocols = config
         .assignors
         .iter()
@@ -460,9 +555,9 @@ async fn join(
             let subscription = Subscription {
                 topics: topics.clone(),
                 user_data: assignor.user_data(&topics, previous.as_ref()),
-                generation: Some(generation).filter(|generation| *generation >= 0),
+                owned: owned.clone(),
+                generation,
                 rack: Some(config.client_rack.clone().into()).filter(|rack: &Str| !rack.is_empty()),
-                ..Default::default()
             };
             JoinGroupRequestProtocol {
                 name: assignor.name().to_owned().into(),

@@ -23,7 +23,7 @@ pub(crate) mod offsets;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -35,7 +35,8 @@ use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ConsumerConfig, Error, Offset, TopicPartition,
+    Consumer, ConsumerConfig, Error, Offset, TopicPartition,
+    consumer::Owner,
     core::{Core, CoreConfig, Effects, Leader},
     driver::{commit::Commits, membership::Group},
     payload::{DecodeLimits, Payload},
@@ -51,6 +52,10 @@ pub(crate) struct Shared {
     pub(crate) group: Option<Mutex<Group>>,
     pub(crate) commits: Mutex<Commits>,
     core: Mutex<Core<Payload>>,
+    /// Whose turn it is to call the application's listener.
+    pub(crate) listening: tokio::sync::Mutex<()>,
+    /// What the application's handles keep, to make another of them for its listener.
+    owner: OnceLock<Weak<Owner>>,
     /// Topics that the cluster keeps up to date on behalf of this consumer.
     tracked: Mutex<BTreeSet<crate::Str>>,
     /// There may be something to hand out.
@@ -99,6 +104,8 @@ impl Shared {
             group,
             commits: Mutex::new(Commits::new(backoff)),
             core: Mutex::new(core),
+            listening: tokio::sync::Mutex::new(()),
+            owner: OnceLock::new(),
             tracked: Mutex::default(),
             application: Arc::default(),
             positions: Notify::new(),
@@ -127,6 +134,17 @@ impl Shared {
                 .spawn_on(membership::run(shared.clone()), &shared.runtime);
         }
         shared
+    }
+
+    /// Who is to end the tasks when the application has no handle any more.
+    pub(crate) fn set_owner(&self, owner: &Arc<Owner>) {
+        // Set once, by whoever made this.
+        let _ = self.owner.set(Arc::downgrade(owner));
+    }
+
+    /// A handle as the application has them; none if it has none any more.
+    pub(crate) fn handle(&self) -> Option<Consumer> {
+        self.owner.get()?.upgrade().map(Consumer::from_owner)
     }
 
     /// Calls into the core, then wakes whom the call concerns.
@@ -161,10 +179,12 @@ impl Shared {
         self.tasks.spawn_on(task, &self.runtime);
     }
 
-    /// Adds partitions to the assignment, with the leaders known by now.
+    /// Adds partitions to the assignment, with the leaders known by now; nothing of them is handed out while they
+    /// are held.
     pub(crate) fn assign(
         self: &Arc<Self>,
         partitions: impl IntoIterator<Item = (TopicPartition, Offset)>,
+        hold: Option<u64>,
     ) {
         let partitions: Vec<_> = partitions.into_iter().collect();
         self.track(
@@ -176,7 +196,10 @@ impl Shared {
         self.core(|core| {
             for (partition, start) in partitions {
                 let leader = leader_of(&metadata, &partition);
-                core.assign(partition, start, leader);
+                core.assign(partition.clone(), start, leader);
+                if hold.is_some() {
+                    core.hold(&partition, hold);
+                }
             }
         });
         // In case that metadata moved on in between.

@@ -1,4 +1,5 @@
-//! Membership in a classic group: join, sync, heartbeat, leave (KIP-62, 345, 394), eager rebalance.
+//! Membership in a classic group: join, sync, heartbeat, leave (KIP-62, 345, 394), eager and cooperative
+//! rebalance (KIP-429).
 //!
 //! A plain state machine. The driver calls [`Classic::poll`] and does what the [`Step`] says; answers
 //! come back through the `handle_*` calls, under the attempt number of their request, so that an
@@ -8,8 +9,14 @@
 //! ([`Step::Revoke`]) only when the driver says that the application is done with their records, and
 //! until then heartbeats go on. An application that does not come back within `max.poll.interval.ms`
 //! costs this member its place; it is asked for again when the application returns.
+//!
+//! An eager rebalance takes everything back before it joins. A cooperative one joins with what it owns, and takes back
+//! only what the new assignment leaves out; then it joins once more, so that others get that.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use ottla_net::Backoff;
 use ottla_wire::{Bytes, ErrorCode};
@@ -17,7 +24,7 @@ use ottla_wire::{Bytes, ErrorCode};
 use super::protocol::{Assignment, Subscription};
 use crate::{
     Str, TopicPartition,
-    assignor::{Member, Previous},
+    assignor::{Member, Previous, RebalanceProtocol},
 };
 
 #[derive(Debug, Clone)]
@@ -25,6 +32,7 @@ pub(crate) struct ClassicConfig {
     /// With a `group.instance.id` (KIP-345): it keeps its place until its session ends, and never says that
     /// it leaves.
     pub(crate) is_static: bool,
+    pub(crate) protocol: RebalanceProtocol,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) max_poll_interval: Duration,
     pub(crate) backoff: Backoff,
@@ -38,8 +46,8 @@ pub(crate) enum Step {
     Join {
         attempt: u64,
         member_id: Str,
-        /// The latest generation it was part of; -1: none.
-        generation: i32,
+        /// What it owns, and goes on reading while the group rebalances.
+        owned: Vec<TopicPartition>,
         reason: &'static str,
     },
     /// Compute who gets what, as the group's leader; then [`Classic::handle_led`].
@@ -67,13 +75,18 @@ pub(crate) enum Step {
         member_id: Str,
         reason: &'static str,
     },
-    /// Start reading these, and only these.
+    /// Start reading these, beside what was adopted before and not given up.
     Adopt(Vec<TopicPartition>),
-    /// Stop reading what was adopted, as soon as the application is done with what it was handed;
-    /// commit; then [`Classic::handle_revoked`].
-    Revoke,
+    /// Stop reading these, as soon as the application is done with what it was handed of them;
+    /// commit; then [`Classic::handle_revoked`]. `all`: that is all that was adopted.
+    Revoke {
+        partitions: Vec<TopicPartition>,
+        all: bool,
+    },
     /// Stop reading what was adopted at once: it belongs to others by now.
-    Lose,
+    Lose(Vec<TopicPartition>),
+    /// The same, because the application wanted to leave, and knows.
+    Drop,
     /// Look the coordinator up anew.
     Rediscover,
     /// The application has to know; nothing happens until it subscribes anew.
@@ -94,6 +107,16 @@ pub(crate) struct Joined {
     pub(crate) members: Vec<(Str, Option<Str>, Bytes)>,
     /// The broker wants no assignment computed (KIP-814: a static leader came back).
     pub(crate) skip_assignment: bool,
+}
+
+/// On whose behalf to send a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CommitAs {
+    Member(Identity),
+    /// Not before the group has its new assignment.
+    Later,
+    /// It is for partitions that were others' meanwhile, who may be further by now.
+    Nobody,
 }
 
 /// Who this member is in its group.
@@ -120,8 +143,14 @@ pub(crate) struct Classic {
     last_poll: Option<Instant>,
     /// Whether it waits for records right now.
     waiting: bool,
-    /// Whether partitions were adopted and not given up.
+    /// Whether partitions were adopted and not given up; they may be none.
     owns: bool,
+    /// Those, each with the generation since which it has been this member's without a break.
+    owned: BTreeMap<TopicPartition, i32>,
+    /// Those of them that the driver is giving up.
+    revoking: Vec<TopicPartition>,
+    /// What is subscribed to.
+    topics: BTreeSet<Str>,
     /// What was adopted latest, given up since or not.
     previous: Option<Previous>,
     /// Steps that precede what the state asks for.
@@ -163,6 +192,9 @@ impl Classic {
             last_poll: None,
             waiting: false,
             owns: false,
+            owned: BTreeMap::new(),
+            revoking: Vec::new(),
+            topics: BTreeSet::new(),
             previous: None,
             due: Vec::new(),
             resubscribed: false,
@@ -184,7 +216,7 @@ impl Classic {
                 Step::Join {
                     attempt: self.attempt,
                     member_id: self.member_id.clone(),
-                    generation: self.generation,
+                    owned: self.owned.keys().cloned().collect(),
                     reason: self.reason,
                 }
             }
@@ -219,7 +251,8 @@ impl Classic {
     }
 
     /// There is a subscription, perhaps another than before.
-    pub(crate) fn subscribe(&mut self, now: Instant) {
+    pub(crate) fn subscribe(&mut self, topics: impl IntoIterator<Item = Str>, now: Instant) {
+        self.topics = topics.into_iter().collect();
         match self.state {
             State::Absent | State::Failed => {
                 self.failures = 0;
@@ -229,16 +262,17 @@ impl Classic {
             // What is under way tells the group the old subscription; another join next to it would make this
             // two members.
             State::Joining | State::Leading | State::Syncing => self.resubscribed = true,
-            State::Stable => self.revoke("subscription changed"),
-            // They join with the new one.
+            State::Stable => self.rebalance(now, "subscription changed"),
+            // They join with the new one, when they have given up what it leaves out.
+            State::Pausing(_) if self.owns => self.rebalance(now, "subscription changed"),
             State::Pausing(_) | State::Revoking | State::Evicted => {}
         }
     }
 
     /// The partitions of a subscribed topic changed: the leader must distribute them anew.
-    pub(crate) fn topics_changed(&mut self) {
+    pub(crate) fn topics_changed(&mut self, now: Instant) {
         if self.state == State::Stable {
-            self.revoke("topics changed");
+            self.rebalance(now, "topics changed");
         }
     }
 
@@ -247,8 +281,8 @@ impl Classic {
     pub(crate) fn leave(&mut self, reason: &'static str) {
         self.due.clear();
         if self.owns {
-            self.owns = false;
-            self.due.push(Step::Lose);
+            self.disown();
+            self.due.push(Step::Drop);
         }
         self.say_goodbye(reason);
         self.forget_membership();
@@ -264,11 +298,16 @@ impl Classic {
         }
     }
 
-    /// What was adopted is given up.
+    /// What was to be given up is.
     pub(crate) fn handle_revoked(&mut self, now: Instant) {
-        self.owns = false;
+        for partition in std::mem::take(&mut self.revoking) {
+            self.owned.remove(&partition);
+        }
+        if !self.is_cooperative() {
+            self.disown();
+        }
         if self.state == State::Revoking {
-            self.rejoin(now, self.reason);
+            self.rebalance(now, self.reason);
         }
     }
 
@@ -377,7 +416,7 @@ impl Classic {
         };
         self.failures = 0;
         if self.resubscribed {
-            return self.rejoin(now, "subscription changed");
+            return self.rebalance(now, "subscription changed");
         }
         self.state = State::Stable;
         self.owns = true;
@@ -387,7 +426,23 @@ impl Classic {
             partitions: assignment.partitions.clone(),
             generation: self.generation,
         });
-        self.due.push(Step::Adopt(assignment.partitions));
+        let assigned: BTreeSet<TopicPartition> = assignment.partitions.into_iter().collect();
+        let (generation, owned) = (self.generation, &mut self.owned);
+        let gone: Vec<_> = owned
+            .keys()
+            .filter(|p| !assigned.contains(p))
+            .cloned()
+            .collect();
+        let new: Vec<_> = assigned
+            .into_iter()
+            .filter(|p| !owned.contains_key(p))
+            .collect();
+        owned.extend(new.iter().map(|partition| (partition.clone(), generation)));
+        // Nobody else has these. What is taken away is withheld from others until it is given up.
+        self.due.push(Step::Adopt(new));
+        if !gone.is_empty() {
+            self.revoke(gone, "gave partitions up for others");
+        }
     }
 
     pub(crate) fn handle_heartbeat(&mut self, attempt: u64, error: ErrorCode, now: Instant) {
@@ -399,7 +454,7 @@ impl Classic {
             ErrorCode::NONE => self.failures = 0,
             ErrorCode::REBALANCE_IN_PROGRESS => {
                 if self.state == State::Stable {
-                    self.revoke("group rebalances");
+                    self.rebalance(now, "group rebalances");
                 }
             }
             error => self.handle_error(error, now),
@@ -419,7 +474,10 @@ impl Classic {
     /// Nothing happens until the application subscribes anew.
     pub(crate) fn handle_panic(&mut self) {
         if self.state == State::Leading {
+            self.lose();
+            let lost = std::mem::take(&mut self.due);
             self.leave("assignor panicked");
+            self.due.splice(0..0, lost);
         }
     }
 
@@ -441,7 +499,7 @@ impl Classic {
             | ErrorCode::ILLEGAL_GENERATION
             | ErrorCode::FENCED_INSTANCE_ID => self.handle_error(error, now),
             ErrorCode::REBALANCE_IN_PROGRESS if self.state == State::Stable => {
-                self.revoke("group rebalances");
+                self.rebalance(now, "group rebalances");
             }
             _ => {}
         }
@@ -450,6 +508,49 @@ impl Classic {
     /// What this member was assigned latest, for its assignors to tell the group.
     pub(crate) fn previous(&self) -> Option<&Previous> {
         self.previous.as_ref()
+    }
+
+    /// On whose behalf a commit that was made earlier is sent. In a cooperative rebalance a member keeps partitions
+    /// from one generation to the next, and what it commits for them holds in the next as well.
+    pub(crate) fn commit_as<'a>(
+        &self,
+        made_by: &Identity,
+        partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    ) -> CommitAs {
+        let same = made_by.member_id == self.member_id;
+        if !self.is_cooperative() || !self.owns || !same {
+            return CommitAs::Member(made_by.clone());
+        }
+        if matches!(self.state, State::Leading | State::Syncing) {
+            // The coordinator takes no commit before it has the new assignment.
+            return CommitAs::Later;
+        }
+        if made_by.generation == self.generation {
+            return CommitAs::Member(made_by.clone());
+        }
+        let kept = |partition: &TopicPartition| {
+            let since = self.owned.get(partition);
+            since.is_some_and(|since| *since <= made_by.generation)
+        };
+        match partitions.into_iter().all(kept) {
+            true => CommitAs::Member(self.identity()),
+            false => CommitAs::Nobody,
+        }
+    }
+
+    /// Whether a commit that met this error may be accepted in the generation that is coming up.
+    pub(crate) fn may_commit_later(&self, sent_as: &Identity, error: ErrorCode) -> bool {
+        let over = sent_as.generation != self.generation;
+        self.is_cooperative()
+            && self.owns
+            && sent_as.member_id == self.member_id
+            && (error == ErrorCode::REBALANCE_IN_PROGRESS
+                || error == ErrorCode::ILLEGAL_GENERATION && over)
+    }
+
+    /// Whether its join waits at the coordinator, which answers nothing else on that connection meanwhile.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.state == State::Joining
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -499,17 +600,47 @@ impl Classic {
         self.state = State::Pausing(at);
     }
 
-    fn revoke(&mut self, reason: &'static str) {
+    /// Joins anew, when what has to be given up before that is.
+    fn rebalance(&mut self, now: Instant, reason: &'static str) {
+        let out = |partition: &&TopicPartition| {
+            !self.is_cooperative() || !self.topics.contains(&partition.topic)
+        };
+        let out: Vec<_> = self.owned.keys().filter(out).cloned().collect();
+        if out.is_empty() {
+            if !self.is_cooperative() {
+                self.disown();
+            }
+            self.rejoin(now, reason);
+        } else {
+            self.revoke(out, reason);
+        }
+    }
+
+    fn revoke(&mut self, partitions: Vec<TopicPartition>, reason: &'static str) {
         self.reason = reason;
         self.state = State::Revoking;
-        self.due.push(Step::Revoke);
+        self.revoking.clone_from(&partitions);
+        let all = !self.is_cooperative();
+        self.due.push(Step::Revoke { partitions, all });
     }
 
     fn lose(&mut self) {
-        self.due.retain(|step| *step != Step::Revoke);
-        if std::mem::take(&mut self.owns) {
-            self.due.push(Step::Lose);
+        self.due
+            .retain(|step| matches!(step, Step::Leave { .. } | Step::Adopt(_)));
+        if self.owns {
+            let lost = self.disown();
+            self.due.push(Step::Lose(lost));
         }
+    }
+
+    fn disown(&mut self) -> Vec<TopicPartition> {
+        self.owns = false;
+        self.revoking.clear();
+        std::mem::take(&mut self.owned).into_keys().collect()
+    }
+
+    fn is_cooperative(&self) -> bool {
+        self.config.protocol == RebalanceProtocol::Cooperative
     }
 
     fn rejoin(&mut self, now: Instant, reason: &'static str) {
@@ -565,7 +696,11 @@ impl Classic {
     }
 
     fn poll_deadline(&self) -> Option<Instant> {
-        let member = matches!(self.state, State::Stable | State::Revoking);
+        let member = match self.state {
+            State::Stable | State::Revoking => true,
+            State::Pausing(_) | State::Joining | State::Leading | State::Syncing => self.owns,
+            State::Absent | State::Evicted | State::Failed => false,
+        };
         let last = self.last_poll.filter(|_| member && !self.waiting)?;
         Some(last + self.config.max_poll_interval)
     }

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ottla_net::Backoff;
@@ -154,10 +154,27 @@ impl Committer {
         }
     }
 
-    /// The answer to the request that is out. Returns the error that concerns the membership, if any.
+    /// What [`CommitStep::Send`] asked for cannot be done yet.
+    pub(crate) fn put_off(&mut self, now: Instant) {
+        self.out = false;
+        self.retry_at = Some(now + PUT_OFF);
+    }
+
+    /// What [`CommitStep::Send`] asked for must not be done any more.
+    pub(crate) fn refuse(&mut self, error: ErrorCode) {
+        self.out = false;
+        self.settle(|| Outcome::Refused {
+            partition: None,
+            error,
+        });
+    }
+
+    /// The answer to the request that is out. `later` says which errors of the member's will pass. Returns the error
+    /// that concerns the membership, if any.
     pub(crate) fn handle_answer(
         &mut self,
         answer: CommitAnswer,
+        later: impl Fn(ErrorCode) -> bool,
         now: Instant,
     ) -> Option<ErrorCode> {
         self.out = false;
@@ -172,7 +189,7 @@ impl Committer {
         };
         let failed = partitions
             .iter()
-            .find(|(_, error)| error.is_err() && !may_retry(*error));
+            .find(|(_, error)| error.is_err() && !may_retry(*error) && !later(*error));
         if let Some((partition, error)) = failed.cloned() {
             let whole = concerns_member(error);
             let partition = if whole { None } else { Some(partition) };
@@ -195,7 +212,7 @@ impl Committer {
             Some(error) => {
                 self.last = error;
                 self.retry_later(now);
-                error.rediscovers_coordinator().then_some(error)
+                (error.rediscovers_coordinator() || concerns_member(error)).then_some(error)
             }
             // A partition the answer leaves out was asked for and not refused: Java takes that as done.
             None => {
@@ -264,6 +281,9 @@ impl Committer {
         });
     }
 }
+
+/// How long what cannot be committed during a rebalance waits before it is looked at again.
+const PUT_OFF: Duration = Duration::from_millis(50);
 
 /// Whether the same request may be accepted later, by this coordinator or another.
 fn may_retry(error: ErrorCode) -> bool {
@@ -338,11 +358,11 @@ mod tests {
         let second = c.commit(me(1), offsets(&[(0, 5), (1, 5)]), later);
         let third = c.commit(me(1), offsets(&[(0, 7)]), later);
         assert!(matches!(c.poll(now), CommitStep::Wait(_)), "one at a time");
-        c.handle_answer(all(&out, ErrorCode::NONE), now);
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, now);
         assert_eq!(c.take_settled(), [(first, Outcome::Committed)]);
         let out = sent(&mut c, now);
         assert_eq!(out, offsets(&[(0, 7), (1, 5)]));
-        c.handle_answer(all(&out, ErrorCode::NONE), now);
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, now);
         assert_eq!(
             c.take_settled(),
             [(second, Outcome::Committed), (third, Outcome::Committed)]
@@ -358,7 +378,7 @@ mod tests {
             ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
         ] {
             let out = sent(&mut c, now);
-            c.handle_answer(all(&out, error), now);
+            c.handle_answer(all(&out, error), |_| false, now);
             assert!(
                 matches!(c.poll(now), CommitStep::Wait(Some(_))),
                 "{error:?}: a pause first"
@@ -366,7 +386,7 @@ mod tests {
             now += Duration::from_secs(1);
         }
         let out = sent(&mut c, now);
-        c.handle_answer(all(&out, ErrorCode::NONE), now);
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, now);
         assert_eq!(c.take_settled(), [(ticket, Outcome::Committed)]);
     }
 
@@ -375,7 +395,7 @@ mod tests {
         let (mut c, now) = (committer(), Instant::now());
         let ticket = c.commit(me(1), offsets(&[(0, 1)]), now + Duration::from_secs(5));
         sent(&mut c, now);
-        c.handle_answer(CommitAnswer::None { sent: true }, now);
+        c.handle_answer(CommitAnswer::None { sent: true }, |_| false, now);
         let end = now + Duration::from_secs(5);
         assert_eq!(c.poll(end), CommitStep::Wait(None));
         let last = ErrorCode::COORDINATOR_NOT_AVAILABLE;
@@ -393,7 +413,7 @@ mod tests {
         sent(&mut c, now);
         c.commit(me(1), offsets(&[(0, 2)]), later);
         c.commit(me(2), offsets(&[(0, 3)]), later);
-        c.handle_answer(all(&offsets(&[(0, 1)]), ErrorCode::NONE), now);
+        c.handle_answer(all(&offsets(&[(0, 1)]), ErrorCode::NONE), |_| false, now);
         assert_eq!(
             c.poll(now),
             CommitStep::Send {
@@ -401,7 +421,11 @@ mod tests {
                 offsets: offsets(&[(0, 2)])
             }
         );
-        let told = c.handle_answer(all(&offsets(&[(0, 2)]), ErrorCode::ILLEGAL_GENERATION), now);
+        let told = c.handle_answer(
+            all(&offsets(&[(0, 2)]), ErrorCode::ILLEGAL_GENERATION),
+            |_| false,
+            now,
+        );
         assert_eq!(told, Some(ErrorCode::ILLEGAL_GENERATION));
         assert_eq!(
             c.poll(now),
@@ -427,7 +451,7 @@ mod tests {
             (TopicPartition::new("t", 0), ErrorCode::NONE),
             (bad.clone(), error),
         ];
-        c.handle_answer(CommitAnswer::Partitions(answer), now);
+        c.handle_answer(CommitAnswer::Partitions(answer), |_| false, now);
         let partition = Some(bad);
         assert_eq!(
             c.take_settled(),
@@ -456,15 +480,15 @@ mod tests {
                         let offset = request[&TopicPartition::new("t", 0)].offset;
                         prop_assert!(offset >= stored);
                         stored = offset;
-                        c.handle_answer(all(&request, ErrorCode::NONE), now);
+                        c.handle_answer(all(&request, ErrorCode::NONE), |_| false, now);
                     }
                     (3, Some(request)) => {
                         let request: Offsets = request;
                         stored = request[&TopicPartition::new("t", 0)].offset;
-                        c.handle_answer(CommitAnswer::None { sent: true }, now);
+                        c.handle_answer(CommitAnswer::None { sent: true }, |_| false, now);
                     }
                     (_, Some(_)) => {
-                        c.handle_answer(CommitAnswer::None { sent: false }, now);
+                        c.handle_answer(CommitAnswer::None { sent: false }, |_| false, now);
                     }
                     (_, None) => {
                         if let CommitStep::Send { offsets, .. } = c.poll(now) {
@@ -480,7 +504,7 @@ mod tests {
                 now += Duration::from_secs(2);
                 if let Some(request) = out.take() {
                     stored = request[&TopicPartition::new("t", 0)].offset;
-                    c.handle_answer(all(&request, ErrorCode::NONE), now);
+                    c.handle_answer(all(&request, ErrorCode::NONE), |_| false, now);
                 } else if let CommitStep::Send { offsets, .. } = c.poll(now) {
                     out = Some(offsets);
                 }

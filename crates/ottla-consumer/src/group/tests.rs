@@ -1,20 +1,24 @@
 //! The membership against a coordinator that may do anything.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use ottla_net::Backoff;
 use ottla_wire::{Bytes, ErrorCode};
 use proptest::prelude::*;
 
 use super::{
-    classic::{Classic, ClassicConfig, Joined, Step},
+    classic::{Classic, ClassicConfig, CommitAs, Joined, Step},
     protocol::Assignment,
 };
-use crate::{Str, TopicPartition};
+use crate::{Str, TopicPartition, assignor::RebalanceProtocol};
 
 fn classic() -> Classic {
     Classic::new(ClassicConfig {
         is_static: false,
+        protocol: RebalanceProtocol::Eager,
         heartbeat_interval: Duration::from_secs(3),
         max_poll_interval: Duration::from_secs(30),
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
@@ -44,7 +48,7 @@ fn joined(generation: i32) -> Joined {
 /// Takes it to its first assignment.
 fn member(now: Instant) -> Classic {
     let mut classic = classic();
-    classic.subscribe(now);
+    classic.subscribe([Str::from("t")], now);
     let Step::Join { attempt, .. } = classic.poll(now) else {
         panic!("must join")
     };
@@ -62,6 +66,10 @@ fn member(now: Instant) -> Classic {
     classic
 }
 
+fn lost() -> Step {
+    Step::Lose(vec![TopicPartition::new("t", 0)])
+}
+
 fn heartbeat(classic: &mut Classic, now: Instant) -> u64 {
     match classic.poll(now) {
         Step::Heartbeat { attempt, .. } => attempt,
@@ -73,7 +81,7 @@ fn heartbeat(classic: &mut Classic, now: Instant) -> u64 {
 fn comes_back_at_once_with_the_id_it_was_given() {
     let now = Instant::now();
     let mut classic = classic();
-    classic.subscribe(now);
+    classic.subscribe([Str::from("t")], now);
     let Step::Join {
         attempt, member_id, ..
     } = classic.poll(now)
@@ -142,11 +150,7 @@ fn a_lost_heartbeat_is_followed_by_the_next() {
     now += Duration::from_secs(3);
     let attempt = heartbeat(&mut classic, now);
     classic.handle_heartbeat(attempt, ErrorCode::UNKNOWN_MEMBER_ID, now);
-    assert_eq!(
-        classic.poll(now),
-        Step::Lose,
-        "it learns that it was dropped"
-    );
+    assert_eq!(classic.poll(now), lost(), "it learns that it was dropped");
 }
 
 #[test]
@@ -155,7 +159,7 @@ fn a_static_member_never_says_that_it_leaves() {
     let mut classic = member(now);
     classic.config_mut().is_static = true;
     now += Duration::from_secs(31);
-    assert_eq!(classic.poll(now), Step::Lose, "the application stayed away");
+    assert_eq!(classic.poll(now), lost(), "the application stayed away");
     assert_eq!(classic.poll(now), Step::Wait(None));
     classic.application_polls(true, now);
     assert!(matches!(classic.poll(now), Step::Join { .. }));
@@ -163,7 +167,7 @@ fn a_static_member_never_says_that_it_leaves() {
     let mut classic = member(now);
     classic.config_mut().is_static = true;
     classic.leave("unsubscribed");
-    assert_eq!(classic.poll(now), Step::Lose);
+    assert_eq!(classic.poll(now), Step::Drop);
     assert_eq!(classic.poll(now), Step::Wait(None));
 }
 
@@ -174,7 +178,7 @@ fn heartbeats_go_on_until_partitions_are_given_up() {
     now += Duration::from_secs(3);
     let attempt = heartbeat(&mut classic, now);
     classic.handle_heartbeat(attempt, ErrorCode::REBALANCE_IN_PROGRESS, now);
-    assert_eq!(classic.poll(now), Step::Revoke);
+    assert!(matches!(classic.poll(now), Step::Revoke { all: true, .. }));
     for _ in 0..5 {
         now += Duration::from_secs(3);
         let attempt = heartbeat(&mut classic, now);
@@ -192,11 +196,11 @@ fn heartbeats_go_on_until_partitions_are_given_up() {
 fn a_changed_subscription_is_told_without_becoming_two_members() {
     let now = Instant::now();
     let mut classic = classic();
-    classic.subscribe(now);
+    classic.subscribe([Str::from("t")], now);
     let Step::Join { attempt, .. } = classic.poll(now) else {
         panic!("must join")
     };
-    classic.subscribe(now);
+    classic.subscribe([Str::from("t")], now);
     assert_eq!(
         classic.poll(now),
         Step::Wait(None),
@@ -214,7 +218,7 @@ fn a_changed_subscription_is_told_without_becoming_two_members() {
 fn a_member_that_left_while_joining_says_so() {
     let now = Instant::now();
     let mut classic = classic();
-    classic.subscribe(now);
+    classic.subscribe([Str::from("t")], now);
     let Step::Join { attempt, .. } = classic.poll(now) else {
         panic!("must join")
     };
@@ -278,7 +282,7 @@ proptest! {
     fn never_two_owners(events in prop::collection::vec(event(), 1..80)) {
         let mut now = Instant::now();
         let mut classic = classic();
-        classic.subscribe(now);
+        classic.subscribe([Str::from("t")], now);
         let (mut owns, mut revoking, mut generation) = (false, false, 0);
         let mut out: Vec<Out> = Vec::new();
         // Ends with calm: the application waits for records, every answer is good.
@@ -291,8 +295,8 @@ proptest! {
             match event {
                 Event::Wait(seconds) => now += Duration::from_secs(seconds),
                 Event::Polls(waiting) => classic.application_polls(waiting, now),
-                Event::Subscribe => classic.subscribe(now),
-                Event::TopicsChanged => classic.topics_changed(),
+                Event::Subscribe => classic.subscribe([Str::from("t")], now),
+                Event::TopicsChanged => classic.topics_changed(now),
                 Event::Revoked if revoking => {
                     (revoking, owns) = (false, false);
                     classic.handle_revoked(now);
@@ -352,11 +356,11 @@ proptest! {
                         prop_assert!(!owns, "two assignments at once");
                         owns = true;
                     }
-                    Step::Revoke => {
+                    Step::Revoke { .. } => {
                         prop_assert!(owns);
                         revoking = true;
                     }
-                    Step::Lose => {
+                    Step::Lose(_) | Step::Drop => {
                         prop_assert!(owns);
                         (owns, revoking) = (false, false);
                     }
@@ -370,4 +374,215 @@ proptest! {
         prop_assert!(owns, "still without its place");
         prop_assert!(calm_heartbeats >= 15, "{} heartbeats in 80 s", calm_heartbeats);
     }
+}
+
+/// A cooperative member, and what the application reads on its behalf.
+struct Cooperative {
+    classic: Classic,
+    now: Instant,
+    reads: BTreeSet<TopicPartition>,
+    generation: i32,
+}
+
+fn tp(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition::new(topic.to_owned(), partition)
+}
+
+impl Cooperative {
+    fn new(topics: &[&str]) -> Self {
+        let now = Instant::now();
+        let mut classic = classic();
+        classic.config_mut().protocol = RebalanceProtocol::Cooperative;
+        classic.subscribe(
+            topics.iter().map(|topic| Str::from((*topic).to_owned())),
+            now,
+        );
+        Self {
+            classic,
+            now,
+            reads: BTreeSet::new(),
+            generation: 0,
+        }
+    }
+
+    /// The next step that is none of adopting.
+    fn step(&mut self) -> Step {
+        loop {
+            match self.classic.poll(self.now) {
+                Step::Adopt(partitions) => {
+                    for partition in partitions {
+                        assert!(self.reads.insert(partition), "adopted twice");
+                    }
+                }
+                step => return step,
+            }
+        }
+    }
+
+    /// What it says it owns when it joins.
+    fn joins(&mut self) -> Vec<TopicPartition> {
+        let Step::Join { attempt, owned, .. } = self.step() else {
+            panic!("must join")
+        };
+        self.generation += 1;
+        let joined = joined(self.generation);
+        self.classic.handle_joined(attempt, joined, self.now);
+        owned
+    }
+
+    fn syncs(&mut self, assigned: &[TopicPartition]) {
+        let Step::Sync { attempt, .. } = self.step() else {
+            panic!("must sync")
+        };
+        let assignment = Assignment {
+            partitions: assigned.to_vec(),
+            user_data: None,
+        };
+        let bytes = Ok(assignment.encode());
+        self.classic.handle_synced(attempt, bytes, self.now);
+    }
+
+    fn rebalances(&mut self) {
+        self.now += Duration::from_secs(3);
+        let attempt = heartbeat(&mut self.classic, self.now);
+        let error = ErrorCode::REBALANCE_IN_PROGRESS;
+        self.classic.handle_heartbeat(attempt, error, self.now);
+    }
+
+    fn revokes(&mut self) -> Vec<TopicPartition> {
+        match self.step() {
+            Step::Revoke {
+                partitions,
+                all: false,
+            } => {
+                for partition in &partitions {
+                    assert!(self.reads.remove(partition));
+                }
+                self.classic.handle_revoked(self.now);
+                partitions
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reads(&self) -> Vec<TopicPartition> {
+        self.reads.iter().cloned().collect()
+    }
+}
+
+#[test]
+fn a_cooperative_member_keeps_what_it_may_and_joins_again_for_what_it_may_not() {
+    let mut member = Cooperative::new(&["t"]);
+    assert_eq!(member.joins(), []);
+    member.syncs(&[tp("t", 0), tp("t", 1), tp("t", 2)]);
+    assert!(matches!(member.step(), Step::Wait(Some(_))));
+    member.rebalances();
+    // It is not asked to give anything up to join, and tells what it has.
+    assert_eq!(member.joins(), [tp("t", 0), tp("t", 1), tp("t", 2)]);
+    assert_eq!(member.reads().len(), 3, "it reads on");
+    member.syncs(&[tp("t", 0), tp("t", 3)]);
+    assert_eq!(member.revokes(), [tp("t", 1), tp("t", 2)]);
+    assert_eq!(member.reads(), [tp("t", 0), tp("t", 3)]);
+    assert_eq!(member.joins(), [tp("t", 0), tp("t", 3)]);
+    member.syncs(&[tp("t", 0), tp("t", 3)]);
+    assert!(matches!(member.step(), Step::Wait(Some(_))));
+    assert_eq!(member.classic.previous().unwrap().generation, 3);
+}
+
+#[test]
+fn what_is_not_subscribed_to_any_more_is_given_up_before_a_cooperative_member_joins() {
+    let mut member = Cooperative::new(&["t", "u"]);
+    member.joins();
+    member.syncs(&[tp("t", 0), tp("u", 0)]);
+    assert!(matches!(member.step(), Step::Wait(Some(_))));
+    member.classic.subscribe([Str::from("t")], member.now);
+    assert_eq!(member.revokes(), [tp("u", 0)]);
+    assert_eq!(member.joins(), [tp("t", 0)]);
+    // Subscribed anew while the join is out: it comes to that as soon as it can.
+    member.classic.subscribe([Str::from("u")], member.now);
+    member.syncs(&[tp("t", 0)]);
+    assert_eq!(member.revokes(), [tp("t", 0)]);
+    assert_eq!(member.joins(), []);
+}
+
+#[test]
+fn a_cooperative_member_that_is_dropped_loses_all_and_one_that_stays_away_too() {
+    for error in [ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::ILLEGAL_GENERATION] {
+        let mut member = Cooperative::new(&["t"]);
+        member.joins();
+        member.syncs(&[tp("t", 0)]);
+        member.step();
+        member.rebalances();
+        let Step::Join { attempt, .. } = member.step() else {
+            panic!("must join")
+        };
+        let refused = Joined { error, ..joined(0) };
+        member.classic.handle_joined(attempt, refused, member.now);
+        assert_eq!(member.step(), lost(), "{error}");
+        member.now += Duration::from_secs(2);
+        assert_eq!(member.joins(), []);
+    }
+    let mut member = Cooperative::new(&["t"]);
+    member.joins();
+    member.syncs(&[tp("t", 0)]);
+    member.step();
+    member.rebalances();
+    assert!(matches!(member.step(), Step::Join { .. }));
+    // It waits for the others to join, and the application for nothing.
+    member.now += Duration::from_secs(30);
+    assert_eq!(member.step(), lost());
+    assert!(matches!(member.step(), Step::Leave { .. }));
+    assert_eq!(member.step(), Step::Wait(None));
+    member.classic.application_polls(true, member.now);
+    assert_eq!(member.joins(), []);
+}
+
+#[test]
+fn commits_of_a_cooperative_member_hold_from_one_generation_to_the_next() {
+    let mut member = Cooperative::new(&["t"]);
+    member.joins();
+    member.syncs(&[tp("t", 0), tp("t", 1)]);
+    member.step();
+    let made_by = member.classic.identity();
+    let commit_as = |member: &Cooperative, partitions: &[TopicPartition]| {
+        member.classic.commit_as(&made_by, partitions)
+    };
+    let kept = [tp("t", 0)];
+    let both = [tp("t", 0), tp("t", 1)];
+    member.rebalances();
+    let Step::Join { attempt, .. } = member.step() else {
+        panic!("must join")
+    };
+    assert_eq!(commit_as(&member, &both), CommitAs::Member(made_by.clone()));
+    member.generation += 1;
+    member.classic.handle_joined(attempt, joined(2), member.now);
+    assert_eq!(commit_as(&member, &both), CommitAs::Later);
+    member.syncs(&kept);
+    member.revokes();
+    let newer = member.classic.identity();
+    assert_eq!(newer.generation, 2);
+    assert_eq!(commit_as(&member, &kept), CommitAs::Member(newer.clone()));
+    assert_eq!(commit_as(&member, &both), CommitAs::Nobody);
+    // The other one comes back: what was committed before it went is not repeated.
+    member.joins();
+    member.syncs(&both);
+    member.step();
+    assert_eq!(commit_as(&member, &both), CommitAs::Nobody);
+    assert_eq!(
+        commit_as(&member, &kept),
+        CommitAs::Member(member.classic.identity())
+    );
+    let over = ErrorCode::ILLEGAL_GENERATION;
+    assert!(member.classic.may_commit_later(&newer, over));
+    assert!(
+        !member
+            .classic
+            .may_commit_later(&member.classic.identity(), over)
+    );
+    let eager = self::member(member.now);
+    assert_eq!(
+        eager.commit_as(&made_by, &both),
+        CommitAs::Member(made_by.clone())
+    );
+    assert!(!eager.may_commit_later(&made_by, ErrorCode::REBALANCE_IN_PROGRESS));
 }

@@ -4,4 +4,5 @@
 mod adversity;
 mod groups;
 mod reading;
+mod rebalancing;
 mod support;

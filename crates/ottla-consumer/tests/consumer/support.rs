@@ -47,6 +47,8 @@ pub(crate) struct World {
     /// What happened at the coordinator, in order.
     pub(crate) events: Vec<String>,
     pub(crate) generation: i32,
+    /// What each join said of itself.
+    pub(crate) subscriptions: Vec<Bytes>,
     /// What the next heartbeats are answered with.
     pub(crate) heartbeat: ErrorCode,
     pub(crate) heartbeats: usize,
@@ -367,6 +369,8 @@ fn serve_group(cluster: &ScriptedCluster, world: &Shared, node: i32) {
             .into();
         }
         world.events.push("join".into());
+        let subscription = request.protocols[0].metadata.clone();
+        world.subscriptions.push(subscription);
         world.generation += 1;
         world.heartbeat = ErrorCode::NONE;
         let member_id: Str = "member-1".into();

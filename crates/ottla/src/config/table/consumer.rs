@@ -63,11 +63,11 @@ pub(super) static KEYS: &[Key] = &[
             Choice::of("sticky")
                 .also(&["org.apache.kafka.clients.consumer.StickyAssignor"]),
             Choice::of("cooperative-sticky")
-                .also(&["org.apache.kafka.clients.consumer.CooperativeStickyAssignor"])
-                .planned(),
+                .also(&["org.apache.kafka.clients.consumer.CooperativeStickyAssignor"]),
         ]),
         "What the members of a classic group can divide partitions by, best first. All members must have \
-         one in common. Java's class names are understood.",
+         one in common. With `cooperative-sticky` alone, members read on while the group rebalances and give up \
+         only what goes to others (KIP-429). Java's class names are understood.",
     )
     .default("range")
     .honoured(|s, v| {

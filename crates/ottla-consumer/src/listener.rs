@@ -1,0 +1,144 @@
+//! What an application may want to do when its group gives it partitions or takes them away.
+//!
+//! Owns the calls to the application's [`RebalanceListener`]: one at a time, in the order of what happened, and never so
+//! that the group waits for a call that waits for the group.
+
+use std::{fmt::Debug, pin::Pin, sync::Arc};
+
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{Consumer, Error, TopicPartition, driver::Shared};
+
+/// What a [`RebalanceListener`] returns: `Box::pin(async move { … })`.
+pub type ListenerFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Is told when the group gives partitions to a consumer or takes them away. Set it as
+/// [`ConsumerConfig::rebalance_listener`](crate::ConsumerConfig::rebalance_listener).
+///
+/// The calls come one at a time, in order, from a task of the consumer's. Heartbeats go on meanwhile. They may use
+/// the consumer: commit, seek, pause, ask for offsets, and subscribe. What would wait for the very rebalance that
+/// waits for the listener fails with [`Error::Usage`] instead: waiting for records, [`Consumer::unsubscribe`] and
+/// [`Consumer::close`]. Should a call wait all the same, through another task of the application's, it is dropped
+/// after `max.poll.interval.ms`, with an error in the log, and the rebalance goes on. So is one that panics.
+///
+/// ```
+/// use ottla_consumer::{Consumer, ListenerFuture, RebalanceListener, TopicPartition};
+///
+/// #[derive(Debug)]
+/// struct Flush;
+///
+/// impl RebalanceListener for Flush {
+///     fn partitions_revoked<'a>(
+///         &'a self,
+///         consumer: &'a Consumer,
+///         partitions: &'a [TopicPartition],
+///     ) -> ListenerFuture<'a> {
+///         Box::pin(async move {
+///             // …write out what was gathered of these partitions, and then:
+///             if let Err(error) = consumer.commit().await {
+///                 eprintln!("{partitions:?} may be read again: {error}");
+///             }
+///         })
+///     }
+/// }
+/// ```
+pub trait RebalanceListener: Debug + Send + Sync + 'static {
+    /// These partitions are this consumer's from now on; none of their records has been handed out. Where to start
+    /// can still be changed with [`Consumer::seek`]. Called after each rebalance, with no partitions if it brought
+    /// none; in a cooperative rebalance only with those that are new.
+    fn partitions_assigned<'a>(
+        &'a self,
+        _consumer: &'a Consumer,
+        _partitions: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// These partitions are about to be given up; they are still this consumer's, so that it can commit. The
+    /// application has come back for records, or is waiting for some, and gets no more of these. With automatic
+    /// commit, what it was handed has been committed. Also called by [`Consumer::unsubscribe`] and
+    /// [`Consumer::close`].
+    fn partitions_revoked<'a>(
+        &'a self,
+        _consumer: &'a Consumer,
+        _partitions: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// These partitions are gone, and may be another consumer's by now: the application stayed away longer than
+    /// `max.poll.interval.ms`, or the coordinator dropped this member. Nothing can be committed for them any more.
+    /// Default: does what [`RebalanceListener::partitions_revoked`] does.
+    fn partitions_lost<'a>(
+        &'a self,
+        consumer: &'a Consumer,
+        partitions: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        self.partitions_revoked(consumer, partitions)
+    }
+}
+
+/// What a listener is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    Assigned,
+    Revoked,
+    Lost,
+}
+
+impl Shared {
+    /// Tells the application's listener, if it has one, and waits until it has dealt with it.
+    pub(crate) async fn tell_listener(
+        self: &Arc<Self>,
+        news: News,
+        partitions: Vec<TopicPartition>,
+    ) {
+        let Some(listener) = self.config.rebalance_listener.clone() else {
+            return;
+        };
+        if partitions.is_empty() && news != News::Assigned {
+            return;
+        }
+        let _turn = self.listening.lock().await;
+        // Not kept by this consumer's tasks, or it would never go.
+        let Some(consumer) = self.handle() else {
+            return;
+        };
+        // A task of its own, so that a panic in it ends nothing else.
+        let call = AbortOnDropHandle::new(tokio::spawn(IN_LISTENER.scope((), async move {
+            match news {
+                News::Assigned => listener.partitions_assigned(&consumer, &partitions).await,
+                News::Revoked => listener.partitions_revoked(&consumer, &partitions).await,
+                News::Lost => listener.partitions_lost(&consumer, &partitions).await,
+            }
+        })));
+        match tokio::time::timeout(self.config.max_poll_interval, call).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(?news, %error, "the rebalance listener panicked; going on without");
+            }
+            Err(_) => tracing::error!(
+                ?news,
+                "the rebalance listener did not end within max.poll.interval.ms = {} ms; going on \
+                 without: does it wait for records, through another task?",
+                self.config.max_poll_interval.as_millis()
+            ),
+        }
+    }
+}
+
+/// Refuses what would wait for a rebalance that waits for the listener that asks.
+pub(crate) fn check_not_in_listener() -> Result<(), Error> {
+    match IN_LISTENER.try_with(|()| ()) {
+        Ok(()) => Err(Error::Usage(
+            "a rebalance listener cannot wait for records, unsubscribe or close: the rebalance waits \
+             for it",
+        )),
+        Err(_) => Ok(()),
+    }
+}
+
+tokio::task_local! {
+    /// Set while a listener runs.
+    static IN_LISTENER: ();
+}

@@ -1,0 +1,404 @@
+//! Rebalances, eager and cooperative, and what the application's listener hears of them.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ottla_consumer::{
+    Bytes, Consumer, ConsumerConfig, Error, ListenerFuture, Offset, RebalanceListener,
+    TopicPartition, assignor::CooperativeSticky,
+};
+use ottla_net::testing::ScriptedCluster;
+use ottla_wire::{
+    ErrorCode, decode_versioned, encode_versioned,
+    messages::{
+        consumer_protocol_assignment::{self, ConsumerProtocolAssignment},
+        consumer_protocol_subscription::ConsumerProtocolSubscription,
+        sync_group::{SyncGroupRequest, SyncGroupResponse},
+    },
+};
+
+use crate::support::*;
+
+fn cooperative() -> ConsumerConfig {
+    ConsumerConfig {
+        assignors: vec![Arc::new(CooperativeSticky)],
+        ..group_config()
+    }
+}
+
+/// From now on the group gives these to its only member, whatever that thinks.
+fn assign(cluster: &ScriptedCluster, world: &Shared, partitions: &[i32]) {
+    let w = world.clone();
+    let assignment = ConsumerProtocolAssignment {
+        assigned_partitions: vec![consumer_protocol_assignment::TopicPartition {
+            topic: TOPIC.into(),
+            partitions: partitions.to_vec(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let assignment = encode_versioned(&assignment, 1).unwrap();
+    cluster.broker(1).on::<SyncGroupRequest>(move |_, _| {
+        w.lock().unwrap().events.push("sync".into());
+        SyncGroupResponse {
+            assignment: assignment.clone(),
+            ..Default::default()
+        }
+        .into()
+    });
+}
+
+fn assigned(consumer: &Consumer) -> Vec<i32> {
+    let mut partitions: Vec<_> = consumer.assignment().iter().map(|p| p.partition).collect();
+    partitions.sort_unstable();
+    partitions
+}
+
+/// The partitions that each join claimed.
+fn owned(world: &Shared) -> Vec<Vec<i32>> {
+    let claims = |metadata: &Bytes| {
+        let told = decode_versioned::<ConsumerProtocolSubscription>(metadata.clone());
+        let owned = told.unwrap().1.owned_partitions;
+        let mut owned: Vec<i32> = owned.into_iter().flat_map(|o| o.partitions).collect();
+        owned.sort_unstable();
+        owned
+    };
+    world
+        .lock()
+        .unwrap()
+        .subscriptions
+        .iter()
+        .map(claims)
+        .collect()
+}
+
+fn rebalance(world: &Shared) {
+    world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_read_on_in_a_cooperative_rebalance() {
+    let (cluster, world) = start(1, 3);
+    for partition in 0..3 {
+        append(&world, partition, 10);
+    }
+    assign(&cluster, &world, &[0, 1]);
+    let consumer = consumer(&cluster, cooperative());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 20).await;
+    world.lock().unwrap().events.clear();
+
+    // The application is busy with the last record of one of them while the group takes partition 1 away.
+    assign(&cluster, &world, &[0, 2]);
+    rebalance(&world);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    // It comes back, and reads what it kept and what it got while the other is handed over.
+    append(&world, 0, 5);
+    let mut next = by_partition(&read(&consumer, 15).await);
+    assert_eq!(next.remove(&0), Some((10..15).collect()));
+    assert_eq!(next.remove(&2), Some((0..10).collect()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(assigned(&consumer), [0, 2]);
+    let claimed = [vec![], vec![0, 1], vec![0, 2]];
+    assert_eq!(owned(&world), claimed, "joined with all, then without one");
+    let events = std::mem::take(&mut world.lock().unwrap().events);
+    let joins = events.iter().filter(|event| *event == "join").count();
+    assert_eq!(joins, 2, "{events:?}");
+    assert!(
+        events.contains(&"commit 1@10".to_owned()),
+        "what was given up was committed: {events:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_is_given_up_only_when_the_application_is_done_with_it() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 1, 3);
+    assign(&cluster, &world, &[0, 1]);
+    let consumer = consumer(&cluster, cooperative());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    assign(&cluster, &world, &[0]);
+    rebalance(&world);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(assigned(&consumer), [0, 1], "it may be at its records");
+    assert!(
+        consumer.try_recv().unwrap().is_none(),
+        "but gets no more of it"
+    );
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(assigned(&consumer), [0]);
+    assert_eq!(world.lock().unwrap().committed[&1], 2);
+    // What the application has nothing of goes without it.
+    assign(&cluster, &world, &[1]);
+    rebalance(&world);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(assigned(&consumer), [1]);
+    assert_eq!(read(&consumer, 1).await, [(1, 2)]);
+}
+
+/// Writes down what it hears, and does something about it.
+#[derive(Debug, Default)]
+struct Scribe {
+    heard: Mutex<Vec<String>>,
+    manner: Manner,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Manner {
+    #[default]
+    Commits,
+    Waits,
+    Hangs,
+    Panics,
+    Seeks,
+}
+
+impl Scribe {
+    fn note(&self, what: &str, partitions: &[TopicPartition]) {
+        let mut partitions: Vec<_> = partitions.iter().map(|p| p.partition).collect();
+        partitions.sort_unstable();
+        self.heard
+            .lock()
+            .unwrap()
+            .push(format!("{what} {partitions:?}"));
+    }
+
+    fn heard(&self) -> Vec<String> {
+        std::mem::take(&mut *self.heard.lock().unwrap())
+    }
+}
+
+impl RebalanceListener for Scribe {
+    fn partitions_assigned<'a>(
+        &'a self,
+        consumer: &'a Consumer,
+        partitions: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        self.note("assigned", partitions);
+        Box::pin(async move {
+            if matches!(self.manner, Manner::Seeks) {
+                // Long enough for records to have been fetched.
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                for partition in partitions {
+                    consumer.seek(partition, Offset::At(2)).unwrap();
+                }
+            }
+        })
+    }
+
+    fn partitions_revoked<'a>(
+        &'a self,
+        consumer: &'a Consumer,
+        partitions: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        self.note("revoked", partitions);
+        Box::pin(async move {
+            match self.manner {
+                Manner::Commits => consumer.commit().await.unwrap(),
+                Manner::Waits => {
+                    for refused in [
+                        consumer.recv().await.map(|_| ()),
+                        consumer.poll(Duration::from_secs(1)).await.map(|_| ()),
+                        consumer.unsubscribe().await,
+                        consumer.close(Duration::from_secs(1)).await,
+                    ] {
+                        assert!(matches!(refused, Err(Error::Usage(_))), "{refused:?}");
+                    }
+                    self.note("refused", &[]);
+                }
+                Manner::Hangs => std::future::pending().await,
+                Manner::Panics => panic!("not today"),
+                Manner::Seeks => {}
+            }
+        })
+    }
+
+    fn partitions_lost<'a>(
+        &'a self,
+        _: &'a Consumer,
+        partitions: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        self.note("lost", partitions);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn listening(config: ConsumerConfig, manner: Manner) -> (ConsumerConfig, Arc<Scribe>) {
+    let scribe = Arc::new(Scribe {
+        manner,
+        ..Default::default()
+    });
+    let config = ConsumerConfig {
+        rebalance_listener: Some(scribe.clone()),
+        ..config
+    };
+    (config, scribe)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_listener_tells_assigned_revoked_and_lost_apart_and_may_commit() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 0, 9);
+    let config = ConsumerConfig {
+        enable_auto_commit: false,
+        max_poll_interval: Duration::from_secs(30),
+        ..group_config()
+    };
+    let (config, scribe) = listening(config, Manner::Commits);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 4).await;
+    assert_eq!(scribe.heard(), ["assigned [0, 1]"]);
+    rebalance(&world);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(read(&consumer, 1).await, [(0, 4)], "the commit held");
+    assert_eq!(scribe.heard(), ["revoked [0, 1]", "assigned [0, 1]"]);
+    // The coordinator drops it, and it stays away too long.
+    world.lock().unwrap().heartbeat = ErrorCode::UNKNOWN_MEMBER_ID;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(scribe.heard(), ["lost [0, 1]", "assigned [0, 1]"]);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(scribe.heard(), ["lost [0, 1]"]);
+    read(&consumer, 2).await;
+    assert_eq!(scribe.heard(), ["assigned [0, 1]"]);
+    consumer.close(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(scribe.heard(), ["revoked [0, 1]"]);
+    assert_eq!(
+        world.lock().unwrap().committed[&0],
+        6,
+        "also when it closes"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cooperative_listener_hears_of_what_changes_only() {
+    let (cluster, world) = start(1, 3);
+    assign(&cluster, &world, &[0, 1]);
+    let (config, scribe) = listening(cooperative(), Manner::Commits);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assign(&cluster, &world, &[1, 2]);
+    rebalance(&world);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(
+        scribe.heard(),
+        [
+            "assigned [0, 1]",
+            "assigned [2]",
+            "revoked [0]",
+            "assigned []"
+        ]
+    );
+    consumer.unsubscribe().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(scribe.heard(), ["revoked [1, 2]"], "and lost nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_listener_keeps_the_group_waiting_for_ever() {
+    for (manner, slow) in [
+        (Manner::Waits, false),
+        (Manner::Hangs, true),
+        (Manner::Panics, false),
+    ] {
+        let (cluster, world) = start(1, 1);
+        append(&world, 0, 2);
+        let config = ConsumerConfig {
+            max_poll_interval: Duration::from_secs(30),
+            ..group_config()
+        };
+        let (config, scribe) = listening(config, manner);
+        let consumer = consumer(&cluster, config);
+        consumer.subscribe([TOPIC]).unwrap();
+        read(&consumer, 1).await;
+        rebalance(&world);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let started = tokio::time::Instant::now();
+        assert_eq!(read(&consumer, 1).await, [(0, 1)]);
+        let took = started.elapsed();
+        assert_eq!(
+            took >= Duration::from_secs(30),
+            slow,
+            "{manner:?}: {took:?}"
+        );
+        assert!(took < Duration::from_secs(40), "{manner:?}: {took:?}");
+        let heard = scribe.heard();
+        assert_eq!(heard[..2], ["assigned [0]", "revoked [0]"]);
+        assert_eq!(
+            heard.contains(&"refused []".into()),
+            matches!(manner, Manner::Waits)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_may_seek_before_the_first_record_is_handed_out() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let (config, _) = listening(group_config(), Manner::Seeks);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    assert_eq!(read(&consumer, 2).await, [(0, 2), (0, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_are_assigned_and_unassigned_one_by_one() {
+    let (cluster, world) = start(1, 3);
+    for partition in 0..3 {
+        append(&world, partition, 4);
+    }
+    let consumer = consumer(&cluster, config());
+    consumer
+        .assign([(tp(0), Offset::Beginning), (tp(1), Offset::At(2))])
+        .unwrap();
+    read(&consumer, 6).await;
+    consumer
+        .incremental_assign([(tp(2), Offset::At(1))])
+        .unwrap();
+    assert_eq!(consumer.position(&tp(0)).unwrap(), Some(4), "undisturbed");
+    assert_eq!(read(&consumer, 3).await, [(2, 1), (2, 2), (2, 3)]);
+    let again = consumer.incremental_assign([(tp(2), Offset::Beginning)]);
+    assert!(matches!(again, Err(Error::Usage(_))));
+    consumer.incremental_unassign(&[tp(0)]).unwrap();
+    assert!(matches!(
+        consumer.incremental_unassign(&[tp(1), tp(0)]),
+        Err(Error::NotAssigned(_))
+    ));
+    assert_eq!(assigned(&consumer), [1, 2], "all or nothing");
+    for partition in 0..3 {
+        append(&world, partition, 1);
+    }
+    let mut more = read(&consumer, 2).await;
+    more.sort_unstable();
+    assert_eq!(more, [(1, 4), (2, 4)]);
+
+    let member = crate::support::consumer(&cluster, group_config());
+    member.subscribe([TOPIC]).unwrap();
+    let by_hand = [(tp(0), Offset::End)];
+    assert!(matches!(
+        member.incremental_assign(by_hand),
+        Err(Error::Usage(_))
+    ));
+    assert!(matches!(
+        member.incremental_unassign(&[]),
+        Err(Error::Usage(_))
+    ));
+}
+
+/// What no listener hears of any more does not keep the consumer.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_with_a_listener_goes_when_its_last_handle_does() {
+    let (cluster, world) = start(1, 1);
+    let (config, scribe) = listening(group_config(), Manner::Commits);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(consumer);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.lock().unwrap().events.last().unwrap(), "leave");
+    assert_eq!(Arc::strong_count(&scribe), 1);
+}
