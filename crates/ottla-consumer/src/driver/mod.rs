@@ -10,7 +10,7 @@
 //! | [`metadata`] | tells the core of new leaders |
 //! | [`decode`] | decompresses ahead of the application |
 //!
-//! Locks are taken in the order reader, group, core; each for microseconds and never across an await.
+//! Locks are taken in the order commits, reader, group, core; each for microseconds and never across an await.
 
 pub(crate) mod commit;
 pub(crate) mod decode;
