@@ -210,13 +210,25 @@ impl Reading {
     }
 
     /// Commits what it has read, leaves and closes.
-    pub(crate) async fn leave(self) -> Vec<Seen> {
-        self.task.abort();
-        let _ = self.task.await;
+    pub(crate) async fn leave(mut self) -> Vec<Seen> {
+        self.stop().await;
         self.consumer.commit().await.unwrap();
+        self.end().await
+    }
+
+    /// Closes, without a commit.
+    pub(crate) async fn end(mut self) -> Vec<Seen> {
+        self.stop().await;
         self.consumer.close(PATIENCE).await.unwrap();
         let told = self.told.lock().unwrap();
         told.seen.clone()
+    }
+
+    async fn stop(&mut self) {
+        self.task.abort();
+        if !self.task.is_finished() {
+            let _ = (&mut self.task).await;
+        }
     }
 }
 
