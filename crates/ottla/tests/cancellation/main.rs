@@ -1,0 +1,137 @@
+//! Every future that a producer hands out, dropped at every await: nothing is lost, doubled, stuck or leaked.
+//!
+//! Each scenario runs again and again in a world of its own, a runtime with a paused clock around an embedded broker that
+//! takes its time. The n-th run drops the future in question after it has been pending n times, or after n milliseconds,
+//! until it completes. The world then goes on, ends in order, and must leave no task behind.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at what cannot go wrong"
+)]
+
+mod records;
+mod transactions;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use ottla::prelude::*;
+use ottla::producer::ProducerConfig;
+use ottla::testing::{ApiKey, Fault, Rule, TestCluster};
+
+/// When to drop a future.
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    /// When it is pending for the n-th time; the first time is 0.
+    Polls(u32),
+    /// After so much time, wherever it is.
+    Time(Duration),
+}
+
+/// Drops `future` at that time; `None` if it was not complete by then.
+async fn drop_at<F: Future>(until: Until, future: F) -> Option<F::Output> {
+    let polls = match until {
+        Until::Polls(polls) => polls,
+        Until::Time(time) => return tokio::time::timeout(time, future).await.ok(),
+    };
+    let mut future = pin!(future);
+    let mut pending = 0;
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if pending == polls => Poll::Ready(None),
+        Poll::Pending => {
+            pending += 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// Runs `scenario`, which says whether its future completed, with every `Until` up to the first with which it does.
+fn at_every_await(name: &str, scenario: impl AsyncFn(Until) -> bool) {
+    let by_polls = Until::Polls;
+    let by_time = |n: u32| Until::Time(Duration::from_millis(n.into()));
+    for until in [&by_polls as &dyn Fn(u32) -> Until, &by_time] {
+        let mut runs = 0;
+        while !in_a_world(name, until(runs), &scenario) {
+            runs += 1;
+            assert!(runs < 1_000, "{name}: never completes");
+        }
+        assert!(runs > 0, "{name}: was never pending");
+        println!("{name}: dropped in {runs} places ({:?})", until(runs));
+    }
+}
+
+fn in_a_world(name: &str, until: Until, scenario: &impl AsyncFn(Until) -> bool) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let limit = Duration::from_secs(600);
+    let what = format!("{name}, {until:?}");
+    let ended = runtime.block_on(async { tokio::time::timeout(limit, scenario(until)).await });
+    let completed = ended.unwrap_or_else(|_| panic!("{what}: hangs"));
+    // What was told to end a moment ago.
+    runtime.block_on(async { tokio::time::sleep(Duration::from_secs(1)).await });
+    let left = runtime.metrics().num_alive_tasks();
+    assert_eq!(left, 0, "{what}: tasks are left");
+    completed
+}
+
+/// A cluster of two nodes that take five milliseconds for everything that matters here, and its client.
+struct World {
+    kafka: TestCluster,
+    client: Client,
+}
+
+impl World {
+    fn new(tweak: impl FnOnce(&mut ProducerConfig) + Send + 'static) -> Self {
+        let kafka = TestCluster::builder()
+            .nodes(2)
+            .topic("t", 2)
+            .in_memory()
+            .unwrap();
+        for api in [
+            ApiKey::Metadata,
+            ApiKey::Produce,
+            ApiKey::InitProducerId,
+            ApiKey::FindCoordinator,
+            ApiKey::AddOffsetsToTxn,
+            ApiKey::TxnOffsetCommit,
+            ApiKey::EndTxn,
+        ] {
+            kafka.inject(Rule {
+                api,
+                node: None,
+                skip: 0,
+                times: u64::MAX,
+                fault: Fault::Delay(Duration::from_millis(5)),
+            });
+        }
+        let client = kafka.client_builder().producer(tweak).build().unwrap();
+        Self { kafka, client }
+    }
+
+    /// The values in the log of `t`, sorted; none may be there twice.
+    fn values(&self) -> Vec<String> {
+        let values = self.kafka.values("t").into_iter();
+        let mut values: Vec<_> = values.map(|v| String::from_utf8(v).unwrap()).collect();
+        values.sort();
+        assert!(values.is_sorted_by(|a, b| a < b), "twice: {values:?}");
+        values
+    }
+
+    async fn end(self) {
+        self.client.close().await;
+        self.kafka.stop().await;
+    }
+}
+
+fn record(partition: i32, value: &str) -> ProducerRecord<'_> {
+    ProducerRecord::to("t").partition(partition).value(value)
+}
+
+/// More than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
