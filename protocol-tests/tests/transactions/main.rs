@@ -1,7 +1,9 @@
 //! Transactions on live Kafka: 4.3 with transactions V2, 3.9 with AddPartitionsToTxn.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../client/mod.rs"]
 mod client;
+mod copiers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,9 +15,7 @@ use ottla_producer::{
     Compression, ProducerConfig, ProducerRecord, RunError, SendError, Transaction,
     TransactionError, TransactionalProducer,
 };
-use ottla_protocol_tests::{
-    Direction, Fate, KafkaCluster, Options, Tool, Version, or_skip, unique,
-};
+use ottla_protocol_tests::{Direction, Fate, KafkaCluster, Options, Version, or_skip, unique};
 use tokio::task::block_in_place;
 
 #[test]
@@ -52,7 +52,7 @@ fn on(version: Version) {
         a_transaction_that_takes_too_long_is_aborted_by_the_broker(&kafka).await;
         work_is_run_again_after_a_transaction_that_must_be_aborted(&kafka).await;
         one_transaction_after_the_other(&kafka).await;
-        what_we_commit_kafkas_copier_copies_and_we_read(&kafka).await;
+        copiers::kafkas_and_ours_pass_everything_on_once(&kafka).await;
         nothing_is_lost_or_doubled_when_answers_are(&kafka).await;
         a_commit_whose_answer_is_lost_can_be_repeated(&kafka).await;
     });
@@ -385,55 +385,6 @@ async fn one_transaction_after_the_other(kafka: &KafkaCluster) {
     kept.sort();
     let seen = values(kafka, &topic, 4, IsolationLevel::ReadCommitted, kept.len()).await;
     assert_eq!(seen, kept);
-}
-
-/// Through Kafka's own consume-transform-produce program, which aborts now and then.
-async fn what_we_commit_kafkas_copier_copies_and_we_read(kafka: &KafkaCluster) {
-    const COUNT: usize = 120;
-    let input = create(kafka, "to-copy", 1, &[]);
-    let output = create(kafka, "copied", 1, &[]);
-    let mut producer = transactional(kafka, &unique("to-copy")).await;
-    for first in (0..COUNT).step_by(20) {
-        let transaction = producer.begin().await.unwrap();
-        put(&transaction, &input, 0, "aborted").await;
-        transaction.abort().await.unwrap();
-        let transaction = producer.begin().await.unwrap();
-        for n in first..first + 20 {
-            let value = n.to_string();
-            let _sent = transaction
-                .send(ProducerRecord::to(&input).value(&value))
-                .await
-                .unwrap();
-        }
-        transaction.commit().await.unwrap();
-    }
-    producer.close(PATIENCE).await.unwrap();
-    let (count, id, group) = (COUNT.to_string(), unique("copier"), unique("copiers"));
-    let bootstrap = kafka.bootstrap();
-    let args = [
-        "--broker-list",
-        &bootstrap,
-        "--input-topic",
-        &input,
-        "--input-partition",
-        "0",
-        "--output-topic",
-        &output,
-        "--max-messages",
-        &count,
-        "--transaction-size",
-        "15",
-        "--transactional-id",
-        &id,
-        "--consumer-group",
-        &group,
-        "--enable-random-aborts",
-    ];
-    block_in_place(|| kafka.tools().run(Tool::TransactionalMessageCopier, &args));
-    let seen = values(kafka, &output, 1, IsolationLevel::ReadCommitted, COUNT).await;
-    let mut seen: Vec<usize> = seen.iter().map(|value| value.parse().unwrap()).collect();
-    seen.sort_unstable();
-    assert_eq!(seen, (0..COUNT).collect::<Vec<_>>());
 }
 
 /// Every fourth answer of those that transactions live on never comes.
