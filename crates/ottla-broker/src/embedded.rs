@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ottla_wire::compress::Decompressor;
-use ottla_wire::record::Batches;
+use ottla_wire::record::{Batch, Batches};
 use ottla_wire::{ErrorCode, Uuid};
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
@@ -18,6 +18,7 @@ use crate::cluster::{Cluster, Node, Partition, Topic};
 use crate::context::Shared;
 use crate::damage::Damage;
 use crate::error::Error;
+use crate::features::TRANSACTION_VERSION_MAX;
 use crate::group::Groups;
 use crate::group::classic::GroupSettings;
 use crate::options::BrokerOptions;
@@ -406,6 +407,27 @@ impl EmbeddedCluster {
     /// partition, or its log cannot be read.
     #[must_use]
     pub fn records(&self, topic: &str, partition: i32) -> Option<Vec<(i64, Option<Vec<u8>>)>> {
+        let start = self.offsets(topic, partition)?.0;
+        let mut records = Vec::new();
+        for batch in self.batches(topic, partition)? {
+            if batch.is_control() {
+                continue;
+            }
+            let decoded = batch.decode(&mut Decompressor::new(), usize::MAX).ok()?;
+            for record in decoded.records() {
+                let record = record.ok()?;
+                if record.offset() >= start {
+                    records.push((record.offset(), record.value().map(<[u8]>::to_vec)));
+                }
+            }
+        }
+        Some(records)
+    }
+
+    /// Every batch of a partition, the markers of transactions among them, read straight from the log. The first
+    /// may begin before the log does. `None` if there is no such partition, or its log cannot be read.
+    #[must_use]
+    pub fn batches(&self, topic: &str, partition: i32) -> Option<Vec<Batch>> {
         let partition = self
             .shared
             .cluster
@@ -415,26 +437,32 @@ impl EmbeddedCluster {
             .clone();
         let state = partition.state.lock();
         let (mut offset, end) = (state.log.start_offset(), state.log.end_offset());
-        let mut records = Vec::new();
+        let mut batches = Vec::new();
         while offset < end {
-            let from = offset;
-            let bytes = state.log.read(from, end, READ_STEP, true).ok()?;
+            let bytes = state.log.read(offset, end, READ_STEP, true).ok()?;
             for batch in Batches::new(bytes) {
                 let batch = batch.ok()?;
                 offset = batch.next_offset();
-                if batch.is_control() {
-                    continue;
-                }
-                let decoded = batch.decode(&mut Decompressor::new(), usize::MAX).ok()?;
-                for record in decoded.records() {
-                    let record = record.ok()?;
-                    if record.offset() >= from {
-                        records.push((record.offset(), record.value().map(<[u8]>::to_vec)));
-                    }
-                }
+                batches.push(batch);
             }
         }
-        Some(records)
+        Some(batches)
+    }
+
+    /// Sets `transaction.version`, as UpdateFeatures does: with 2, the default, producers use the flow of KIP-890,
+    /// below it the one before. A producer learns of it with its next connection.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] if it is not 0, 1 or 2, or cannot be kept.
+    pub fn set_transaction_version(&self, level: i16) -> Result<(), Error> {
+        let refused = |error| Error::Broker {
+            what: format!("transaction.version={level}"),
+            error,
+        };
+        if !(0..=TRANSACTION_VERSION_MAX).contains(&level) {
+            return Err(refused(ErrorCode::INVALID_UPDATE_VERSION));
+        }
+        self.shared.set_transaction_version(level).map_err(refused)
     }
 
     /// Compacts a partition of a topic with `cleanup.policy=compact` at once, the records that were just written
@@ -629,6 +657,9 @@ fn recover(shared: &Shared) -> Result<Vec<Damage>, Error> {
         for (id, offsets) in data_dir.groups()? {
             groups.get_or_create(&id, shared.now()).offsets = offsets;
         }
+    }
+    if let Some(level) = data_dir.transaction_version()? {
+        shared.features.restore_transaction_version(level);
     }
     shared.recover_transactions(data_dir.transactions()?);
     Ok(damage)

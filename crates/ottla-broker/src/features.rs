@@ -2,6 +2,10 @@
 
 use std::sync::atomic::{AtomicI16, AtomicI64, Ordering};
 
+use ottla_wire::ErrorCode;
+
+use crate::context::Shared;
+
 /// The levels in force.
 #[derive(Debug)]
 pub(crate) struct Features {
@@ -25,13 +29,28 @@ impl Features {
         self.transaction_version.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_transaction_version(&self, level: i16) {
+    /// As it was kept.
+    pub(crate) fn restore_transaction_version(&self, level: i16) {
         self.transaction_version.store(level, Ordering::Relaxed);
-        self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn epoch(&self) -> i64 {
         self.epoch.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// Changes `transaction.version` and keeps it.
+    pub(crate) fn set_transaction_version(&self, level: i16) -> Result<(), ErrorCode> {
+        if let Some(data_dir) = &self.data_dir {
+            data_dir.save_transaction_version(level).map_err(|error| {
+                tracing::error!(%error, "cannot keep transaction.version");
+                ErrorCode::KAFKA_STORAGE_ERROR
+            })?;
+        }
+        self.features.restore_transaction_version(level);
+        self.features.epoch.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 //! broker.json                     version, cluster id
 //! broker.lock                     held while a broker uses the directory
 //! producer-ids.json               the first producer id that was never handed out
+//! features.json                   `transaction.version`, once somebody has set it
 //! topics/NAME.json                id, settings, replicas of each partition
 //! deleted/NAME.json               the same of a topic whose logs are being removed
 //! groups/HEX.json                 committed offsets of one group
@@ -337,6 +338,16 @@ impl DataDir {
             .replace(&self.root.join("producer-ids.json"), &block_end)?;
         *end = block_end;
         Ok(())
+    }
+
+    /// `transaction.version`, if it was ever set.
+    pub(crate) fn transaction_version(&self) -> Result<Option<i16>, Error> {
+        let path = self.root.join("features.json");
+        checked(&path, read_checked(&path))
+    }
+
+    pub(crate) fn save_transaction_version(&self, level: i16) -> io::Result<()> {
+        self.disk.replace(&self.root.join("features.json"), &level)
     }
 
     fn json_files(&self, folder: &str) -> Result<Vec<PathBuf>, Error> {

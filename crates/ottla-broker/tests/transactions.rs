@@ -451,6 +451,30 @@ async fn compaction_removes_what_was_aborted_and_leaves_what_is_open() {
 }
 
 #[tokio::test]
+async fn the_generation_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = BrokerOptions {
+        data_dir: Some(dir.path().to_owned()),
+        ..Default::default()
+    };
+    let level = async |cluster: &EmbeddedCluster| {
+        let mut client = Client::new(cluster, 1);
+        let answer = client.ask(&ApiVersionsRequest::default(), 3).await;
+        answer
+            .finalized_features
+            .first()
+            .map(|feature| feature.max_version_level)
+    };
+    let cluster = EmbeddedCluster::start_in_memory(options.clone()).unwrap();
+    assert!(cluster.set_transaction_version(3).is_err());
+    cluster.set_transaction_version(1).unwrap();
+    assert_eq!(level(&cluster).await, Some(1));
+    cluster.stop().await;
+    let cluster = EmbeddedCluster::start_in_memory(options).unwrap();
+    assert_eq!(level(&cluster).await, Some(1));
+}
+
+#[tokio::test]
 async fn the_generation_is_a_feature_that_can_be_switched() {
     let cluster = with_topic();
     let mut client = Client::new(&cluster, 1);

@@ -16,7 +16,10 @@ impl Serve for UpdateFeaturesRequest {
         let check = |update| check(update, now, context);
         let Some(reason) = self.feature_updates.iter().find_map(check) else {
             if let Some(update) = self.feature_updates.last().filter(|_| !self.validate_only) {
-                features.set_transaction_version(update.max_version_level);
+                let level = update.max_version_level;
+                if let Err(error) = context.shared.set_transaction_version(level) {
+                    return Some(self.refuse(error));
+                }
             }
             return Some(UpdateFeaturesResponse {
                 error_message: None,
