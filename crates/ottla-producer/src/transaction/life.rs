@@ -8,7 +8,7 @@ use std::time::Duration;
 use ottla_wire::ApiKey;
 use ottla_wire::messages::end_txn::EndTxnRequest;
 use ottla_wire::messages::init_producer_id::InitProducerIdRequest;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ask::{Failed, ask_one};
 use super::enlisting::TXN_OFFSET_COMMIT_V1;
@@ -29,8 +29,9 @@ impl Client {
 
     /// Makes ready for a transaction and begins it; gives its number.
     pub(super) async fn begin_transaction(self: Arc<Self>) -> Result<u64, TransactionError> {
-        let _alone = self.transactions.busy.write().await;
         let deadline = self.step_deadline();
+        let alone = timeout_at(deadline, self.transactions.busy.write()).await;
+        let _alone = alone.map_err(|_| self.still_ending())?;
         self.make_ready(deadline).await?;
         let protocol = self.protocol();
         let mut state = self.transactions.state.lock();
@@ -58,7 +59,7 @@ impl Client {
         deadline: Instant,
     ) -> Result<(), TransactionError> {
         match before {
-            Before::Abort => self.abort_now(deadline).await,
+            Before::Abort => self.abort_now(Some(deadline)).await,
             Before::Settle { commit } => {
                 let identity = self.transactions.state.lock().identity();
                 let identity = identity.ok_or(TransactionError::Closed)?;
@@ -177,10 +178,11 @@ impl Client {
         self: Arc<Self>,
         serial: u64,
     ) -> Result<(), TransactionError> {
+        self.let_go(serial);
         let _alone = self.transactions.busy.write().await;
         let is_open = self.transactions.state.lock().is_open(serial);
         if is_open {
-            self.abort_now(self.step_deadline()).await?;
+            self.abort_now(None).await?;
         }
         let state = self.transactions.state.lock();
         match state.death() {
@@ -205,15 +207,35 @@ impl Client {
         }
     }
 
-    /// Takes back what has not left, waits for what has, and tells the coordinator.
-    async fn abort_now(self: &Arc<Self>, deadline: Instant) -> Result<(), TransactionError> {
+    /// The last transaction takes too long to end for another to begin.
+    fn still_ending(&self) -> TransactionError {
+        TransactionError::NotReached {
+            step: "begin",
+            waited: self.config.max_block,
+            last: "the last transaction is still being ended".into(),
+        }
+    }
+
+    /// Takes back what has not left, waits for what has, and tells the coordinator. Without a deadline it waits
+    /// for as long as requests may take, and then for the coordinator as long as any step may.
+    async fn abort_now(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+    ) -> Result<(), TransactionError> {
         // A failure that is fatal must not be taken for one that an abort mends.
         if let Some(error) = self.doom().filter(TransactionError::is_fatal) {
             return Err(error);
         }
         let reason = "its transaction was aborted before it left".into();
         self.bar(&SendError::TransactionEnded { reason });
-        self.drain().await;
+        match deadline {
+            None => self.drain().await,
+            // What is still on its way is waited for again by whoever tries next.
+            Some(deadline) => timeout_at(deadline, self.drain())
+                .await
+                .map_err(|_| self.still_ending())?,
+        }
+        let deadline = deadline.unwrap_or_else(|| self.step_deadline());
         let (sent, gaps) = {
             let core = self.core.lock();
             (core.has_sent(), core.has_gaps())
@@ -226,6 +248,23 @@ impl Client {
             End::Silently => Ok(()),
             End::Told(identity) => self.end_txn(false, identity, deadline).await,
         }
+    }
+
+    /// Gives up what transaction `serial` still waits for, if it is the open one: whoever adds its partitions need
+    /// not go on, and only then can it be ended.
+    fn let_go(self: &Arc<Self>, serial: u64) {
+        let effects = {
+            // Held meanwhile, so that another transaction does not begin and lose its records.
+            let state = self.transactions.state.lock();
+            if !state.is_open(serial) {
+                return;
+            }
+            let reason = "its transaction was aborted before it left".into();
+            let mut core = self.core.lock();
+            core.bar(SendError::TransactionEnded { reason }, Instant::now());
+            core.take_effects()
+        };
+        self.carry_out(effects, None);
     }
 
     /// Lets no more records of the open transaction leave.

@@ -289,6 +289,69 @@ async fn a_coordinator_that_is_not_there_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_transaction_that_does_not_end_holds_up_the_next_begin_only_for_its_time() {
+    for is_v2 in [false, true] {
+        let cluster = Cluster::start(is_v2);
+        let mut producer = cluster.producer().await.unwrap();
+        let transaction = producer.begin().await.unwrap();
+        transaction
+            .send(record(0, "a"))
+            .await
+            .unwrap()
+            .await
+            .unwrap();
+        cluster.fault(|api, _| match api {
+            ApiKey::EndTxn => Act::Refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE),
+            _ => Act::Do,
+        });
+        drop(transaction);
+        // The abort in the background begins, and takes its time.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..2 {
+            let started = Instant::now();
+            let error = producer.begin().await.unwrap_err();
+            assert!(error.is_retriable(), "{error}");
+            let took = started.elapsed();
+            assert!(took <= Duration::from_millis(10_250), "{took:?}");
+        }
+        cluster.fault(|_, _| Act::Do);
+        let transaction = producer.begin().await.unwrap();
+        let _sent = transaction.send(record(0, "b")).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(cluster.committed(), ["b"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_does_not_wait_for_partitions_that_are_never_added() {
+    for drops in [false, true] {
+        let cluster = Cluster::start(false);
+        let mut producer = cluster.producer().await.unwrap();
+        cluster.fault(|api, _| match api {
+            ApiKey::AddPartitionsToTxn => Act::Silence,
+            _ => Act::Do,
+        });
+        let transaction = producer.begin().await.unwrap();
+        let _sent = transaction.send(record(0, "a")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let started = Instant::now();
+        if drops {
+            drop(transaction);
+        } else {
+            transaction.abort().await.unwrap();
+        }
+        let transaction = producer.begin().await.unwrap();
+        // request.timeout.ms, not delivery.timeout.ms.
+        let took = started.elapsed();
+        assert!(took <= Duration::from_millis(2_250), "{took:?}");
+        cluster.fault(|_, _| Act::Do);
+        let _sent = transaction.send(record(0, "b")).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(cluster.committed(), ["b"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_without_an_answer_is_neither_one_nor_the_other() {
     for is_v2 in [false, true] {
         for carried_out in [false, true] {
