@@ -78,6 +78,8 @@ pub(crate) struct Targets {
     pub(crate) groups: Vec<String>,
     /// Whether the beginnings of logs are deleted now and then.
     pub(crate) delete_records: bool,
+    /// Whether requests of transactions are among those that go wrong.
+    pub(crate) transactions: bool,
 }
 
 /// Harms the cluster for `duration`, then repairs it: every node is up and no rule is left.
@@ -163,7 +165,13 @@ pub(crate) async fn harm(world: &World, targets: &Targets, duration: Duration) {
                     );
                 }
             }
-            _ => cluster.inject(rule(&mut rng)),
+            _ => {
+                let apis = match targets.transactions && rng.bool() {
+                    true => TRANSACTION_APIS,
+                    false => APIS,
+                };
+                cluster.inject(rule(apis, &mut rng));
+            }
         }
     }
     if let Some(node) = down
@@ -176,8 +184,8 @@ pub(crate) async fn harm(world: &World, targets: &Targets, duration: Duration) {
     history.note("from here on the weather is fair");
 }
 
-fn rule(rng: &mut Rng) -> Rule {
-    let api = rng.choice(APIS).copied().unwrap_or(ApiKey::Produce);
+fn rule(apis: &[ApiKey], rng: &mut Rng) -> Rule {
+    let api = rng.choice(apis).copied().unwrap_or(ApiKey::Produce);
     let fault = match rng.u32(0..6) {
         0 => Fault::Delay(Duration::from_millis(rng.u64(1..3000))),
         1 => Fault::Drop,
@@ -222,6 +230,18 @@ fn error(api: ApiKey, rng: &mut Rng) -> ErrorCode {
             ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
             ErrorCode::CONCURRENT_TRANSACTIONS,
         ],
+        ApiKey::EndTxn | ApiKey::AddOffsetsToTxn => &[
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            ErrorCode::NOT_COORDINATOR,
+            ErrorCode::CONCURRENT_TRANSACTIONS,
+            ErrorCode::REQUEST_TIMED_OUT,
+        ],
+        ApiKey::AddPartitionsToTxn | ApiKey::TxnOffsetCommit => &[
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            ErrorCode::NOT_COORDINATOR,
+            ErrorCode::CONCURRENT_TRANSACTIONS,
+            ErrorCode::TRANSACTION_ABORTABLE,
+        ],
         ApiKey::Metadata => &[ErrorCode::LEADER_NOT_AVAILABLE],
         _ => &[
             ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
@@ -230,6 +250,18 @@ fn error(api: ApiKey, rng: &mut Rng) -> ErrorCode {
     };
     rng.choice(codes).copied().unwrap_or(ErrorCode::NONE)
 }
+
+const TRANSACTION_APIS: &[ApiKey] = &[
+    ApiKey::Produce,
+    ApiKey::InitProducerId,
+    ApiKey::AddPartitionsToTxn,
+    ApiKey::AddOffsetsToTxn,
+    ApiKey::TxnOffsetCommit,
+    ApiKey::TxnOffsetCommit,
+    ApiKey::EndTxn,
+    ApiKey::EndTxn,
+    ApiKey::EndTxn,
+];
 
 const APIS: &[ApiKey] = &[
     ApiKey::Produce,

@@ -263,7 +263,11 @@ impl<'a> Checker<'a> {
     fn take(&mut self, event: &Event) -> Verdict {
         let now = event.at_ms;
         match &event.what {
-            What::Fault(_) | What::Note(_) | What::Sent { .. } | What::Got { .. } => Ok(()),
+            What::Fault(_)
+            | What::Note(_)
+            | What::Transactional(_)
+            | What::Sent { .. }
+            | What::Got { .. } => Ok(()),
             What::Subscribed {
                 member,
                 group,

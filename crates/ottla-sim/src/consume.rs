@@ -93,6 +93,7 @@ async fn run(
         parts: parts.clone(),
         groups: groups.clone(),
         delete_records: rng.bool(),
+        transactions: false,
     };
     world.harm(&targets, storm).await;
     for writer in writers {

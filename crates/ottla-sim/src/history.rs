@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::faults::FaultKind;
+use crate::transactions;
 
 /// One consumer from its making to its end, or a turn of it under one subscription; numbers are never used twice.
 pub(crate) type Member = u32;
@@ -210,6 +211,8 @@ pub(crate) enum What {
         part: Part,
         offset: Option<i64>,
     },
+    /// What transactions and their readers are about.
+    Transactional(transactions::Event),
     /// A frame left a client.
     Sent {
         client: u32,
@@ -367,6 +370,7 @@ impl fmt::Display for What {
                 part,
                 offset,
             } => write!(f, "g{group} has committed {part} at {offset:?}"),
+            Self::Transactional(event) => event.fmt(f),
             Self::Sent {
                 client,
                 node,

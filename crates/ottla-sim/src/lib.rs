@@ -12,6 +12,7 @@
 //! | `network`, `chaos`, `faults` | what goes wrong, and how often it did |
 //! | `produce` | the scenario for producers, with its own judge |
 //! | `consume`, `reader`, `writer` | the scenarios for consumers |
+//! | `transactions` | the scenario for transactions, with its own judge |
 //! | `history`, `tap` | what happened, as applications and coordinators saw it |
 //! | `checker` | the judge of consumers |
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod network;
 mod produce;
 mod reader;
 mod tap;
+mod transactions;
 mod world;
 mod writer;
 
@@ -40,11 +42,14 @@ pub enum Scenario {
     Group,
     /// Consumers that take partitions by hand, seek, and lose the beginnings of logs.
     Assign,
+    /// Instances of transactional ids that fence each other, others that read and write exactly once, and readers.
+    Transactions,
 }
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: &'static [Self] = &[Self::Produce, Self::Group, Self::Assign];
+    pub const ALL: &'static [Self] =
+        &[Self::Produce, Self::Group, Self::Assign, Self::Transactions];
 
     /// What it is called on the command line.
     #[must_use]
@@ -53,6 +58,7 @@ impl Scenario {
             Self::Produce => "produce",
             Self::Group => "group",
             Self::Assign => "assign",
+            Self::Transactions => "transactions",
         }
     }
 }

@@ -60,6 +60,7 @@ pub(crate) async fn run(world: &Arc<World>) -> Result<String, String> {
         parts: (0..partitions).map(part).collect(),
         groups: Vec::new(),
         delete_records: false,
+        transactions: false,
     };
     world.harm(&targets, storm).await;
     let mut fates = BTreeMap::new();

@@ -11,12 +11,12 @@ use ottla_broker::{BrokerOptions, EmbeddedCluster};
 use ottla_net::{Address, Cluster, ClusterConfig};
 
 use crate::chaos::{self, Targets, Weather};
-use crate::checker::{self, Truth, Violation, Written};
+use crate::checker::{self, Truth, Written};
 use crate::faults::{FaultCounts, FaultKind, Faults};
 use crate::history::{self, Event, History, Part, What};
 use crate::network::SimConnector;
 use crate::tap::Seat;
-use crate::{Scenario, consume, produce, writer};
+use crate::{Scenario, consume, produce, transactions, writer};
 
 /// Everything that one run consists of.
 pub(crate) struct World {
@@ -118,6 +118,7 @@ pub fn run_seed(scenario: Scenario, seed: u64) -> Run {
                 Scenario::Produce => produce::run(&world).await,
                 Scenario::Group => consume::group(&world).await,
                 Scenario::Assign => consume::assign(&world).await,
+                Scenario::Transactions => transactions::run(&world).await,
             }
         };
         // Virtual time: hours pass in milliseconds when everybody waits for nothing.
@@ -132,9 +133,9 @@ pub fn run_seed(scenario: Scenario, seed: u64) -> Run {
         }
         run.events = world.history.events();
         // What a checker finds says more than what the scenario noticed because of it.
-        if let Err(violation) = world.check(&run.events) {
-            run.broken_by = Some(violation.index);
-            run.outcome = Err(violation.to_string());
+        if let Err((index, problem)) = world.check(&run.events) {
+            run.broken_by = Some(index);
+            run.outcome = Err(problem);
         }
     });
     run.hash = history::hash(&run.events);
@@ -265,8 +266,11 @@ impl World {
         }
     }
 
-    fn check(&self, events: &[Event]) -> Result<(), Violation> {
+    /// The event that broke a promise, and which.
+    fn check(&self, events: &[Event]) -> Result<(), (usize, String)> {
         checker::check(events, &self.truth())
+            .map_err(|violation| (violation.index, violation.to_string()))?;
+        transactions::check(events).map_err(|violation| (violation.index, violation.to_string()))
     }
 
     fn truth(&self) -> std::sync::MutexGuard<'_, Truth> {

@@ -42,6 +42,11 @@ fn readers_by_hand_keep_their_promises_in_bad_weather() {
 }
 
 #[test]
+fn transactions_keep_their_promises_in_bad_weather() {
+    keeps_its_promises(Scenario::Transactions);
+}
+
+#[test]
 fn a_seed_runs_the_same_every_time() {
     for scenario in Scenario::ALL {
         for seed in 1..=3 {
