@@ -98,6 +98,7 @@ impl World {
             ApiKey::Produce,
             ApiKey::InitProducerId,
             ApiKey::FindCoordinator,
+            ApiKey::AddPartitionsToTxn,
             ApiKey::AddOffsetsToTxn,
             ApiKey::TxnOffsetCommit,
             ApiKey::EndTxn,

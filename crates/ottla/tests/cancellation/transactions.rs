@@ -6,6 +6,10 @@ use ottla::consumer::{GroupMetadata, IsolationLevel};
 use ottla::prelude::*;
 use ottla::producer::{CommitError, RunError};
 
+use ottla::ErrorCode;
+use ottla::net::{Lane, To};
+use ottla::wire::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
+
 use crate::{PATIENCE, Until, World, at_every_await, drop_at, record};
 
 #[test]
@@ -48,13 +52,19 @@ fn a_close() {
     steps("close");
 }
 
+/// With transactions of both generations.
 fn steps(step: &'static str) {
-    at_every_await(step, async |until| dropped_in(step, until).await);
+    for version in [1, 2] {
+        let name = format!("{step}, transaction.version {version}");
+        at_every_await(&name, async |until| dropped_in(version, step, until).await);
+    }
 }
 
 /// One transaction of two records and an offset, of which the future of `step` is dropped; and one after it.
-async fn dropped_in(step: &str, until: Until) -> bool {
-    let world = World::new(|_| {});
+async fn dropped_in(version: i16, step: &str, until: Until) -> bool {
+    // So that records are on their way when a transaction ends.
+    let world = World::new(|config| config.linger = Duration::ZERO);
+    finalize(&world, version).await;
     let until_of = |of: &str| match step == of {
         true => until,
         false => Until::Time(PATIENCE),
@@ -110,6 +120,8 @@ async fn dropped_in(step: &str, until: Until) -> bool {
             sent_all &= sent.map(Result::unwrap).is_some();
             completed &= sent_all;
             if step == "abort" {
+                // The record is under way by then, and the abort waits for it.
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 let aborted = drop_at(until, transaction.abort()).await;
                 completed &= aborted.is_some();
                 aborted.map(Result::unwrap);
@@ -125,6 +137,10 @@ async fn dropped_in(step: &str, until: Until) -> bool {
     // The next transaction is this producer's or, if it was closed, another's of the same name.
     let mut next = producer;
     if step == "close" {
+        // Its abort is not over when the producer is closed.
+        let transaction = next.begin().await.unwrap();
+        drop(transaction.send(record(0, "dropped")).await.unwrap());
+        drop(transaction);
         let closed = drop_at(until, next.close(PATIENCE)).await;
         completed &= closed.is_some();
         closed.map(Result::unwrap);
@@ -168,6 +184,29 @@ async fn dropped_in(step: &str, until: Until) -> bool {
     completed
 }
 
+/// Sets the cluster's `transaction.version`.
+async fn finalize(world: &World, version: i16) {
+    let request = |_| UpdateFeaturesRequest {
+        feature_updates: vec![FeatureUpdateKey {
+            feature: "transaction.version".into(),
+            max_version_level: version,
+            upgrade_type: SAFE_DOWNGRADE,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    // Its connections know the version as it was.
+    let client = world.kafka.client().unwrap();
+    let deadline = ottla::net::Instant::now() + PATIENCE;
+    let answer = client
+        .cluster()
+        .call(To::Controller, Lane::Control, 1, request, deadline)
+        .await
+        .unwrap();
+    assert_eq!(answer.error_code, ErrorCode::NONE);
+    client.close().await;
+}
+
 async fn start(world: &World) -> TransactionalProducer {
     let mut config = world.client.producer_config();
     config.transactional_id = Some("moves".into());
@@ -204,3 +243,5 @@ async fn read_committed(world: &World) -> Vec<String> {
     assert!(seen.is_sorted_by(|a, b| a < b), "twice: {seen:?}");
     seen
 }
+
+const SAFE_DOWNGRADE: i8 = 2;
