@@ -83,6 +83,9 @@ impl Load {
     }
 }
 
+/// Records come in bursts, so that several batches of a partition are in flight at a time.
+const BURST: Duration = Duration::from_millis(50);
+
 async fn run(producer: Producer, shared: Arc<Shared>, per_second: u32) -> Vec<Fate> {
     let (sender, mut sent) = mpsc::channel(100_000);
     let sending = async {
@@ -99,7 +102,7 @@ async fn run(producer: Producer, shared: Arc<Shared>, per_second: u32) -> Vec<Fa
             let now = Instant::now();
             if now > due + Duration::from_secs(1) {
                 late += now - due;
-            } else if due > now + Duration::from_millis(2) {
+            } else if due > now + BURST {
                 tokio::time::sleep(due - now).await;
             }
         }

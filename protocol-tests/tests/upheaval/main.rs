@@ -86,7 +86,7 @@ impl<'a> Stage<'a> {
         let config = ProducerConfig {
             compression: Compression::Lz4,
             // Many small batches, several in flight when something happens.
-            batch_size: 8_000,
+            batch_size: 600,
             ..Default::default()
         };
         let load = |name: &str, partitions, per_second| {
