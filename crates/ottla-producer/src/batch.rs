@@ -51,6 +51,9 @@ pub(crate) struct Batch {
     pub(crate) attempts: u32,
     /// When it was first sent.
     pub(crate) first_sent: Option<Instant>,
+    /// The caller was told that the outcome is unknown, and it goes on all the same: batches behind it may have the
+    /// next sequences.
+    pub(crate) silent: bool,
     /// An attempt has no definite answer: the records may be in the log.
     pub(crate) maybe_written: bool,
     /// Times it got new sequences because the broker had lost track of the old.
@@ -78,6 +81,7 @@ impl Batch {
             stamp: None,
             attempts: 0,
             first_sent: None,
+            silent: false,
             maybe_written: false,
             resets: 0,
             last_error: None,

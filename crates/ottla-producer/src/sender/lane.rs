@@ -41,7 +41,8 @@ pub(crate) struct Lane {
     pub(crate) front_ready: bool,
     /// The driver is taking a batch from the accumulator.
     pub(crate) pulling: bool,
-    /// What was accepted by then is not to be sent: it was purged on the way.
+    /// What it takes, or what comes back from being split, is not to be sent if it was accepted by then: it was purged on
+    /// the way.
     pub(crate) purged: Option<Instant>,
     /// The accumulator had more to tell while it did.
     pub(crate) told_while_pulling: bool,

@@ -111,6 +111,9 @@ impl World {
 
     fn step(&mut self) {
         let broker = self.rng.i32(0..BROKERS);
+        if self.rng.u32(..300) == 0 {
+            self.purge();
+        }
         match self.rng.u32(..100) {
             0..25 => self.send(),
             25..45 => self.tick(broker),
@@ -295,6 +298,12 @@ impl World {
         self.effects();
     }
 
+    fn purge(&mut self) {
+        let (queued, in_flight) = (self.rng.bool(), self.rng.bool());
+        self.core.purge(queued, in_flight, self.now);
+        self.effects();
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now += time;
         for slot in 0..PARTITIONS {
@@ -341,13 +350,14 @@ impl World {
             self.serve_zombie();
         }
         self.tell_leaders();
+        // For longer than records have: some wait until what is in doubt in front of them has run out of time.
         for _ in 0..2000 {
             for broker in 0..BROKERS {
                 self.tick(broker);
                 self.serve(broker);
                 self.answer(broker);
             }
-            self.pass(Duration::from_millis(1));
+            self.pass(TIMEOUT / 1000);
         }
         for (slot, sent) in std::mem::take(&mut self.sent).into_iter().enumerate() {
             let log: Vec<u64> = self.logs[slot]

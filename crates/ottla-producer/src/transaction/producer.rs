@@ -11,6 +11,7 @@ use super::handle::Transaction;
 use crate::client::Client;
 use crate::config::ProducerConfig;
 use crate::error::ConfigError;
+use crate::metrics::ProducerMetrics;
 use crate::producer::Producer;
 
 /// Writes records, and positions of consumer groups, in transactions: all of one become visible
@@ -100,6 +101,11 @@ impl TransactionalProducer {
     /// The settings.
     pub fn config(&self) -> &ProducerConfig {
         self.producer.config()
+    }
+
+    /// What the producer has done so far, in figures; as [`Producer::metrics`].
+    pub fn metrics(&self) -> ProducerMetrics {
+        self.producer.metrics()
     }
 
     /// Begins a transaction. Waits, `max.block.ms` at most, for the end of one that was dropped or whose

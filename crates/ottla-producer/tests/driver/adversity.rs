@@ -311,3 +311,48 @@ async fn a_patience_below_the_connections_is_refused() {
     let error = Producer::new(cluster, config).unwrap_err();
     assert_eq!(error.setting, "request.timeout.ms");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_lost_records_is_not_sent_again_as_fast_as_it_is_refused() {
+    let kafka = Kafka::start(1, 2);
+    let mut seen = 0;
+    kafka.fault(move |_, partition, _| {
+        if partition == 1 {
+            // Keeps the answer of the whole request waiting.
+            return Act::Delay(Duration::from_millis(50));
+        }
+        seen += 1;
+        match seen {
+            // The first batch is in doubt, and then lost.
+            2 => Act::Answer(ErrorCode::REQUEST_TIMED_OUT),
+            5 => Act::Answer(ErrorCode::MESSAGE_TOO_LARGE),
+            // The second is not; the third is in doubt, so it must not get other sequences.
+            3 => Act::Answer(ErrorCode::NOT_ENOUGH_REPLICAS),
+            4 => Act::Close,
+            // The log finds that nothing follows what it has.
+            _ => Act::Append,
+        }
+    });
+    let producer = kafka.producer(ProducerConfig {
+        delivery_timeout: Duration::from_secs(40),
+        ..config()
+    });
+    send(&producer, 0, "0").await.await.unwrap();
+    let mut deliveries = Vec::new();
+    for n in 1..4 {
+        deliveries.push(send(&producer, 0, &n.to_string()).await);
+        if n < 3 {
+            let _same_request = send(&producer, 1, "x").await;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    let third = deliveries.pop().unwrap();
+    for delivery in deliveries {
+        delivery.await.unwrap_err();
+    }
+    third.await.unwrap_err();
+    let requests = kafka.requests().len();
+    assert!((6..100).contains(&requests), "{requests} requests");
+    send(&producer, 0, "4").await.await.unwrap();
+    assert_eq!(kafka.values(0), ["0", "4"]);
+}

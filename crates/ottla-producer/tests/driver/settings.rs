@@ -150,6 +150,48 @@ fn a_gapless_producer_needs_idempotence() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_that_does_not_get_smaller_goes_out_plain() {
+    for compression in [
+        Compression::Gzip,
+        Compression::Lz4,
+        Compression::Snappy,
+        Compression::Zstd,
+    ] {
+        let kafka = Kafka::start(1, 2);
+        let codecs = std::sync::Arc::new(parking_lot::Mutex::new([99; 2]));
+        let seen = codecs.clone();
+        kafka.fault(move |_, partition, records| {
+            seen.lock()[partition as usize] = records[22] & 7;
+            Act::Append
+        });
+        let producer = kafka.producer(ProducerConfig {
+            compression,
+            linger: Duration::from_millis(5),
+            ..Default::default()
+        });
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+            .take(2000)
+            .collect();
+        let record = ProducerRecord::to("clicks");
+        let plain = producer
+            .send(record.partition(0).value(&noise))
+            .await
+            .unwrap();
+        let packed = producer
+            .send(record.partition(1).value(&[7; 2000]))
+            .await
+            .unwrap();
+        plain.await.unwrap();
+        packed.await.unwrap();
+        let codecs = *codecs.lock();
+        assert_eq!(codecs[0], 0, "{compression:?}");
+        assert_ne!(codecs[1], 0, "{compression:?}");
+        let metrics = producer.metrics();
+        assert!(metrics.sealed_bytes < metrics.plain_bytes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_may_differ_from_its_producer() {
     let kafka = Kafka::start(1, 1);
     let own = TopicConfig {

@@ -78,6 +78,14 @@ impl SenderCore {
                         batch.resets += 1;
                         self.identity.bump(identity);
                     }
+                    // It goes out as it is until what is in doubt has run out of time: not as fast as it is refused.
+                    if lane.may_be_outrun() {
+                        let until = now + self.settings.backoff.delay(batch.attempts, random);
+                        lane.mute(until, false);
+                        if let Some(leader) = lane.leader {
+                            self.broker(leader).timers.push(Reverse((until, slot)));
+                        }
+                    }
                 }
                 self.put_back(slot, batch, now);
             }
@@ -173,16 +181,18 @@ impl SenderCore {
         if pieces.is_empty() {
             lane.lost_sequences();
         }
-        match self.gate.bar().cloned() {
+        let purged = lane.purged.map(|_| SendError::Purged);
+        match self.gate.bar().cloned().or(purged) {
             None => {
                 for piece in pieces {
                     lane.push_back_in_place(piece);
                 }
             }
-            Some(bar) => {
+            Some(ended) => {
                 lane.lost_sequences();
                 for piece in pieces {
-                    self.effects.push(Effect::Settle(piece, bar.clone().into()));
+                    self.effects
+                        .push(Effect::Settle(piece, ended.clone().into()));
                 }
             }
         }
@@ -231,7 +241,8 @@ impl SenderCore {
             return self.give_up(slot, batch, ended, Vec::new(), now);
         }
         let lane = &mut self.lanes[slot];
-        if batch.resolver.is_none() || batch.opened + lane.delivery_timeout <= now {
+        let unwanted = batch.resolver.is_none() && !batch.silent;
+        if unwanted || batch.opened + lane.delivery_timeout <= now {
             let stuck = batch
                 .last_error
                 .clone()

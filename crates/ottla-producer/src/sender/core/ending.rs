@@ -49,12 +49,13 @@ impl SenderCore {
         self.fatal = Some(error);
     }
 
-    /// Gives up on what waits (`queued`) and on the answers to what is `in_flight`, which goes its way in silence.
+    /// Gives up on what waits (`queued`), and on telling of what is `in_flight`. While other batches wait behind those, they
+    /// go on in silence: a gap in front of them would hold them up.
     pub(crate) fn purge(&mut self, queued: bool, in_flight: bool, now: Instant) {
         for slot in 0..self.lanes.len() {
             let lane = &mut self.lanes[slot];
             if queued {
-                lane.purged = lane.pulling.then_some(now);
+                lane.purged = (lane.pulling || lane.splitting).then_some(now);
                 while let Some(batch) = self.lanes[slot].queue.pop_front() {
                     self.give_up(slot, batch, SendError::Purged, Vec::new(), now);
                 }
@@ -62,6 +63,7 @@ impl SenderCore {
             let lane = &mut self.lanes[slot];
             for flying in lane.in_flight.iter_mut().filter(|_| in_flight) {
                 if let Some(resolver) = flying.batch.resolver.take() {
+                    flying.batch.silent = !queued;
                     let doubt = SendError::PossiblyWritten {
                         at: lane.at.clone(),
                         after: now - flying.batch.opened,
@@ -71,6 +73,8 @@ impl SenderCore {
                     self.effects.push(Effect::Tell(resolver, doubt.into()));
                 }
             }
+            // What waited for the purged ones may go.
+            self.touch(slot);
         }
     }
 
