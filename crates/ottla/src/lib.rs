@@ -64,3 +64,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// So must the guide's.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/producer.md")]
+struct ProducerGuide;
