@@ -190,9 +190,7 @@ fn a_key_that_is_not_built_accepts_its_default_only() {
     ]);
     assert!(error("enable.partition.eof", "true").contains("not implemented"));
     assert!(error("transaction.two.phase.commit.enable", "true").contains("not implemented"));
-    assert!(
-        error("partition.assignment.strategy", "range,cooperative-sticky").contains("not impl")
-    );
+    assert!(error("group.protocol", "consumer").contains("not implemented"));
 }
 
 #[test]
