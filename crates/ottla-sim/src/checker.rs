@@ -13,14 +13,21 @@
 //!   that was told hands nothing out any more.
 
 mod commits;
+mod group;
+mod place;
+mod reading;
 #[cfg(test)]
 mod tests;
+mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use self::commits::GroupOffsets;
-use crate::history::{Event, Id, Member, Part, Reset, Start, What};
+use self::group::Group;
+use self::place::{Reading, Why};
+pub(crate) use self::truth::{Truth, Written};
+use crate::history::{Event, Member, Part, Reset, What};
 
 /// A promise that can be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,39 +78,6 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Every record that was ever written, also those deleted since.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Truth {
-    pub(crate) logs: BTreeMap<Part, BTreeMap<i64, Written>>,
-}
-
-/// One record of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Written {
-    pub(crate) id: u64,
-    pub(crate) timestamp: i64,
-}
-
-impl Truth {
-    fn at(&self, part: Part, offset: i64) -> Option<Written> {
-        self.logs.get(&part)?.get(&offset).copied()
-    }
-
-    /// The first record at or behind an offset.
-    fn first(&self, part: Part, offset: i64) -> Option<i64> {
-        let log = self.logs.get(&part)?;
-        log.range(offset..).next().map(|(offset, _)| *offset)
-    }
-
-    fn between(&self, part: Part, from: i64, to: i64) -> impl Iterator<Item = i64> {
-        let log = self.logs.get(&part);
-        log.into_iter()
-            .filter(move |_| from < to)
-            .flat_map(move |log| log.range(from..to))
-            .map(|(offset, _)| *offset)
-    }
-}
-
 /// Judges a whole history.
 ///
 /// # Errors
@@ -131,14 +105,6 @@ struct Checker<'a> {
     offsets: BTreeMap<u8, GroupOffsets>,
 }
 
-/// What the generations of a group were.
-#[derive(Default)]
-struct Group {
-    owners: BTreeMap<(i32, Part), Member>,
-    /// When the first member of a generation was given its partitions.
-    begun_ms: BTreeMap<i32, u64>,
-}
-
 /// One member, or one consumer that takes partitions by hand.
 struct Reader {
     group: Option<u8>,
@@ -155,98 +121,6 @@ struct Reader {
     ended: bool,
     /// Handed out, and the application has not come back since.
     in_hand: Vec<(Part, i64)>,
-}
-
-/// Where a reader stands in a partition.
-#[derive(Clone, Debug)]
-struct Reading {
-    place: Place,
-    why: Why,
-    /// Where it stood when it was sent to a place of which nobody knew the offset yet.
-    from: Option<i64>,
-    /// Questions for committed offsets that left since it was sent there.
-    asked: BTreeSet<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    /// Nobody has told the reader where the group is.
-    Unknown,
-    /// Its next record is the first one at or behind some offset in this range, both ends included.
-    Within {
-        low: i64,
-        high: i64,
-        /// Where the range ends if the log has come to begin behind `low`.
-        trimmed: Trimmed,
-    },
-}
-
-/// Where somebody who was sent to a place lands if that has been deleted before it was looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Trimmed {
-    /// Nowhere: it was an offset.
-    Nowhere,
-    /// At the beginning there is.
-    Beginning,
-    /// Wherever the next record with such a timestamp is.
-    Behind,
-}
-
-/// Why it stands there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    Committed,
-    Sought,
-    Read,
-}
-
-impl Reading {
-    /// The reader is at `offset`. From where on it passed over what lies before, on purpose.
-    fn arrive(&mut self, offset: i64, reset: Reset) -> i64 {
-        if exact(self.place) {
-            // Where a reset to the end leads is not known before.
-            return if reset == Reset::Latest {
-                low(self.place)
-            } else {
-                offset
-            };
-        }
-        let from = self.from.take().unwrap_or(offset);
-        let from = if reset == Reset::Latest {
-            from.min(low(self.place))
-        } else {
-            from
-        };
-        self.place = Place::at(offset);
-        from
-    }
-
-    fn new(place: Place, why: Why) -> Self {
-        Self {
-            place,
-            why,
-            from: None,
-            asked: BTreeSet::new(),
-        }
-    }
-}
-
-impl Place {
-    fn at(offset: i64) -> Self {
-        Self::Within {
-            low: offset,
-            high: offset,
-            trimmed: Trimmed::Nowhere,
-        }
-    }
-
-    fn from(low: i64) -> Self {
-        Self::Within {
-            low,
-            high: i64::MAX,
-            trimmed: Trimmed::Nowhere,
-        }
-    }
 }
 
 impl<'a> Checker<'a> {
@@ -465,281 +339,6 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn delivered(
-        &mut self,
-        now: u64,
-        member: Member,
-        generation: i32,
-        part: Part,
-        offset: i64,
-        id: u64,
-    ) -> Verdict {
-        let what = || format!("{part}@{offset}, handed to m{member} in generation {generation},");
-        let written = self.truth.at(part, offset);
-        holds(written.is_some_and(|w| w.id == id), Rule::InTheLog, || {
-            let there = written.map(|w| Id(w.id).to_string());
-            format!("{} is {}, in the log is {there:?}", what(), Id(id))
-        })?;
-        let start = self.starts.get(&part).copied().unwrap_or(0);
-        let Some(reader) = self.members.get_mut(&member) else {
-            return Err((
-                Rule::OnlyAssigned,
-                format!("{} before m{member} began", what()),
-            ));
-        };
-        holds(!reader.ended, Rule::EndHolds, || {
-            format!("{} after m{member} had ended", what())
-        })?;
-        if reader.subscribed {
-            // In the instant in which it is told, it has no generation any more and may still hand out.
-            let told_now = generation == -1 && reader.last_told == Some(now);
-            let own = generation == reader.generation || told_now;
-            holds(own, Rule::OnlyAssigned, || {
-                format!("{} when its generation was {}", what(), reader.generation)
-            })?;
-            if let Some(at) = reader.told {
-                holds(now <= at, Rule::GivenUpWhenTold, || {
-                    format!("{} {} ms after it was told to give it up", what(), now - at)
-                })?;
-            }
-        }
-        let (reset, group) = (reader.reset, reader.group);
-        let Some(reading) = reader.readings.get_mut(&part) else {
-            return Err((
-                Rule::OnlyAssigned,
-                format!("{} is not assigned to it", what()),
-            ));
-        };
-        holds(!reader.paused.contains(&part), Rule::PauseHolds, || {
-            format!("{} while that partition was paused", what())
-        })?;
-        stands(self.truth, reading, part, offset, reset, start)
-            .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
-        let passed_over = reading.arrive(offset, reset);
-        *reading = Reading::new(Place::at(offset + 1), Why::Read);
-        reader.in_hand.push((part, offset));
-        if let Some(group) = group {
-            let offsets = self.offsets.entry(group).or_default();
-            offsets.skip(part, passed_over, offset);
-            offsets.handed(part, offset);
-        }
-        Ok(())
-    }
-
-    fn position(&mut self, member: Member, part: Part, offset: i64) -> Verdict {
-        let start = self.starts.get(&part).copied().unwrap_or(0);
-        let Some(reader) = self.members.get_mut(&member).filter(|reader| !reader.ended) else {
-            return Ok(());
-        };
-        let (reset, group) = (reader.reset, reader.group);
-        let Some(reading) = reader.readings.get_mut(&part) else {
-            return Ok(());
-        };
-        let Place::Within { low, .. } = reading.place else {
-            return Ok(());
-        };
-        let what = || format!("m{member} says that it is at {part}@{offset}, and");
-        let back = match reading.why {
-            Why::Sought => Rule::SeekHolds,
-            _ => Rule::NothingRepeated,
-        };
-        holds(offset >= low, back, || format!("{} was at {low}", what()))?;
-        if let Some(next) = self.truth.first(part, offset) {
-            stands(self.truth, reading, part, next, reset, start)
-                .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
-        }
-        // What lies before the place it was sent to is passed over, and may be committed before a record comes.
-        let passed_over = reading.arrive(offset, reset);
-        if let Some(group) = group {
-            let offsets = self.offsets.entry(group).or_default();
-            offsets.skip(part, passed_over, offset);
-        }
-        Ok(())
-    }
-
-    fn sought(&mut self, member: Member, part: Part, to: Start) {
-        let Some(reader) = self.members.get(&member) else {
-            return;
-        };
-        let (group, old) = (reader.group, reader.readings.get(&part));
-        let from = old.map_or(0, |old| low(old.place).min(old.from.unwrap_or(i64::MAX)));
-        let reading = self.sent(group, part, from, to);
-        if let Some(reader) = self.members.get_mut(&member) {
-            reader.readings.insert(part, reading);
-        }
-    }
-
-    /// A reader that stood at `from` is sent somewhere.
-    fn sent(&mut self, group: Option<u8>, part: Part, from: i64, to: Start) -> Reading {
-        let mut reading = self.reading(part, to);
-        let Some(group) = group.filter(|_| !matches!(to, Start::Committed)) else {
-            // Before what is committed, all is done; where that is, and whether it is back, it has to ask.
-            return reading;
-        };
-        let offsets = self.offsets.entry(group).or_default();
-        let to = low(reading.place);
-        if exact(reading.place) {
-            offsets.skip(part, from, to);
-        } else {
-            reading.from = Some(from);
-        }
-        offsets.goes_back(part, to);
-        reading
-    }
-
-    fn synced(&mut self, now: u64, member: Member, generation: i32, parts: &[Part]) -> Verdict {
-        let Some(reader) = self.members.get_mut(&member) else {
-            return Ok(());
-        };
-        let Some(group) = reader.group.filter(|_| reader.subscribed) else {
-            return Ok(());
-        };
-        reader.generation = generation;
-        (reader.told, reader.last_told) = (None, None);
-        // Taken anew, a partition is not paused.
-        reader.paused.clear();
-        let unknown = || Reading::new(Place::Unknown, Why::Committed);
-        reader.readings = parts.iter().map(|part| (*part, unknown())).collect();
-        let group = self.groups.entry(group).or_default();
-        group.begun_ms.entry(generation).or_insert(now);
-        for part in parts {
-            let owner = *group.owners.entry((generation, *part)).or_insert(member);
-            holds(owner == member, Rule::OneOwner, || {
-                format!("{part} was given to m{owner} and m{member} in generation {generation}")
-            })?;
-        }
-        Ok(())
-    }
-
-    fn confirmed(&mut self, member: Member, generation: i32, sent_ms: u64) -> Verdict {
-        let Some((group, _)) = self.group_of(member) else {
-            return Ok(());
-        };
-        let group = self.groups.entry(group).or_default();
-        let newer = group.begun_ms.range(generation + 1..).next();
-        match newer {
-            Some((newer, begun)) if sent_ms > *begun => Err((
-                Rule::OneOwner,
-                format!(
-                    "m{member} was confirmed in generation {generation} by an answer to what it sent when \
-                     generation {newer} was {} ms old",
-                    sent_ms - begun
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn committed(
-        &mut self,
-        now: u64,
-        member: Member,
-        number: u64,
-        part: Part,
-        offset: Option<i64>,
-    ) -> Verdict {
-        let start = self.starts.get(&part).copied().unwrap_or(0);
-        let Some(reader) = self.members.get_mut(&member) else {
-            return Ok(());
-        };
-        let reset = reader.reset;
-        let group = reader.group;
-        if let Some(group) = group {
-            let offsets = self.offsets.entry(group).or_default();
-            let floor = offsets.floor_when_asked(number, part, now);
-            let told = offset.unwrap_or(0);
-            holds(told >= floor, Rule::CommitsStay, || {
-                format!(
-                    "m{member} learns that {part} is committed at {offset:?}, an acknowledged commit was at {floor}"
-                )
-            })?;
-        }
-        let heard = reader.readings.get_mut(&part);
-        if let Some(reading) = heard.filter(|reading| reading.asked.contains(&number)) {
-            let place = match (offset, reset) {
-                (Some(offset), _) => Place::at(offset),
-                (None, Reset::Earliest) => Place::Within {
-                    low: start,
-                    high: start,
-                    trimmed: Trimmed::Beginning,
-                },
-                (None, _) => Place::from(start),
-            };
-            reading.place = either(reading.place, place);
-            if let Some(group) = group {
-                // A commit that was under way may have been stored since: from here on, it starts before that.
-                let offsets = self.offsets.entry(group).or_default();
-                offsets.goes_back(part, low(place));
-            }
-        }
-        match (group, offset) {
-            (Some(group), Some(offset)) => self.committed_is_done(group, part, offset),
-            _ => Ok(()),
-        }
-    }
-
-    fn committed_is_done(&mut self, group: u8, part: Part, committed: i64) -> Verdict {
-        let start = self.starts.get(&part).copied().unwrap_or(0);
-        let lenient = self
-            .members
-            .values()
-            .any(|reader| reader.group == Some(group) && reader.reset == Reset::Latest);
-        let offsets = self.offsets.entry(group).or_default();
-        for offset in self.truth.between(part, start, committed) {
-            // A group that starts at the end passes over what it was never handed.
-            let fine =
-                offsets.is_done(part, offset) || lenient && !offsets.was_handed(part, offset);
-            holds(fine, Rule::CommittedIsDone, || {
-                let state = match offsets.was_handed(part, offset) {
-                    true => "was handed out, but nobody is done with it",
-                    false => "was never handed out",
-                };
-                format!(
-                    "g{group} commits {part} at {committed}, and the record at {offset} {state}"
-                )
-            })?;
-        }
-        Ok(())
-    }
-
-    fn reading(&self, part: Part, start: Start) -> Reading {
-        let place = match start {
-            Start::At(offset) => Place::at(offset),
-            Start::Beginning(begins) => Place::Within {
-                low: begins,
-                high: begins,
-                trimmed: Trimmed::Beginning,
-            },
-            Start::End(ends) => Place::from(ends),
-            Start::Tail(count, ends) => {
-                let count = i64::try_from(count).unwrap_or(i64::MAX);
-                Place::from(ends.saturating_sub(count).max(0))
-            }
-            Start::Time(time, ends) => {
-                let begins = self.starts.get(&part).copied().unwrap_or(0);
-                let log = self.truth.logs.get(&part).filter(|_| begins < ends);
-                let found = log.and_then(|log| {
-                    let mut old = log.range(begins..ends);
-                    old.find(|(_, record)| record.timestamp >= time)
-                });
-                match found {
-                    Some((offset, _)) => Place::Within {
-                        low: *offset,
-                        high: *offset,
-                        trimmed: Trimmed::Behind,
-                    },
-                    None => Place::from(ends),
-                }
-            }
-            Start::Committed => Place::Unknown,
-        };
-        let why = match start {
-            Start::Committed => Why::Committed,
-            _ => Why::Sought,
-        };
-        Reading::new(place, why)
-    }
-
     fn group_of(&self, member: Member) -> Option<(u8, &Reader)> {
         let reader = self.members.get(&member)?;
         Some((reader.group?, reader))
@@ -760,84 +359,6 @@ impl Reader {
             ended: false,
             in_hand: Vec::new(),
         }
-    }
-}
-
-/// Whether the next record of a reader that stands there may be the one at `offset`.
-fn stands(
-    truth: &Truth,
-    reading: &Reading,
-    part: Part,
-    offset: i64,
-    reset: Reset,
-    log_start: i64,
-) -> Verdict {
-    let Place::Within {
-        low,
-        mut high,
-        trimmed,
-    } = reading.place
-    else {
-        return Err((
-            Rule::StartsAtCommitted,
-            "although nobody had said where the group is".to_owned(),
-        ));
-    };
-    if log_start > low {
-        // What it stands at may be gone.
-        match reset {
-            Reset::Earliest => high = high.max(log_start),
-            Reset::Latest => high = i64::MAX,
-            Reset::Fail => {}
-        }
-        match trimmed {
-            Trimmed::Nowhere => {}
-            Trimmed::Beginning => high = high.max(log_start),
-            Trimmed::Behind => high = i64::MAX,
-        }
-    }
-    let (back, over) = match reading.why {
-        Why::Committed => (Rule::StartsAtCommitted, Rule::StartsAtCommitted),
-        Why::Sought => (Rule::SeekHolds, Rule::SeekHolds),
-        Why::Read => (Rule::NothingRepeated, Rule::NothingSkipped),
-    };
-    holds(offset >= low, back, || {
-        format!("lies before {low}, where it stood")
-    })?;
-    let last = truth.first(part, high).unwrap_or(i64::MAX);
-    holds(offset <= last, over, || {
-        format!("lies behind {last}, the first record from where it stood")
-    })
-}
-
-fn low(place: Place) -> i64 {
-    match place {
-        Place::Unknown => 0,
-        Place::Within { low, .. } => low,
-    }
-}
-
-/// Whether the place is one offset.
-fn exact(place: Place) -> bool {
-    matches!(place, Place::Within { low, high, trimmed: Trimmed::Nowhere } if low == high)
-}
-
-/// Two answers before the first record: either may be the one that was heeded.
-fn either(old: Place, new: Place) -> Place {
-    match (old, new) {
-        (
-            Place::Within { low, high, trimmed },
-            Place::Within {
-                low: new_low,
-                high: new_high,
-                trimmed: new_trimmed,
-            },
-        ) => Place::Within {
-            low: low.min(new_low),
-            high: high.max(new_high),
-            trimmed: trimmed.max(new_trimmed),
-        },
-        (_, new) => new,
     }
 }
 

@@ -298,10 +298,7 @@ impl fmt::Display for What {
                 positions,
             } => {
                 write!(f, "m{member} commits (#{number})")?;
-                for (part, offset) in positions {
-                    write!(f, " {part}@{offset}")?;
-                }
-                Ok(())
+                list(f, positions)
             }
             Self::CommitAcked { member, number } => {
                 write!(f, "m{member} is told that #{number} is committed")
@@ -312,10 +309,7 @@ impl fmt::Display for What {
                 offsets,
             } => {
                 write!(f, "m{member} sends commit {number}:")?;
-                for (part, offset) in offsets {
-                    write!(f, " {part}@{offset}")?;
-                }
-                Ok(())
+                list(f, offsets)
             }
             Self::CommitAnswered { number } => write!(f, "commit {number} is answered"),
             Self::Synced {
@@ -392,6 +386,11 @@ impl fmt::Display for What {
             }
         }
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, offsets: &[(Part, i64)]) -> fmt::Result {
+    let mut offsets = offsets.iter();
+    offsets.try_for_each(|(part, offset)| write!(f, " {part}@{offset}"))
 }
 
 /// What a record is known by: its writer and its number among the writer's.

@@ -3,19 +3,17 @@
 //! It tells the history all that it does and gets, at the moment in which it happens. What it should have got is the
 //! checker's to say.
 
+mod calls;
 mod goal;
 mod meddle;
 mod settings;
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ottla_consumer::{CommittedOffset, Consumer, Error, Offset, Record, TopicPartition};
+use ottla_consumer::{Consumer, Offset, TopicPartition};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 pub(crate) use self::goal::Goal;
 pub(crate) use self::settings::Mode;
@@ -101,14 +99,14 @@ impl Application {
         };
         self.take_up(&life)?;
         if self.rng.bool() {
-            let meddler = meddle::Meddler::new(
-                Arc::clone(&self.world),
-                Arc::clone(&self.goal),
-                life.consumer.clone(),
+            let meddler = meddle::Meddler {
+                world: Arc::clone(&self.world),
+                goal: Arc::clone(&self.goal),
+                consumer: life.consumer.clone(),
                 member,
-                self.mode.clone(),
-                self.rng.fork(),
-            );
+                commits: self.mode.group_id().is_some(),
+                rng: self.rng.fork(),
+            };
             life.meddler = Some(tokio::spawn(meddler.run()));
         }
         Ok(life)
@@ -301,273 +299,6 @@ impl Application {
         Ok(())
     }
 
-    /// In fair weather a commit works.
-    async fn last_commit(&self, life: &Life) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(180);
-        loop {
-            let number = self.history().new_number();
-            let member = life.member;
-            self.history().record(What::Done { member });
-            self.commit_called(&life.consumer, member, number);
-            let error = match life.consumer.commit().await {
-                Ok(()) => {
-                    self.history().record(What::CommitAcked { member, number });
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            // Others leave at the same time: the group rebalances, and new positions have to be found out.
-            if Instant::now() > deadline {
-                return Err(format!("commit() fails in fair weather: {error}"));
-            }
-            self.history().note(format!("m{member}: {error}"));
-            let _ = tokio::time::timeout(
-                Duration::from_secs(1),
-                life.consumer.poll(Duration::from_secs(1)),
-            )
-            .await;
-        }
-    }
-
-    async fn receive(&mut self, life: &Life) -> Result<(), String> {
-        self.come(life);
-        let longest = if self.rng.u32(0..4) == 0 { 4_000 } else { 50 };
-        let patience = Duration::from_millis(self.rng.u64(0..longest));
-        let mut receiving = pin!(life.consumer.recv());
-        if let Ok(taken) = tokio::time::timeout(patience, &mut receiving).await {
-            return self.take(life, Some(taken));
-        }
-        // Whatever happened in this instant must have reached it by the time everybody else has had their turn.
-        for _ in 0..SETTLING_TURNS {
-            tokio::task::yield_now().await;
-            let polled =
-                std::future::poll_fn(|context| Poll::Ready(receiving.as_mut().poll(context)));
-            if let Poll::Ready(taken) = polled.await {
-                return self.take(life, Some(taken));
-            }
-        }
-        if let Some(taken) = life.consumer.try_recv().transpose() {
-            if let Ok(record) = &taken
-                && let Some(part) = part(record.topic_partition())
-            {
-                self.history().record(What::Overslept {
-                    member: life.member,
-                    part,
-                });
-            }
-            return self.take(life, Some(taken));
-        }
-        self.world.weather.faults().note(FaultKind::CallerCancelled);
-        Ok(())
-    }
-
-    async fn poll(&mut self, life: &Life) -> Result<(), String> {
-        self.come(life);
-        let patience = Duration::from_millis(self.rng.u64(0..1_000));
-        let max = self.rng.choice([1, 2, 50, usize::MAX]).unwrap_or(1);
-        let polling = life.consumer.poll_max(max, patience);
-        let polled = if self.rng.u32(0..8) == 0 {
-            // Gives up on it, at some await or other.
-            let short = Duration::from_millis(self.rng.u64(0..200));
-            self.world.weather.faults().note(FaultKind::CallerCancelled);
-            match tokio::time::timeout(short, polling).await {
-                Ok(polled) => polled,
-                Err(_) => return Ok(()),
-            }
-        } else {
-            match self.timed(life.member, "poll", patience, polling).await {
-                Some(polled) => polled,
-                None => return Ok(()),
-            }
-        };
-        let batches = match polled {
-            Ok(batches) => batches,
-            Err(error) => return self.heed(life, &error),
-        };
-        for record in batches.into_iter().flatten() {
-            self.take(life, Some(record))?;
-        }
-        Ok(())
-    }
-
-    async fn commit(&mut self, life: &Life) {
-        if self.mode.group_id().is_none() {
-            return;
-        }
-        let (member, number) = (life.member, self.history().new_number());
-        self.history().record(What::Done { member });
-        self.commit_called(&life.consumer, member, number);
-        let committing = life.consumer.commit();
-        let outcome = if self.rng.u32(0..4) == 0 {
-            let patience = Duration::from_millis(self.rng.u64(0..100));
-            self.world.weather.faults().note(FaultKind::CallerCancelled);
-            tokio::time::timeout(patience, committing).await.ok()
-        } else {
-            self.timed(member, "commit", life.api_timeout, committing)
-                .await
-        };
-        if let Some(Ok(())) = outcome {
-            self.history().record(What::CommitAcked { member, number });
-        }
-    }
-
-    async fn commit_async(&mut self, life: &Life) {
-        if self.mode.group_id().is_none() {
-            return;
-        }
-        let (member, number) = (life.member, self.history().new_number());
-        self.history().record(What::Done { member });
-        self.commit_called(&life.consumer, member, number);
-        let Ok(committing) = life.consumer.commit_async() else {
-            return;
-        };
-        if self.rng.bool() {
-            let history = Arc::clone(self.history());
-            // It goes on by itself, and outlives the consumer if it must.
-            tokio::spawn(async move {
-                if committing.await.is_ok() {
-                    history.record(What::CommitAcked { member, number });
-                }
-            });
-        }
-    }
-
-    /// Commits what it got of one partition, itself.
-    async fn commit_offsets(&mut self, life: &Life) {
-        if self.mode.group_id().is_none() {
-            return;
-        }
-        let member = life.member;
-        self.positions(life);
-        let positions = positions(&life.consumer);
-        let Some((part, offset)) = self.rng.choice(positions) else {
-            return;
-        };
-        self.history().record(What::Done { member });
-        let offset = CommittedOffset::from(offset);
-        let committing = life.consumer.commit_offsets([(name(part), offset)]);
-        self.timed(member, "commit_offsets", life.api_timeout, committing)
-            .await;
-    }
-
-    /// Questions whose answers nothing depends on: they must end, and disturb nobody.
-    async fn ask(&mut self, life: &Life) {
-        let Some(part) = self.rng.choice(&self.parts).copied() else {
-            return;
-        };
-        let names = [name(part)];
-        let (member, timeout) = (life.member, life.api_timeout);
-        match self.rng.u32(0..3) {
-            0 => {
-                let asking = life.consumer.end_offsets(&names);
-                self.timed(member, "end_offsets", timeout, asking).await;
-            }
-            1 => {
-                let asking = life.consumer.beginning_offsets(&names);
-                self.timed(member, "beginning_offsets", timeout, asking)
-                    .await;
-            }
-            _ => {
-                let time = self.history().now_ms() as i64 / 2;
-                let asking = life.consumer.offsets_for_times([(name(part), time)]);
-                self.timed(member, "offsets_for_times", timeout, asking)
-                    .await;
-            }
-        }
-    }
-
-    fn positions(&self, life: &Life) {
-        tell_positions(self.history(), &life.consumer, life.member);
-    }
-
-    /// It comes for records, and is done with those it has.
-    fn come(&self, life: &Life) {
-        self.history().record(What::Done {
-            member: life.member,
-        });
-    }
-
-    fn take(&mut self, life: &Life, taken: Option<Result<Record, Error>>) -> Result<(), String> {
-        match taken {
-            None => Ok(()),
-            Some(Err(error)) => self.heed(life, &error),
-            Some(Ok(record)) => {
-                let metadata = life.consumer.group_metadata();
-                let generation = metadata.map_or(-1, |metadata| metadata.generation_id);
-                let value = record.value().unwrap_or_default();
-                let Some((id, _)) = crate::writer::read_value(value) else {
-                    return Err(format!("nobody wrote the value {value:?}"));
-                };
-                let Some(part) = part(record.topic_partition()) else {
-                    return Err(format!("a record of {}", record.topic_partition()));
-                };
-                self.history().record(What::Delivered {
-                    member: life.member,
-                    generation: if self.mode.subscribes { generation } else { -1 },
-                    part,
-                    offset: record.offset(),
-                    id,
-                });
-                Ok(())
-            }
-        }
-    }
-
-    fn heed(&mut self, life: &Life, error: &Error) -> Result<(), String> {
-        self.history().note(format!("m{}: {error}", life.member));
-        match error {
-            Error::NoOffset { partition } | Error::OffsetOutOfRange { partition, .. } => {
-                if let Some(part) = part(partition) {
-                    let start = self.world.bounds(part).0;
-                    // Not assigned any more: nothing to heed.
-                    if life.consumer.seek(partition, Offset::Beginning).is_ok() {
-                        self.history().record(What::Sought {
-                            member: life.member,
-                            part,
-                            to: Start::Beginning(start),
-                        });
-                    }
-                }
-                Ok(())
-            }
-            Error::Unreadable { .. }
-            | Error::Group { .. }
-            | Error::Closed
-            | Error::LogTruncated { .. } => {
-                Err(format!("m{} meets what cannot be: {error}", life.member))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn commit_called(&self, consumer: &Consumer, member: Member, number: u64) {
-        let positions = positions(consumer);
-        self.history().record(What::CommitCalled {
-            member,
-            number,
-            positions,
-        });
-    }
-
-    /// Waits for a call, and somewhat longer than it is allowed to take.
-    async fn timed<T>(
-        &self,
-        member: Member,
-        call: &'static str,
-        allowed: Duration,
-        future: impl Future<Output = T>,
-    ) -> Option<T> {
-        let started = Instant::now();
-        let outcome = tokio::time::timeout(allowed + OVERTIME, future).await;
-        self.history().record(What::Called {
-            member,
-            name: call,
-            took_ms: started.elapsed().as_millis() as u64,
-            allowed_ms: allowed.as_millis() as u64,
-        });
-        outcome.ok()
-    }
-
     fn fault(&self, kind: FaultKind) {
         self.world.weather.faults().note(kind);
         self.history().record(What::Fault(kind));
@@ -633,9 +364,3 @@ fn tell_positions(history: &History, consumer: &Consumer, member: Member) {
         });
     }
 }
-
-/// How long a call is waited for beyond its deadline.
-const OVERTIME: Duration = Duration::from_secs(30);
-
-/// So often everybody else has a turn before somebody who waits for records must have been woken.
-const SETTLING_TURNS: usize = 64;

@@ -251,41 +251,20 @@ impl Tap {
             }
             ApiKey::OffsetFetch => {
                 let answer = decode_response::<OffsetFetchRequest>(version, frame).ok()?;
-                let old = answer.topics.iter().flat_map(|topic| {
-                    let partitions = topic.partitions.iter();
-                    partitions.map(|p| {
-                        (
-                            &topic.name,
-                            p.partition_index,
-                            p.committed_offset,
-                            p.error_code,
-                        )
-                    })
-                });
-                let topics = answer.groups.iter().flat_map(|group| &group.topics);
-                let new = topics.flat_map(|topic| {
-                    let partitions = topic.partitions.iter();
-                    partitions.map(|p| {
-                        (
-                            &topic.name,
-                            p.partition_index,
-                            p.committed_offset,
-                            p.error_code,
-                        )
-                    })
-                });
-                let whole = answer
-                    .groups
-                    .first()
-                    .map_or(answer.error_code, |g| g.error_code);
-                error = whole;
+                // The embedded broker speaks version 8, in which groups are asked for (KIP-709).
+                let group = answer.groups.first()?;
+                let topics = group.topics.iter();
+                let partitions =
+                    topics.flat_map(|topic| topic.partitions.iter().map(|p| (&topic.name, p)));
+                error = group.error_code;
                 // One partition that cannot be told yet makes the client ask for all of them again.
-                let all: Vec<_> = old.chain(new).collect();
-                let fine = whole.is_ok() && all.iter().all(|(.., error)| error.is_ok());
-                for (topic, partition, offset, _) in all.into_iter().filter(|_| fine) {
-                    let Some(part) = Part::named(topic, partition) else {
+                let all: Vec<_> = partitions.collect();
+                let fine = error.is_ok() && all.iter().all(|(_, p)| p.error_code.is_ok());
+                for (topic, answer) in all.into_iter().filter(|_| fine) {
+                    let Some(part) = Part::named(topic, answer.partition_index) else {
                         continue;
                     };
+                    let offset = answer.committed_offset;
                     events.push(What::Committed {
                         member,
                         number: question.number,

@@ -6,38 +6,21 @@ use std::time::Duration;
 use fastrand::Rng;
 use ottla_consumer::Consumer;
 
-use super::{Goal, Mode, assignment, name, place, positions, tell_positions};
+use super::{Goal, assignment, name, place, positions, tell_positions};
 use crate::history::{History, Member, What};
 use crate::world::World;
 
 pub(super) struct Meddler {
-    world: Arc<World>,
-    goal: Arc<Goal>,
-    consumer: Consumer,
-    member: Member,
-    mode: Mode,
-    rng: Rng,
+    pub(super) world: Arc<World>,
+    pub(super) goal: Arc<Goal>,
+    pub(super) consumer: Consumer,
+    pub(super) member: Member,
+    /// Whether it has a group to commit to.
+    pub(super) commits: bool,
+    pub(super) rng: Rng,
 }
 
 impl Meddler {
-    pub(super) fn new(
-        world: Arc<World>,
-        goal: Arc<Goal>,
-        consumer: Consumer,
-        member: Member,
-        mode: Mode,
-        rng: Rng,
-    ) -> Self {
-        Self {
-            world,
-            goal,
-            consumer,
-            member,
-            mode,
-            rng,
-        }
-    }
-
     /// Until it is aborted, the consumer becomes another member, or the weather is fair.
     pub(super) async fn run(mut self) {
         loop {
@@ -45,7 +28,7 @@ impl Meddler {
             if self.goal.is_calm() {
                 return;
             }
-            let commits = self.mode.group_id().is_some();
+            let commits = self.commits;
             let history = &self.world.history;
             match self.rng.u32(0..10) {
                 0..4 => pause_or_resume(history, &self.consumer, self.member, &mut self.rng),

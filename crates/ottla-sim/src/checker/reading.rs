@@ -1,0 +1,167 @@
+//! Rules about what is handed out, and from where on.
+
+use super::place::{Place, Reading, Trimmed, Why, exact, low, stands};
+use super::{Checker, Rule, Verdict, holds};
+use crate::history::{Id, Member, Part, Start};
+
+impl Checker<'_> {
+    pub(super) fn delivered(
+        &mut self,
+        now: u64,
+        member: Member,
+        generation: i32,
+        part: Part,
+        offset: i64,
+        id: u64,
+    ) -> Verdict {
+        let what = || format!("{part}@{offset}, handed to m{member} in generation {generation},");
+        let written = self.truth.at(part, offset);
+        holds(written.is_some_and(|w| w.id == id), Rule::InTheLog, || {
+            let there = written.map(|w| Id(w.id).to_string());
+            format!("{} is {}, in the log is {there:?}", what(), Id(id))
+        })?;
+        let start = self.starts.get(&part).copied().unwrap_or(0);
+        let Some(reader) = self.members.get_mut(&member) else {
+            return Err((
+                Rule::OnlyAssigned,
+                format!("{} before m{member} began", what()),
+            ));
+        };
+        holds(!reader.ended, Rule::EndHolds, || {
+            format!("{} after m{member} had ended", what())
+        })?;
+        if reader.subscribed {
+            // In the instant in which it is told, it has no generation any more and may still hand out.
+            let told_now = generation == -1 && reader.last_told == Some(now);
+            let own = generation == reader.generation || told_now;
+            holds(own, Rule::OnlyAssigned, || {
+                format!("{} when its generation was {}", what(), reader.generation)
+            })?;
+            if let Some(at) = reader.told {
+                holds(now <= at, Rule::GivenUpWhenTold, || {
+                    format!("{} {} ms after it was told to give it up", what(), now - at)
+                })?;
+            }
+        }
+        let (reset, group) = (reader.reset, reader.group);
+        let Some(reading) = reader.readings.get_mut(&part) else {
+            return Err((
+                Rule::OnlyAssigned,
+                format!("{} is not assigned to it", what()),
+            ));
+        };
+        holds(!reader.paused.contains(&part), Rule::PauseHolds, || {
+            format!("{} while that partition was paused", what())
+        })?;
+        stands(self.truth, reading, part, offset, reset, start)
+            .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
+        let passed_over = reading.arrive(offset, reset);
+        *reading = Reading::new(Place::at(offset + 1), Why::Read);
+        reader.in_hand.push((part, offset));
+        if let Some(group) = group {
+            let offsets = self.offsets.entry(group).or_default();
+            offsets.skip(part, passed_over, offset);
+            offsets.handed(part, offset);
+        }
+        Ok(())
+    }
+
+    pub(super) fn position(&mut self, member: Member, part: Part, offset: i64) -> Verdict {
+        let start = self.starts.get(&part).copied().unwrap_or(0);
+        let Some(reader) = self.members.get_mut(&member).filter(|reader| !reader.ended) else {
+            return Ok(());
+        };
+        let (reset, group) = (reader.reset, reader.group);
+        let Some(reading) = reader.readings.get_mut(&part) else {
+            return Ok(());
+        };
+        let Place::Within { low, .. } = reading.place else {
+            return Ok(());
+        };
+        let what = || format!("m{member} says that it is at {part}@{offset}, and");
+        let back = match reading.why {
+            Why::Sought => Rule::SeekHolds,
+            _ => Rule::NothingRepeated,
+        };
+        holds(offset >= low, back, || format!("{} was at {low}", what()))?;
+        if let Some(next) = self.truth.first(part, offset) {
+            stands(self.truth, reading, part, next, reset, start)
+                .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
+        }
+        // What lies before the place it was sent to is passed over, and may be committed before a record comes.
+        let passed_over = reading.arrive(offset, reset);
+        if let Some(group) = group {
+            let offsets = self.offsets.entry(group).or_default();
+            offsets.skip(part, passed_over, offset);
+        }
+        Ok(())
+    }
+
+    pub(super) fn sought(&mut self, member: Member, part: Part, to: Start) {
+        let Some(reader) = self.members.get(&member) else {
+            return;
+        };
+        let (group, old) = (reader.group, reader.readings.get(&part));
+        let from = old.map_or(0, |old| low(old.place).min(old.from.unwrap_or(i64::MAX)));
+        let reading = self.sent(group, part, from, to);
+        if let Some(reader) = self.members.get_mut(&member) {
+            reader.readings.insert(part, reading);
+        }
+    }
+
+    /// A reader that stood at `from` is sent somewhere.
+    pub(super) fn sent(&mut self, group: Option<u8>, part: Part, from: i64, to: Start) -> Reading {
+        let mut reading = self.reading(part, to);
+        let Some(group) = group.filter(|_| !matches!(to, Start::Committed)) else {
+            // Before what is committed, all is done; where that is, and whether it is back, it has to ask.
+            return reading;
+        };
+        let offsets = self.offsets.entry(group).or_default();
+        let to = low(reading.place);
+        if exact(reading.place) {
+            offsets.skip(part, from, to);
+        } else {
+            reading.from = Some(from);
+        }
+        offsets.goes_back(part, to);
+        reading
+    }
+
+    fn reading(&self, part: Part, start: Start) -> Reading {
+        let place = match start {
+            Start::At(offset) => Place::at(offset),
+            Start::Beginning(begins) => Place::Within {
+                low: begins,
+                high: begins,
+                trimmed: Trimmed::Beginning,
+            },
+            Start::End(ends) => Place::from(ends),
+            Start::Tail(count, ends) => {
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                Place::from(ends.saturating_sub(count).max(0))
+            }
+            Start::Time(time, ends) => {
+                let begins = self.starts.get(&part).copied().unwrap_or(0);
+                let log = self.truth.logs.get(&part).filter(|_| begins < ends);
+                let found = log.and_then(|log| {
+                    let mut old = log.range(begins..ends);
+                    old.find(|(_, record)| record.timestamp >= time)
+                });
+                match found {
+                    Some((offset, _)) => Place::Within {
+                        low: *offset,
+                        high: *offset,
+                        trimmed: Trimmed::Behind,
+                    },
+                    None => Place::from(ends),
+                }
+            }
+            Start::Committed => Place::Unknown,
+        };
+        let why = match start {
+            Start::Committed => Why::Committed,
+            _ => Why::Sought,
+        };
+        Reading::new(place, why)
+    }
+}
