@@ -1,7 +1,10 @@
-//! Runs many seeds and stops at the first that breaks a promise.
+//! Runs many seeds, some at a time, and stops when one breaks a promise.
 
 use std::io::{self, ErrorKind, Write};
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::Instant;
 
 use clap::Parser;
@@ -19,6 +22,9 @@ struct Arguments {
     /// What the clients do; may be given several times. Without it, each seed runs every scenario.
     #[arg(long, value_enum)]
     scenario: Vec<Scenario>,
+    /// How many seeds to run at a time, each on a thread of its own; without it, as many as there are cores.
+    #[arg(long, short)]
+    jobs: Option<NonZero<usize>>,
     /// Says how every run went; for a failing one, all that happened in it.
     #[arg(long, short)]
     verbose: bool,
@@ -56,28 +62,24 @@ fn simulate(arguments: &Arguments, out: &mut impl Write) -> io::Result<bool> {
     let started = Instant::now();
     let mut faults = FaultCounts::new();
     let (mut runs, mut failures) = (0_u64, 0_u64);
-    for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
-        for scenario in scenarios {
-            let run = run_seed(*scenario, seed);
-            runs += 1;
-            for (kind, count) in &run.faults {
-                *faults.entry(*kind).or_default() += count;
-            }
-            if run.outcome.is_err() {
-                failures += 1;
-                report(out, *scenario, seed, &run, arguments.verbose)?;
-                if !arguments.keep_going {
-                    return Ok(false);
-                }
-            } else if arguments.verbose {
-                writeln!(
-                    out,
-                    "seed {seed}, {}: {run}; {:016x}",
-                    scenario.name(),
-                    run.hash
-                )?;
-            }
+    run_all(arguments, scenarios, |scenario, seed, run| {
+        runs += 1;
+        for (kind, count) in &run.faults {
+            *faults.entry(*kind).or_default() += count;
         }
+        if run.outcome.is_err() {
+            failures += 1;
+            report(out, scenario, seed, &run, arguments.verbose)?;
+            return Ok(arguments.keep_going);
+        }
+        if arguments.verbose {
+            let name = scenario.name();
+            writeln!(out, "seed {seed}, {name}: {run}; {:016x}", run.hash)?;
+        }
+        Ok(true)
+    })?;
+    if failures > 0 && !arguments.keep_going {
+        return Ok(false);
     }
     let pace = arguments.seeds as f64 / (started.elapsed().as_secs_f64() / 60.0);
     writeln!(out, "faults: {}", Counted(&faults))?;
@@ -92,6 +94,43 @@ fn simulate(arguments: &Arguments, out: &mut impl Write) -> io::Result<bool> {
         writeln!(out, "every promise was kept")?;
     }
     Ok(failures == 0)
+}
+
+/// Hands every outcome to `heed` as it comes, until that says that it is enough.
+fn run_all(
+    arguments: &Arguments,
+    scenarios: &[Scenario],
+    mut heed: impl FnMut(Scenario, u64, Run) -> io::Result<bool>,
+) -> io::Result<()> {
+    let jobs = arguments.jobs.or(thread::available_parallelism().ok());
+    let jobs = jobs.map_or(1, NonZero::get);
+    let seeds = arguments.from..arguments.from.saturating_add(arguments.seeds);
+    let wanted = seeds.flat_map(|seed| scenarios.iter().map(move |scenario| (*scenario, seed)));
+    let wanted = Mutex::new(wanted);
+    thread::scope(|scope| {
+        // Bounded: a run's history is large.
+        let (sender, outcomes) = mpsc::sync_channel(jobs);
+        for _ in 0..jobs {
+            let (sender, wanted) = (sender.clone(), &wanted);
+            scope.spawn(move || {
+                let next = || wanted.lock().unwrap_or_else(PoisonError::into_inner).next();
+                while let Some((scenario, seed)) = next() {
+                    let run = run_seed(scenario, seed);
+                    // Nobody wants to know any more: a promise was broken.
+                    if sender.send((scenario, seed, run)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (scenario, seed, run) in outcomes {
+            if !heed(scenario, seed, run)? {
+                break;
+            }
+        }
+        Ok(())
+    })
 }
 
 fn report(
