@@ -1,8 +1,9 @@
 //! Every future that a producer hands out, dropped at every await: nothing is lost, doubled, stuck or leaked.
 //!
 //! Each scenario runs again and again in a world of its own, a runtime with a paused clock around an embedded broker that
-//! takes its time. The n-th run drops the future in question after it has been pending n times, or after n milliseconds,
-//! until it completes. The world then goes on, ends in order, and must leave no task behind.
+//! takes its time, and in some worlds loses its first answers. The n-th run drops the future in question after it has been
+//! pending n times, or after n steps of time, until it completes. The world then goes on, ends in order, and must leave no
+//! task behind.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may stop at what cannot go wrong"
@@ -29,9 +30,33 @@ enum Until {
     Time(Duration),
 }
 
-/// Drops `future` at that time; `None` if it was not complete by then.
-async fn drop_at<F: Future>(until: Until, future: F) -> Option<F::Output> {
-    let polls = match until {
+/// What is special about one run of a scenario.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    until: Until,
+    weather: Weather,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Weather {
+    Calm,
+    /// The first request of each kind is served, and not answered.
+    AnswersLost,
+    /// The first request of each kind is not served.
+    ConnectionsClosed,
+}
+
+impl Run {
+    /// The same, where nothing is dropped.
+    fn to_the_end(self) -> Self {
+        let until = Until::Time(PATIENCE);
+        Self { until, ..self }
+    }
+}
+
+/// Drops `future` when the run says; `None` if it was not complete by then.
+async fn drop_at<F: Future>(run: Run, future: F) -> Option<F::Output> {
+    let polls = match run.until {
         Until::Polls(polls) => polls,
         Until::Time(time) => return tokio::time::timeout(time, future).await.ok(),
     };
@@ -48,30 +73,38 @@ async fn drop_at<F: Future>(until: Until, future: F) -> Option<F::Output> {
     .await
 }
 
-/// Runs `scenario`, which says whether its future completed, with every `Until` up to the first with which it does.
-fn at_every_await(name: &str, scenario: impl AsyncFn(Until) -> bool) {
-    let by_polls = Until::Polls;
-    let by_time = |n: u32| Until::Time(Duration::from_millis(n.into()));
-    for until in [&by_polls as &dyn Fn(u32) -> Until, &by_time] {
-        let mut runs = 0;
-        while !in_a_world(name, until(runs), &scenario) {
-            runs += 1;
-            assert!(runs < 1_000, "{name}: never completes");
+/// Runs `scenario`, which says whether its future completed, in every weather and with every `Until` up to the first with which
+/// it does.
+fn at_every_await(name: &str, scenario: impl AsyncFn(Run) -> bool) {
+    use Weather::{AnswersLost, Calm, ConnectionsClosed};
+    for (weather, step_ms) in [(Calm, 1), (AnswersLost, 7), (ConnectionsClosed, 7)] {
+        let by_polls = Until::Polls;
+        let by_time = |n: u32| Until::Time(Duration::from_millis(u64::from(n) * step_ms));
+        for until in [&by_polls as &dyn Fn(u32) -> Until, &by_time] {
+            let run = |n| Run {
+                until: until(n),
+                weather,
+            };
+            let mut runs = 0;
+            while !in_a_world(name, run(runs), &scenario) {
+                runs += 1;
+                assert!(runs < 1_000, "{name}: never completes");
+            }
+            assert!(runs > 0, "{name}: was never pending");
+            println!("{name}: dropped in {runs} places, {:?}", run(runs));
         }
-        assert!(runs > 0, "{name}: was never pending");
-        println!("{name}: dropped in {runs} places ({:?})", until(runs));
     }
 }
 
-fn in_a_world(name: &str, until: Until, scenario: &impl AsyncFn(Until) -> bool) -> bool {
+fn in_a_world(name: &str, run: Run, scenario: &impl AsyncFn(Run) -> bool) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
     let limit = Duration::from_secs(600);
-    let what = format!("{name}, {until:?}");
-    let ended = runtime.block_on(async { tokio::time::timeout(limit, scenario(until)).await });
+    let what = format!("{name}, {run:?}");
+    let ended = runtime.block_on(async { tokio::time::timeout(limit, scenario(run)).await });
     let completed = ended.unwrap_or_else(|_| panic!("{what}: hangs"));
     // What was told to end a moment ago.
     runtime.block_on(async { tokio::time::sleep(Duration::from_secs(1)).await });
@@ -87,7 +120,7 @@ struct World {
 }
 
 impl World {
-    fn new(tweak: impl FnOnce(&mut ProducerConfig) + Send + 'static) -> Self {
+    fn new(run: Run, tweak: impl FnOnce(&mut ProducerConfig) + Send + 'static) -> Self {
         let kafka = TestCluster::builder()
             .nodes(2)
             .topic("t", 2)
@@ -103,13 +136,25 @@ impl World {
             ApiKey::TxnOffsetCommit,
             ApiKey::EndTxn,
         ] {
-            kafka.inject(Rule {
-                api,
-                node: None,
-                skip: 0,
-                times: u64::MAX,
-                fault: Fault::Delay(Duration::from_millis(5)),
-            });
+            let first = match run.weather {
+                Weather::Calm => None,
+                Weather::AnswersLost => Some(Fault::LoseReply),
+                Weather::ConnectionsClosed => Some(Fault::Disconnect),
+            };
+            let slow = Fault::Delay(Duration::from_millis(5));
+            for (times, fault) in first
+                .map(|fault| (1, fault))
+                .into_iter()
+                .chain([(u64::MAX, slow)])
+            {
+                kafka.inject(Rule {
+                    api,
+                    node: None,
+                    skip: 0,
+                    times,
+                    fault,
+                });
+            }
         }
         let client = kafka.client_builder().producer(tweak).build().unwrap();
         Self { kafka, client }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use ottla::prelude::*;
 use ottla::producer::{Delivery, ProducerConfig, SendError, delivery_stream};
 
-use crate::{PATIENCE, World, at_every_await, drop_at, record};
+use crate::{PATIENCE, Run, World, at_every_await, drop_at, record};
 
 #[test]
 fn a_send_to_a_new_topic() {
-    at_every_await("send to a new topic", async |until| {
-        let (world, producer) = start(|_| {});
-        let sent = drop_at(until, producer.send(record(0, "new"))).await;
+    at_every_await("send to a new topic", async |run| {
+        let (world, producer) = start(run, |_| {});
+        let sent = drop_at(run, producer.send(record(0, "new"))).await;
         let completed = sent.is_some();
         let delivery = sent.map(Result::unwrap);
         let accepted = if completed { vec!["new"] } else { vec![] };
@@ -22,11 +22,11 @@ fn a_send_to_a_new_topic() {
 
 #[test]
 fn a_send_into_a_full_buffer() {
-    at_every_await("send into a full buffer", async |until| {
-        let (world, producer) = start(small_buffer);
+    at_every_await("send into a full buffer", async |run| {
+        let (world, producer) = start(run, small_buffer);
         let mut full = fill(&producer).await;
         let large = format!("large {}", "x".repeat(700));
-        let sent = drop_at(until, producer.send(record(1, &large))).await;
+        let sent = drop_at(run, producer.send(record(1, &large))).await;
         let completed = sent.is_some();
         full.extend(completed.then_some(large));
         let accepted: Vec<_> = full.iter().map(String::as_str).collect();
@@ -38,12 +38,12 @@ fn a_send_into_a_full_buffer() {
 /// Two that wait in line for memory: if the first goes, the second is not forgotten.
 #[test]
 fn a_send_that_others_queue_behind() {
-    at_every_await("send before another", async |until| {
-        let (world, producer) = start(small_buffer);
+    at_every_await("send before another", async |run| {
+        let (world, producer) = start(run, small_buffer);
         let mut full = fill(&producer).await;
         let (first, second) = (format!("first {}", "x".repeat(900)), "second".to_owned());
         let (sent, next) = tokio::join!(
-            drop_at(until, producer.send(record(1, &first))),
+            drop_at(run, producer.send(record(1, &first))),
             tokio::time::timeout(PATIENCE, producer.send(record(1, &second)))
         );
         let next = next.expect("the second hangs").unwrap();
@@ -58,11 +58,11 @@ fn a_send_that_others_queue_behind() {
 
 #[test]
 fn a_delivery() {
-    at_every_await("delivery", async |until| {
-        let (world, producer) = start(|_| {});
+    at_every_await("delivery", async |run| {
+        let (world, producer) = start(run, |_| {});
         let delivery = producer.send(record(0, "one")).await.unwrap();
         let other = producer.send(record(0, "two")).await.unwrap();
-        let completed = drop_at(until, delivery).await;
+        let completed = drop_at(run, delivery).await;
         let is_some = completed.is_some();
         completed.map(Result::unwrap);
         go_on(world, producer, &["one", "two"], &[], Some(other)).await;
@@ -72,14 +72,14 @@ fn a_delivery() {
 
 #[test]
 fn a_delivery_stream() {
-    at_every_await("delivery stream", async |until| {
-        let (world, producer) = start(|_| {});
+    at_every_await("delivery stream", async |run| {
+        let (world, producer) = start(run, |_| {});
         let (sink, mut stream) = delivery_stream();
         for value in ["one", "two"] {
             sink.add(producer.send(record(0, value)).await.unwrap(), value);
         }
         drop(sink);
-        let first = drop_at(until, stream.next()).await;
+        let first = drop_at(run, stream.next()).await;
         let completed = first.is_some();
         let mut told: Vec<_> = first.into_iter().flatten().collect();
         while let Some(next) = stream.next().await {
@@ -97,13 +97,13 @@ fn a_delivery_stream() {
 
 #[test]
 fn a_flush() {
-    at_every_await("flush", async |until| {
-        let (world, producer) = start(|config| config.linger = Duration::from_secs(30));
+    at_every_await("flush", async |run| {
+        let (world, producer) = start(run, |config| config.linger = Duration::from_secs(30));
         let mut last = None;
         for (partition, value) in [(0, "one"), (1, "two"), (0, "three")] {
             last = Some(producer.send(record(partition, value)).await.unwrap());
         }
-        let flushed = drop_at(until, producer.flush(PATIENCE)).await;
+        let flushed = drop_at(run, producer.flush(PATIENCE)).await;
         let completed = flushed.is_some();
         flushed.map(Result::unwrap);
         if completed {
@@ -116,13 +116,13 @@ fn a_flush() {
 
 #[test]
 fn a_send_of_many() {
-    at_every_await("send_all", async |until| {
-        let (world, producer) = start(small_buffer);
+    at_every_await("send_all", async |run| {
+        let (world, producer) = start(run, small_buffer);
         let values: Vec<_> = (0..12)
             .map(|n| format!("{n:02}{}", "x".repeat(500)))
             .collect();
         let records = values.iter().map(|value| record(0, value));
-        let sent = drop_at(until, producer.send_all(records)).await;
+        let sent = drop_at(run, producer.send_all(records)).await;
         let completed = sent.is_some();
         if let Some(sent) = sent {
             for delivery in sent.unwrap() {
@@ -143,9 +143,9 @@ fn a_send_of_many() {
 
 #[test]
 fn a_send_with_its_outcome() {
-    at_every_await("produce_and_wait", async |until| {
-        let (world, producer) = start(|config| config.linger = Duration::from_secs(30));
-        let written = drop_at(until, producer.produce_and_wait(record(0, "one"))).await;
+    at_every_await("produce_and_wait", async |run| {
+        let (world, producer) = start(run, |config| config.linger = Duration::from_secs(30));
+        let written = drop_at(run, producer.produce_and_wait(record(0, "one"))).await;
         let completed = written.is_some();
         written.map(Result::unwrap);
         let accepted: &[_] = if completed { &["one"] } else { &[] };
@@ -156,8 +156,8 @@ fn a_send_with_its_outcome() {
 
 #[test]
 fn a_close() {
-    at_every_await("close", async |until| {
-        let (world, producer) = start(|config| config.linger = Duration::from_millis(20));
+    at_every_await("close", async |run| {
+        let (world, producer) = start(run, |config| config.linger = Duration::from_millis(20));
         let mut deliveries = Vec::new();
         for (partition, value) in [(0, "one"), (1, "two"), (0, "three")] {
             deliveries.push((
@@ -165,7 +165,7 @@ fn a_close() {
                 producer.send(record(partition, value)).await.unwrap(),
             ));
         }
-        let closed = drop_at(until, producer.close(PATIENCE)).await;
+        let closed = drop_at(run, producer.close(PATIENCE)).await;
         let completed = closed.is_some();
         closed.map(Result::unwrap);
         let late = producer.send(record(0, "late")).await.unwrap_err();
@@ -196,8 +196,8 @@ fn a_close() {
     });
 }
 
-fn start(tweak: fn(&mut ProducerConfig)) -> (World, Producer) {
-    let world = World::new(tweak);
+fn start(run: Run, tweak: fn(&mut ProducerConfig)) -> (World, Producer) {
+    let world = World::new(run, tweak);
     let producer = world.client.producer().unwrap();
     (world, producer)
 }

@@ -6,11 +6,7 @@ use ottla::consumer::{GroupMetadata, IsolationLevel};
 use ottla::prelude::*;
 use ottla::producer::{CommitError, RunError};
 
-use ottla::ErrorCode;
-use ottla::net::{Lane, To};
-use ottla::wire::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
-
-use crate::{PATIENCE, Until, World, at_every_await, drop_at, record};
+use crate::{PATIENCE, Run, World, at_every_await, drop_at, record};
 
 #[test]
 fn an_init() {
@@ -56,21 +52,21 @@ fn a_close() {
 fn steps(step: &'static str) {
     for version in [1, 2] {
         let name = format!("{step}, transaction.version {version}");
-        at_every_await(&name, async |until| dropped_in(version, step, until).await);
+        at_every_await(&name, async |run| dropped_in(version, step, run).await);
     }
 }
 
 /// One transaction of two records and an offset, of which the future of `step` is dropped; and one after it.
-async fn dropped_in(version: i16, step: &str, until: Until) -> bool {
+async fn dropped_in(version: i16, step: &str, run: Run) -> bool {
     // So that records are on their way when a transaction ends.
-    let world = World::new(|config| config.linger = Duration::ZERO);
-    finalize(&world, version).await;
-    let until_of = |of: &str| match step == of {
-        true => until,
-        false => Until::Time(PATIENCE),
+    let world = World::new(run, |config| config.linger = Duration::ZERO);
+    world.kafka.set_transaction_version(version).unwrap();
+    let run_of = |of: &str| match step == of {
+        true => run,
+        false => run.to_the_end(),
     };
     let mut completed = true;
-    let init = drop_at(until_of("init"), start(&world)).await;
+    let init = drop_at(run_of("init"), start(&world)).await;
     completed &= init.is_some();
     let mut producer = match init {
         Some(producer) => producer,
@@ -100,33 +96,33 @@ async fn dropped_in(version: i16, step: &str, until: Until) -> bool {
             let sent = transaction.send_offsets([("t", 0, 7)], &group()).await;
             sent.map_err(|error| error.to_string())
         });
-        let done: Option<Result<(), RunError<String>>> = drop_at(until, done).await;
+        let done: Option<Result<(), RunError<String>>> = drop_at(run, done).await;
         completed = done.is_some();
         (committed, possible) = (completed, true);
         done.map(Result::unwrap);
     } else {
-        let begun = drop_at(until_of("begin"), producer.begin()).await;
+        let begun = drop_at(run_of("begin"), producer.begin()).await;
         completed &= begun.is_some();
         if let Some(transaction) = begun {
             let transaction = transaction.unwrap();
             let group = group();
-            let sent = drop_at(until_of("send"), transaction.send(record(0, "a"))).await;
+            let sent = drop_at(run_of("send"), transaction.send(record(0, "a"))).await;
             let mut sent_all = sent.map(Result::unwrap).is_some();
             let offsets = transaction.send_offsets([("t", 0, 7)], &group);
-            let offsets = drop_at(until_of("send_offsets"), offsets).await;
+            let offsets = drop_at(run_of("send_offsets"), offsets).await;
             completed &= offsets.map(Result::unwrap).is_some();
             // On its way as the transaction ends.
-            let sent = drop_at(until_of("send"), transaction.send(record(1, "b"))).await;
+            let sent = drop_at(run_of("send"), transaction.send(record(1, "b"))).await;
             sent_all &= sent.map(Result::unwrap).is_some();
             completed &= sent_all;
             if step == "abort" {
                 // The record is under way by then, and the abort waits for it.
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                let aborted = drop_at(until, transaction.abort()).await;
+                let aborted = drop_at(run, transaction.abort()).await;
                 completed &= aborted.is_some();
                 aborted.map(Result::unwrap);
             } else {
-                let commit = drop_at(until_of("commit"), transaction.commit()).await;
+                let commit = drop_at(run_of("commit"), transaction.commit()).await;
                 completed &= commit.is_some();
                 let done = commit.map(|commit| commit.map_err(CommitError::into_error).unwrap());
                 committed = done.is_some() && sent_all;
@@ -141,7 +137,7 @@ async fn dropped_in(version: i16, step: &str, until: Until) -> bool {
         let transaction = next.begin().await.unwrap();
         drop(transaction.send(record(0, "dropped")).await.unwrap());
         drop(transaction);
-        let closed = drop_at(until, next.close(PATIENCE)).await;
+        let closed = drop_at(run, next.close(PATIENCE)).await;
         completed &= closed.is_some();
         closed.map(Result::unwrap);
         next = start(&world).await;
@@ -184,29 +180,6 @@ async fn dropped_in(version: i16, step: &str, until: Until) -> bool {
     completed
 }
 
-/// Sets the cluster's `transaction.version`.
-async fn finalize(world: &World, version: i16) {
-    let request = |_| UpdateFeaturesRequest {
-        feature_updates: vec![FeatureUpdateKey {
-            feature: "transaction.version".into(),
-            max_version_level: version,
-            upgrade_type: SAFE_DOWNGRADE,
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    // Its connections know the version as it was.
-    let client = world.kafka.client().unwrap();
-    let deadline = ottla::net::Instant::now() + PATIENCE;
-    let answer = client
-        .cluster()
-        .call(To::Controller, Lane::Control, 1, request, deadline)
-        .await
-        .unwrap();
-    assert_eq!(answer.error_code, ErrorCode::NONE);
-    client.close().await;
-}
-
 async fn start(world: &World) -> TransactionalProducer {
     let mut config = world.client.producer_config();
     config.transactional_id = Some("moves".into());
@@ -243,5 +216,3 @@ async fn read_committed(world: &World) -> Vec<String> {
     assert!(seen.is_sorted_by(|a, b| a < b), "twice: {seen:?}");
     seen
 }
-
-const SAFE_DOWNGRADE: i8 = 2;
