@@ -88,7 +88,8 @@ impl TransactionalProducer {
         let client = producer.client().clone();
         let task = client.runtime.spawn(client.clone().run_enlisting());
         client.tasks.lock().push(task);
-        on_own_task(&client, client.clone().initialise()).await?;
+        // Not on a task of its own: what is dropped here must not ask again, and fence its successor off.
+        client.initialise().await?;
         Ok(Self { producer })
     }
 

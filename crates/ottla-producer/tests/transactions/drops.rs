@@ -38,6 +38,26 @@ async fn every_future_may_be_dropped_at_every_await() {
     }
 }
 
+/// Its next attempt would fence off whoever has taken its place meanwhile.
+#[tokio::test(start_paused = true)]
+async fn an_init_that_was_dropped_is_not_tried_again() {
+    for act in [Act::DoAndClose, Act::DoAndSilence, Act::Close, Act::Silence] {
+        let cluster = Cluster::start(true);
+        cluster.fault_once(ApiKey::InitProducerId, 0, act);
+        let first = tokio::time::timeout(Duration::from_millis(50), cluster.producer()).await;
+        assert!(first.is_err(), "{act:?}: it was not dropped");
+        let mut second = cluster.producer().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let asked = cluster.count(ApiKey::InitProducerId);
+        assert_eq!(asked, 2, "{act:?}");
+        let transaction = second.begin().await.unwrap();
+        let _sent = transaction.send(record(0, "second")).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(cluster.committed(), ["second"], "{act:?}");
+        second.close(Duration::from_secs(30)).await.unwrap();
+    }
+}
+
 async fn drop_in(is_v2: bool, step: &str, polls: usize, pause: Duration) {
     let what = format!("V2 {is_v2}, {step} dropped after {polls} polls");
     let cluster = Cluster::start(is_v2);
