@@ -77,7 +77,7 @@ async fn drop_at<F: Future>(run: Run, future: F) -> Option<F::Output> {
 /// it does.
 fn at_every_await(name: &str, scenario: impl AsyncFn(Run) -> bool) {
     use Weather::{AnswersLost, Calm, ConnectionsClosed};
-    for (weather, step_ms) in [(Calm, 1), (AnswersLost, 7), (ConnectionsClosed, 7)] {
+    for (weather, step_ms) in [(Calm, 1), (AnswersLost, 11), (ConnectionsClosed, 11)] {
         let by_polls = Until::Polls;
         let by_time = |n: u32| Until::Time(Duration::from_millis(u64::from(n) * step_ms));
         for until in [&by_polls as &dyn Fn(u32) -> Until, &by_time] {
