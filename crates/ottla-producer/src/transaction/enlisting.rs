@@ -14,6 +14,7 @@ use ottla_wire::messages::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
     TxnOffsetCommitResponse,
 };
+use tokio::sync::OwnedRwLockReadGuard;
 use tokio::time::Instant;
 
 use super::ask::{Asked, Failed, all_answered, ask, ask_one};
@@ -25,14 +26,15 @@ use crate::error::SendError;
 use crate::sender::{Protocol, Slot};
 
 impl Client {
-    /// Adds offsets of a group to the open transaction.
+    /// Adds offsets of a group to the open transaction. `_shared` is what [`Transactions::busy`](super::Transactions)
+    /// gave the caller, so that no commit that is called later comes before.
     pub(super) async fn send_offsets(
         self: Arc<Self>,
+        _shared: OwnedRwLockReadGuard<()>,
         serial: u64,
         offsets: Vec<TransactionOffset>,
         group: GroupMetadata,
     ) -> Result<(), TransactionError> {
-        let _shared = self.transactions.busy.read().await;
         if let Some(error) = self.doom() {
             return Err(error);
         }

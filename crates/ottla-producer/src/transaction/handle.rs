@@ -1,5 +1,7 @@
 //! An open transaction.
 
+use std::sync::Arc;
+
 use ottla_net::GroupMetadata;
 use ottla_wire::Str;
 
@@ -115,9 +117,10 @@ impl<'a> Transaction<'a> {
             return Ok(());
         }
         let client = self.producer.producer.client().clone();
+        let shared = Arc::clone(&client.transactions.busy).read_owned().await;
         let work = client
             .clone()
-            .send_offsets(self.serial, offsets, group.clone());
+            .send_offsets(shared, self.serial, offsets, group.clone());
         on_own_task(&client, work).await
     }
 

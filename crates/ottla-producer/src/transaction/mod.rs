@@ -50,7 +50,7 @@ pub(crate) struct Transactions {
     /// The same, for errors.
     name: Arc<str>,
     state: Mutex<State>,
-    busy: RwLock<()>,
+    busy: Arc<RwLock<()>>,
     /// Partitions wait to be added.
     pub(crate) outside: Notify,
     /// Nothing is in flight any more.
@@ -64,7 +64,7 @@ impl Transactions {
             name: id.as_deref().unwrap_or_default().into(),
             id: id.map(Str::from),
             state: Mutex::new(State::new()),
-            busy: RwLock::new(()),
+            busy: Arc::default(),
             outside: Notify::new(),
             drained: Notify::new(),
         }

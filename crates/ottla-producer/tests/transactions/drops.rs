@@ -58,6 +58,27 @@ async fn an_init_that_was_dropped_is_not_tried_again() {
     }
 }
 
+/// With one worker, tokio runs the task that was spawned last first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_commit_does_not_overtake_offsets_that_nobody_waits_for() {
+    let test = async {
+        for is_v2 in [false, true] {
+            let cluster = Cluster::start(is_v2);
+            let mut producer = cluster.producer().await.unwrap();
+            let transaction = producer.begin().await.unwrap();
+            let sent = transaction.send(record(0, "a")).await.unwrap();
+            sent.await.unwrap();
+            let group = group();
+            let offsets = transaction.send_offsets([("orders", 0, 5)], &group);
+            assert!(drop_after(offsets, 0).await.is_none());
+            transaction.commit().await.unwrap();
+            assert_eq!(cluster.committed(), ["a"]);
+            assert_eq!(cluster.world.lock().committed_offset, Some(5));
+        }
+    };
+    tokio::spawn(test).await.unwrap();
+}
+
 async fn drop_in(is_v2: bool, step: &str, polls: usize, pause: Duration) {
     let what = format!("V2 {is_v2}, {step} dropped after {polls} polls");
     let cluster = Cluster::start(is_v2);
