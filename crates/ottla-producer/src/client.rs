@@ -22,13 +22,12 @@ use crate::budget::Budget;
 use crate::buffers::Buffers;
 use crate::config::ProducerConfig;
 use crate::error::{FlushError, SendError, TopicPartition};
-use crate::metrics::ProducerMetrics;
 use crate::outstanding::Outstanding;
 use crate::partitioner::{BrokerHealth, Sticky};
 use crate::sealer::Sealer;
 use crate::sender::{Effect, SenderCore, Settings, Slot, run_broker};
 use crate::topic_config::TopicSettings;
-use crate::topics::{Adapting, Front, Partition, Topic, TopicShared, Topics};
+use crate::topics::{Front, Partition, Topic, TopicShared, Topics};
 use crate::transaction::Transactions;
 
 pub(crate) type PartitionLine = Line<Arc<Partition>>;
@@ -49,7 +48,7 @@ pub(crate) struct Client {
     pub(crate) core: Mutex<SenderCore>,
     lines: Mutex<BTreeMap<i32, Arc<PartitionLine>>>,
     /// By broker, as far as it leads partitions.
-    health: Mutex<BTreeMap<i32, Arc<BrokerHealth>>>,
+    pub(crate) health: Mutex<BTreeMap<i32, Arc<BrokerHealth>>>,
     /// For partitions that never had a leader; the keeper reads it.
     pub(crate) nowhere: Arc<PartitionLine>,
     /// Partitions with unsettled records, by the time at which the first may run out of time.
@@ -242,49 +241,6 @@ impl Client {
         })
     }
 
-    /// With `partitioner.rack.aware`: the partitions whose leader is in our rack (KIP-1123).
-    fn near(&self, seen: &ottla_net::Topic) -> Vec<u32> {
-        let Some(rack) = self.config.client_rack.as_deref().filter(|rack| {
-            // An empty rack is none, in Java as in configuration files.
-            self.config.partitioner_rack_aware && !rack.is_empty()
-        }) else {
-            return Vec::new();
-        };
-        let metadata = self.cluster.metadata();
-        let is_near = |partition: &&ottla_net::Partition| {
-            let leader = partition.leader.and_then(|leader| metadata.broker(leader));
-            leader.is_some_and(|leader| leader.rack.as_deref() == Some(rack))
-        };
-        let near = seen.partitions.iter().filter(is_near);
-        near.map(|partition| partition.index as u32).collect()
-    }
-
-    /// What is known of a broker's willingness.
-    pub(crate) fn health(&self, broker: i32) -> Arc<BrokerHealth> {
-        let mut health = self.health.lock();
-        health
-            .entry(broker)
-            .or_insert_with(BrokerHealth::new)
-            .clone()
-    }
-
-    /// Whether anybody asks for the health of brokers.
-    pub(crate) fn watches_health(&self) -> bool {
-        let Adapting {
-            enabled,
-            availability_timeout,
-        } = self.adapting();
-        enabled && !availability_timeout.is_zero()
-    }
-
-    /// How sticky records find their next partition.
-    pub(crate) fn adapting(&self) -> Adapting {
-        Adapting {
-            enabled: self.config.partitioner_adaptive,
-            availability_timeout: self.config.partitioner_availability_timeout,
-        }
-    }
-
     fn add_partition(&self, topic: &Arc<TopicShared>, index: i32) -> Arc<Partition> {
         let at = TopicPartition {
             topic: topic.name.clone(),
@@ -463,65 +419,6 @@ impl Client {
                 }
             }
         }
-    }
-
-    /// Ends the producer where `enable.gapless.guarantee` demands it, because records were lost for `reason`.
-    pub(crate) fn keep_gapless(self: &Arc<Self>, reason: &str) {
-        if self.config.gapless {
-            let reason =
-                format!("enable.gapless.guarantee: records before the next were lost: {reason}");
-            self.fail(&SendError::Fatal {
-                reason: reason.into(),
-            });
-        }
-    }
-
-    /// Records ever accepted.
-    fn records_accepted(&self) -> u64 {
-        let partitions = self.partitions.read().clone();
-        let accepted = |partition: &Arc<Partition>| partition.front.lock().queue.taken();
-        partitions.iter().map(accepted).sum()
-    }
-
-    /// Records whose outcome is open.
-    pub(crate) fn records_outstanding(&self) -> u64 {
-        // In this order: what is accepted in between counts too much, never too little.
-        let settled = self.supplies.outstanding.meters.records_settled();
-        self.records_accepted().saturating_sub(settled)
-    }
-
-    pub(crate) fn metrics(&self) -> ProducerMetrics {
-        let outstanding = &self.supplies.outstanding;
-        let places = outstanding.places.as_ref();
-        ProducerMetrics {
-            buffered_bytes: self.supplies.budget.used(),
-            waiting_callers: self.supplies.budget.waiting()
-                + places.map_or(0, |places| places.waiting()),
-            ..outstanding.meters.snapshot(|| self.records_accepted())
-        }
-    }
-
-    /// Gives up on records by the program's wish. See [`Producer::purge`](crate::Producer::purge).
-    pub(crate) fn purge_now(self: &Arc<Self>, queued: bool, in_flight: bool) {
-        if queued {
-            let partitions = self.partitions.read().clone();
-            for partition in &partitions {
-                let mut front = partition.front.lock();
-                let given_up = front.queue.end();
-                // What the sender was told of is gone: the next record must be told of anew.
-                front.told = false;
-                self.core.lock().front_emptied(partition.slot);
-                drop(front);
-                for batch in given_up {
-                    batch.settle(SendError::Purged.into(), &self.supplies.buffers);
-                }
-            }
-        }
-        let mut core = self.core.lock();
-        core.purge(queued, in_flight, Instant::now());
-        let effects = core.take_effects();
-        drop(core);
-        self.carry_out(effects, None);
     }
 
     /// Records whose outcome is open, per partition.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod accumulator;
+mod adapting;
 mod batch;
 mod budget;
 mod buffers;
@@ -9,6 +10,7 @@ mod client;
 mod config;
 mod delivery;
 mod error;
+mod figures;
 mod identity;
 mod interceptor;
 mod keeper;

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use ottla_wire::{Str, Uuid};
@@ -13,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::accumulator::{Line, PartitionQueue, Ratio};
+use crate::adapting::Adapting;
 use crate::error::TopicPartition;
 use crate::partitioner::{BrokerHealth, Sticky, adaptive};
 use crate::sender::Slot;
@@ -96,14 +96,6 @@ impl Topic {
             several => several[turn % several.len()],
         }
     }
-}
-
-/// How the next sticky partition is chosen (KIP-794).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Adapting {
-    pub(crate) enabled: bool,
-    /// Zero: none.
-    pub(crate) availability_timeout: Duration,
 }
 
 /// What stays of a topic while its snapshots change.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Effect, SenderCore, Slot};
-use crate::error::SendError;
+use crate::batch::Batch;
+use crate::error::{SendError, TopicPartition};
 use crate::identity::Identity;
 
 impl SenderCore {
@@ -24,15 +25,9 @@ impl SenderCore {
     pub(crate) fn fail(&mut self, error: SendError, now: Instant) {
         for lane in &mut self.lanes {
             for flying in &mut lane.in_flight {
-                if let Some(resolver) = flying.batch.resolver.take() {
-                    let doubt = SendError::PossiblyWritten {
-                        at: lane.at.clone(),
-                        after: now - flying.batch.opened,
-                        stuck: format!("{error} before broker {} answered", lane.in_flight_at)
-                            .into(),
-                    };
-                    self.effects.push(Effect::Tell(resolver, doubt.into()));
-                }
+                let why = || format!("{error} before broker {} answered", lane.in_flight_at);
+                let told = tell_of_doubt(&lane.at, &mut flying.batch, now, || why().into());
+                self.effects.extend(told);
             }
             for batch in lane.queue.drain(..) {
                 let outcome = match batch.maybe_written {
@@ -62,16 +57,10 @@ impl SenderCore {
             }
             let lane = &mut self.lanes[slot];
             for flying in lane.in_flight.iter_mut().filter(|_| in_flight) {
-                if let Some(resolver) = flying.batch.resolver.take() {
-                    flying.batch.silent = !queued;
-                    let doubt = SendError::PossiblyWritten {
-                        at: lane.at.clone(),
-                        after: now - flying.batch.opened,
-                        stuck: format!("purged before broker {} answered", lane.in_flight_at)
-                            .into(),
-                    };
-                    self.effects.push(Effect::Tell(resolver, doubt.into()));
-                }
+                let why = || format!("purged before broker {} answered", lane.in_flight_at);
+                let told = tell_of_doubt(&lane.at, &mut flying.batch, now, || why().into());
+                flying.batch.silent |= told.is_some() && !queued;
+                self.effects.extend(told);
             }
             // What waited for the purged ones may go.
             self.touch(slot);
@@ -102,16 +91,10 @@ impl SenderCore {
         let mut told = false;
         for flying in &mut lane.in_flight {
             let batch = &mut flying.batch;
-            if batch.opened + timeout <= now
-                && let Some(resolver) = batch.resolver.take()
-            {
-                let error = SendError::PossiblyWritten {
-                    at: lane.at.clone(),
-                    after: now - batch.opened,
-                    stuck: stuck.clone(),
-                };
-                self.effects.push(Effect::Tell(resolver, error.into()));
-                told = true;
+            if batch.opened + timeout <= now {
+                let effect = tell_of_doubt(&lane.at, batch, now, || stuck.clone());
+                told |= effect.is_some();
+                self.effects.extend(effect);
             }
         }
         if told {
@@ -162,4 +145,20 @@ impl SenderCore {
             format!("queued for broker {leader}, which is slower than this producer").into()
         })
     }
+}
+
+/// Tells the caller, unless that was done already, that nobody knows what becomes of a batch in flight.
+fn tell_of_doubt(
+    at: &TopicPartition,
+    batch: &mut Batch,
+    now: Instant,
+    stuck: impl FnOnce() -> Arc<str>,
+) -> Option<Effect> {
+    let resolver = batch.resolver.take()?;
+    let doubt = SendError::PossiblyWritten {
+        at: at.clone(),
+        after: now - batch.opened,
+        stuck: stuck(),
+    };
+    Some(Effect::Tell(resolver, doubt.into()))
 }
