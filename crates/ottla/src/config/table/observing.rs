@@ -9,8 +9,7 @@ use Scope::{Client, Consumer, Producer};
 const LOGS: &str = "log events go to the program's `tracing` subscriber, which filters them";
 const POINTER: &str =
     "it is a function or pointer of librdkafka's C interface, which text cannot carry";
-const DELIVERY: &str =
-    "it is a C callback; `send` returns a future of the record's delivery instead";
+const DELIVERY: &str = "it is a C callback; `send` returns the record's delivery, a future that also takes a callback (`Delivery::on_outcome`)";
 const METRICS: &str = "it concerns Java's own metrics registry";
 
 pub(super) static KEYS: &[Key] = &[
