@@ -19,16 +19,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test's future on a runtime of its own, and ends the test if it takes more than `limit`.
 pub(crate) fn within<T>(limit: Duration, test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         tokio::time::timeout(limit, test)
             .await
             .unwrap_or_else(|_| panic!("took over {limit:?}"))
     })
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// A connection to the cluster at `bootstrap`; inside a runtime.

@@ -48,11 +48,7 @@ fn survive(version: Version) {
     let Some(tools) = or_skip(kafka.tools().in_one_jvm()) else {
         return;
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = client::runtime();
     let stage = Stage::start(&kafka, tools, &runtime);
     stage.once();
     if let Some(long) = long() {

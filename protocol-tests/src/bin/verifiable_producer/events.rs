@@ -7,8 +7,7 @@ use std::{
 
 use ottla_protocol_tests::sample::now_ms;
 use serde::Serialize;
-use std::sync::mpsc;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
@@ -45,7 +44,7 @@ struct Line {
     event: Event,
 }
 
-/// Where events are told; a thread of its own prints them, so that a reader who is slow does not hold up a runtime.
+/// Where events are told; a thread of its own prints them. Who tells them waits while nobody reads.
 #[derive(Debug)]
 pub(crate) struct Events {
     lines: mpsc::Sender<Message>,
@@ -58,33 +57,35 @@ enum Message {
 
 impl Events {
     pub(crate) fn start() -> Self {
-        let (lines, told) = mpsc::channel();
-        thread::spawn(move || print(&told));
+        let (lines, told) = mpsc::channel(UNREAD_MAX);
+        thread::spawn(move || print(told));
         Self { lines }
     }
 
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) async fn tell(&self, event: Event) {
         let timestamp = now_ms();
         // The printer is gone only after `end`, or if it panicked.
-        let _ = self.lines.send(Message::Line(Line { timestamp, event }));
+        let line = Message::Line(Line { timestamp, event });
+        let _ = self.lines.send(line).await;
     }
 
     /// Returns when all is printed, or says that something was not.
     pub(crate) async fn end(&self) -> io::Result<()> {
         let (sender, ended) = oneshot::channel();
-        let _ = self.lines.send(Message::End(sender));
+        let _ = self.lines.send(Message::End(sender)).await;
         ended
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
     }
 }
 
-fn print(told: &mpsc::Receiver<Message>) {
+fn print(mut told: mpsc::Receiver<Message>) {
     let mut out = BufWriter::new(io::stdout());
     let mut failed = Ok(());
-    while let Ok(first) = told.recv() {
+    while let Some(first) = told.blocking_recv() {
         // What came meanwhile goes out in one write.
-        for message in std::iter::once(first).chain(told.try_iter()) {
+        let mut next = Some(first);
+        while let Some(message) = next {
             match message {
                 Message::Line(line) => {
                     let written = serde_json::to_writer(&mut out, &line)
@@ -98,7 +99,10 @@ fn print(told: &mpsc::Receiver<Message>) {
                     return;
                 }
             }
+            next = told.try_recv().ok();
         }
         failed = failed.and(out.flush());
     }
 }
+
+const UNREAD_MAX: usize = 10_000;

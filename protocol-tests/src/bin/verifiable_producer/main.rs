@@ -139,7 +139,7 @@ async fn run(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
         sent: AtomicU64::new(0),
         acknowledged: AtomicU64::new(0),
     });
-    sending.events.tell(Event::StartupComplete);
+    sending.events.tell(Event::StartupComplete).await;
 
     let mut all = tokio::spawn(sending.clone().send_all());
     let status = tokio::select! {
@@ -148,6 +148,14 @@ async fn run(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
         _ = terminate.recv() => TERMINATED,
     };
     sending.stopping.notify_one();
+    // Told once more, it waits for nothing.
+    tokio::spawn(async move {
+        let status = tokio::select! {
+            _ = interrupt.recv() => INTERRUPTED,
+            _ = terminate.recv() => TERMINATED,
+        };
+        std::process::exit(status.into());
+    });
     // Each record ends within its delivery.timeout.ms; what waits to be accepted is turned away at once.
     let closed = producer.close(CLOSING).await;
     if status != 0 {
@@ -159,13 +167,16 @@ async fn run(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
     client.close().await;
     let seconds = sending.started.elapsed().as_secs_f64();
     let acknowledged = sending.acknowledged.load(Ordering::Relaxed);
-    sending.events.tell(Event::ShutdownComplete);
-    sending.events.tell(Event::ToolData {
-        sent: sending.sent.load(Ordering::Relaxed),
-        acked: acknowledged,
-        target_throughput: throughput,
-        avg_throughput: acknowledged as f64 / seconds,
-    });
+    sending.events.tell(Event::ShutdownComplete).await;
+    sending
+        .events
+        .tell(Event::ToolData {
+            sent: sending.sent.load(Ordering::Relaxed),
+            acked: acknowledged,
+            target_throughput: throughput,
+            avg_throughput: acknowledged as f64 / seconds,
+        })
+        .await;
     sending.events.end().await?;
     Ok(status)
 }
@@ -221,15 +232,16 @@ impl Sending {
                     let seat = unsettled.clone().acquire_owned().await.ok();
                     let own = self.clone();
                     outcomes.spawn(async move {
-                        own.tell(key, value, delivery.await);
+                        let outcome = delivery.await;
+                        own.tell(key, value, outcome).await;
                         drop(seat);
                     });
                 }
                 Err(SendError::Closed) => {
-                    self.tell(key, value, Err(SendError::Closed));
+                    self.tell(key, value, Err(SendError::Closed)).await;
                     break;
                 }
-                Err(error) => self.tell(key, value, Err(error)),
+                Err(error) => self.tell(key, value, Err(error)).await,
             }
             while outcomes.try_join_next().is_some() {}
             tokio::select! {
@@ -250,14 +262,14 @@ impl Sending {
         (first >= 0).then(|| first + self.started.elapsed().as_millis() as i64)
     }
 
-    fn tell(
+    async fn tell(
         &self,
         key: Option<String>,
         value: String,
         outcome: Result<ottla::producer::RecordMetadata, SendError>,
     ) {
         let topic = self.arguments.topic.clone();
-        self.events.tell(match outcome {
+        let event = match outcome {
             Ok(at) => {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
                 Event::ProducerSendSuccess {
@@ -275,7 +287,8 @@ impl Sending {
                 exception: variant(&error),
                 message: error.to_string(),
             },
-        });
+        };
+        self.events.tell(event).await;
     }
 
     /// Waits until a record after `sent` others is due.
