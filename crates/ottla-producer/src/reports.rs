@@ -21,7 +21,8 @@ use crate::interceptor::contain;
 ///
 /// Each delivery goes in with a `tag` of the program's choice, which comes out with its outcome. The stream ends when
 /// the last clone of the sink is gone and every outcome was told. What is open is bounded by
-/// `buffer.memory`; outcomes that are known wait until they are read, so read them.
+/// `buffer.memory`; outcomes that are known wait until they are read, so read them. Once the stream is dropped, the sink
+/// drops what it is given.
 ///
 /// ```no_run
 /// use ottla_producer::{Producer, ProducerRecord, delivery_stream};
@@ -51,6 +52,7 @@ pub fn delivery_stream<T: Send + 'static>() -> (DeliverySink<T>, DeliveryStream<
             ready: VecDeque::new(),
             reader: None,
             sinks: 1,
+            unread: false,
         }),
     });
     let sink = DeliverySink {
@@ -68,6 +70,10 @@ impl<T: Send + 'static> DeliverySink<T> {
     /// Has the outcome of `delivery` told with `tag`.
     pub fn add(&self, delivery: Delivery, tag: T) {
         let mut state = self.shared.state.lock();
+        if state.unread {
+            drop(state); // Before the tag, whose drop is the program's.
+            return;
+        }
         self.shared.watch(&mut state, delivery, tag);
         state.wake_reader();
     }
@@ -123,6 +129,20 @@ impl<T: Send + 'static> DeliveryStream<T> {
     }
 }
 
+impl<T: Send + 'static> Drop for DeliveryStream<T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.unread = true;
+        let left = (
+            std::mem::take(&mut state.open),
+            std::mem::take(&mut state.ready),
+        );
+        drop(state);
+        // The program's tags may do anything when they are dropped.
+        drop(left);
+    }
+}
+
 impl<T: Send + 'static> Stream for DeliveryStream<T> {
     type Item = (T, Result<RecordMetadata, SendError>);
 
@@ -160,6 +180,8 @@ struct State<T> {
     ready: VecDeque<(T, Result<RecordMetadata, SendError>)>,
     reader: Option<Waker>,
     sinks: usize,
+    /// The stream is gone: nothing is kept any more.
+    unread: bool,
 }
 
 impl<T: Send + 'static> Shared<T> {

@@ -170,6 +170,23 @@ async fn a_stream_ends_with_its_last_sink_also_while_it_is_awaited() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_reads_keeps_nothing() {
+    let kafka = Kafka::start(1, 1);
+    let producer = kafka.producer(config());
+    let (sink, reports) = delivery_stream();
+    let tag = Arc::new(());
+    sink.add(send(&producer, 0, "known").await, tag.clone());
+    producer.flush(Duration::from_secs(5)).await.unwrap();
+    sink.add(send(&producer, 0, "open").await, tag.clone());
+    assert_eq!((Arc::strong_count(&tag), reports.open()), (3, 1));
+    drop(reports);
+    sink.add(send(&producer, 0, "late").await, tag.clone());
+    assert_eq!(Arc::strong_count(&tag), 1);
+    producer.close(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(kafka.values(0), ["known", "open", "late"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_can_be_purged_and_what_comes_after_is_sent() {
     for compression in [Compression::None, Compression::Zstd] {
         let kafka = Kafka::start(1, 3);
