@@ -32,6 +32,7 @@ where
         input: BytesMut::new(),
         request_bytes_max: shared.options.request_bytes_max,
         idle_max: shared.options.idle_max,
+        largest: 0,
     };
     if let Err(error) = run(&mut connection, &shared, node, &client_host).await {
         tracing::debug!(node, client = client_host, %error, "connection closed");
@@ -70,6 +71,8 @@ struct Connection<S> {
     request_bytes_max: usize,
     /// How long nothing may come, a frame may take to come whole, and an answer to be taken.
     idle_max: Duration,
+    /// The largest request so far: another like it is given its room at once.
+    largest: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -109,6 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while self.input.len() < len {
             self.read_more(len - self.input.len()).await?;
         }
+        self.largest = self.largest.max(len);
         let frame = if self.input.len() == len {
             std::mem::take(&mut self.input)
         } else {
@@ -127,10 +131,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads what is there, and hardly more than `wanted` if that is much. 0 at the end. Cancel-safe.
     async fn read_some(&mut self, wanted: usize) -> io::Result<usize> {
         if wanted > SCRATCH_LEN {
-            // As much again as has come, so that what is announced costs nothing until it comes.
-            let step = wanted.min(SCRATCH_LEN.max(self.input.len()));
+            // As much again as has come, so that what is announced costs nothing until it comes; or as much as has
+            // come before, so that buffers of busy clients need not grow in steps.
+            let known = self.largest.saturating_sub(self.input.len());
+            let step = wanted.min(SCRATCH_LEN.max(self.input.len()).max(known));
             self.input.reserve(step);
-            return self.stream.read_buf(&mut self.input).await;
+            // No more than that: a request that shares its buffer with the next cannot be kept without a copy.
+            let mut rest = (&mut self.stream).take(wanted as u64);
+            return rest.read_buf(&mut self.input).await;
         }
         std::future::poll_fn(|cx| {
             let mut scratch = [const { MaybeUninit::uninit() }; SCRATCH_LEN];

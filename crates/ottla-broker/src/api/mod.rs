@@ -82,13 +82,24 @@ pub(crate) trait Serve: Request {
 }
 
 /// Answers one request.
+    /// As [`Self::serve`]; `body` is what the request was decoded from, and can be kept once nothing of the request is
+    /// left that borrows from it.
+    fn serve_from(
+        self,
+        context: &Context,
+        body: Bytes,
+    ) -> impl Future<Output = Option<Self::Response>> + Send {
+        drop(body);
+        self.serve(context)
+    }
+
 pub(crate) async fn answer(
     shared: &Arc<Shared>,
     node: i32,
     client_host: &str,
     body: Bytes,
 ) -> Answer {
-    let mut input = Reader::new(body);
+    let mut input = Reader::new(body.clone());
     let header = match RequestHeader::decode(&mut input) {
         Ok(header) => header,
         Err(error) => return Answer::Close(error.to_string()),
@@ -117,10 +128,17 @@ pub(crate) async fn answer(
         client_host: client_host.to_owned(),
         version: header.api_version,
     };
-    dispatch(api, &context, header.correlation_id, input).await
+    let id = header.correlation_id;
+    drop(header);
+    dispatch(api, &context, id, input, body).await
 }
 
-async fn run<R: Serve>(context: &Context, correlation_id: i32, mut input: Reader) -> Answer {
+async fn run<R: Serve>(
+    context: &Context,
+    correlation_id: i32,
+    mut input: Reader,
+    body: Bytes,
+) -> Answer {
     let request = match R::decode(context.version, &mut input) {
         Ok(request) => request,
         Err(error) => return Answer::Close(error.to_string()),
@@ -130,11 +148,14 @@ async fn run<R: Serve>(context: &Context, correlation_id: i32, mut input: Reader
         Some(Fault::Drop) => return Answer::Silence,
         Some(Fault::Disconnect) => return Answer::Close("disconnected on request".to_owned()),
         Some(Fault::Answer(error)) => Some(request.refuse(*error)),
+    drop(input);
         Some(Fault::Delay(delay)) => {
             tokio::time::sleep(*delay).await;
-            request.serve(context).await
+            request.serve_from(context, body).await
         }
-        Some(Fault::LoseReply | Fault::TearReply(_)) | None => request.serve(context).await,
+        Some(Fault::LoseReply | Fault::TearReply(_)) | None => {
+            request.serve_from(context, body).await
+        }
     };
     let Some(response) = response else {
         return Answer::Nothing;
@@ -160,10 +181,16 @@ macro_rules! served {
             }
         }
 
-        async fn dispatch(api: ApiKey, context: &Context, id: i32, input: Reader) -> Answer {
+        async fn dispatch(
+            api: ApiKey,
+            context: &Context,
+            id: i32,
+            input: Reader,
+            body: Bytes,
+        ) -> Answer {
             match api {
                 $(ApiKey::$api => {
-                    run::<ottla_wire::messages::$module::$request>(context, id, input).await
+                    run::<ottla_wire::messages::$module::$request>(context, id, input, body).await
                 })*
                 // `served` was asked before.
                 _ => Answer::Close(format!("{} is not served", api.name())),

@@ -1,5 +1,8 @@
 //! Produce: appends one batch to each of some partitions.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use ottla_wire::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
@@ -13,32 +16,67 @@ use crate::cluster::{Partition, Topic};
 use crate::context::Context;
 use crate::log::AppendError;
 use crate::log::header::BatchHeader;
+use crate::log::incoming::Incoming;
 use crate::log::validate::{Refusal, Rules, validate};
 use crate::transaction::Next;
 use crate::transaction::coordinator::Transactions;
 
 impl Serve for ProduceRequest {
     async fn serve(self, context: &Context) -> Option<ProduceResponse> {
+        self.serve_from(context, Bytes::new()).await
+    }
+
+    async fn serve_from(self, context: &Context, body: Bytes) -> Option<ProduceResponse> {
         let acks = self.acks;
         if !(-1..=1).contains(&acks) {
             return Some(self.refuse(ErrorCode::INVALID_REQUIRED_ACKS));
         }
         let mut response = ProduceResponse::default();
+        let now_ms = context.shared.now_ms();
+        let mut sound = Vec::new();
         for topic in &self.topic_data {
-            let found = resolve(context, &topic.name, topic.topic_id);
-            let partition_responses = topic
-                .partition_data
-                .iter()
-                .map(|data| match &found {
-                    Ok(topic) => append(context, &self, topic, data, &mut response.node_endpoints),
-                    Err(error) => failed(data.index, *error),
-                })
-                .collect();
-            response.responses.push(topic_response(
-                &topic.name,
-                topic.topic_id,
-                partition_responses,
-            ));
+            let found = resolve(context, &topic.name, topic.topic_id).map(Arc::new);
+            let mut answers = Vec::with_capacity(topic.partition_data.len());
+            for data in &topic.partition_data {
+                let answer = match &found {
+                    Ok(topic) => {
+                        let place = (response.responses.len(), answers.len());
+                        let endpoints = &mut response.node_endpoints;
+                        check(context, &self, topic, data, now_ms, endpoints).map(|batch| {
+                            sound.push(Sound {
+                                topic: Arc::clone(topic),
+                                index: data.index,
+                                batch,
+                                now_ms,
+                                place,
+                            });
+                        })
+                    }
+                    Err(error) => Err(Box::new(failed(data.index, *error))),
+                };
+                // What is sound gets its answer below.
+                answers.push(answer.err().map_or_else(Default::default, |answer| *answer));
+            }
+            // A copy of the name, for the request's own keeps its whole body.
+            let name = Str::from(&*topic.name);
+            response
+                .responses
+                .push(topic_response(&name, topic.topic_id, answers));
+        }
+        let transactional_id = self.transactional_id.as_deref().map(str::to_owned);
+        drop(self);
+        if context.shared.data_dir.is_none() {
+            Incoming::take_over(sound.iter_mut().map(|sound| &mut sound.batch), body);
+        }
+        for sound in sound {
+            let (topic, partition) = sound.place;
+            response.responses[topic].partition_responses[partition] = append(
+                context,
+                transactional_id.as_deref(),
+                acks,
+                sound,
+                &mut response.node_endpoints,
+            );
         }
         (acks != 0).then_some(response)
     }
@@ -63,20 +101,35 @@ impl Serve for ProduceRequest {
     }
 }
 
-fn append(
+/// A batch that may be appended.
+struct Sound {
+    topic: Arc<Topic>,
+    index: i32,
+    batch: Incoming,
+    /// When it came, which may stand in it.
+    now_ms: i64,
+    /// Of its answer: among the topics, and among that one's partitions.
+    place: (usize, usize),
+}
+
+/// Whether a batch may be appended; the answer if not.
+fn check(
     context: &Context,
     request: &ProduceRequest,
     topic: &Topic,
     data: &PartitionProduceData,
+    now_ms: i64,
     endpoints: &mut Vec<NodeEndpoint>,
-) -> PartitionProduceResponse {
+) -> Result<Incoming, Box<PartitionProduceResponse>> {
     let Some(partition) = topic.partition(data.index) else {
-        return failed(data.index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        let error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        return Err(Box::new(failed(data.index, error)));
     };
     // A node that does not lead the partition has nothing to say about the batch.
     let led = partition.state.lock().check_leader(context.node, -1);
     if led.is_err() {
-        return misdirected(context, partition, data.index, endpoints);
+        let answer = misdirected(context, partition, data.index, endpoints);
+        return Err(Box::new(answer));
     }
     let rules = Rules {
         topic: &topic.name,
@@ -84,31 +137,54 @@ fn append(
         config: &topic.config,
         version: context.version,
         has_transactional_id: request.transactional_id.is_some(),
-        now_ms: context.shared.now_ms(),
+        now_ms,
     };
     // Decompressing and checking need no lock.
-    let mut batch = match validate(data.records.as_ref(), rules) {
-        Ok(batch) => batch,
-        Err(refusal) => return refused(data.index, refusal),
+    validate(data.records.as_ref(), rules).map_err(|refusal| Box::new(refused(data.index, refusal)))
+}
+
+fn append(
+    context: &Context,
+    transactional_id: Option<&str>,
+    acks: i16,
+    sound: Sound,
+    endpoints: &mut Vec<NodeEndpoint>,
+) -> PartitionProduceResponse {
+    let Sound {
+        topic,
+        index,
+        mut batch,
+        now_ms,
+        ..
+    } = sound;
+    let Some(partition) = topic.partition(index) else {
+        return failed(index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     };
     // Held until the batch is written: no marker may come between.
     let mut transactions = None;
-    if let Some(header) = BatchHeader::parse(&batch).filter(BatchHeader::is_transactional) {
+    if let Some(header) = batch.header().filter(BatchHeader::is_transactional) {
         let transactions = transactions.insert(context.shared.transactions.lock());
-        if let Err(error) = join(context, request, topic, data.index, &header, transactions) {
-            return failed(data.index, error);
+        if let Err(error) = join(
+            context,
+            transactional_id.unwrap_or_default(),
+            &topic,
+            index,
+            &header,
+            transactions,
+        ) {
+            return failed(index, error);
         }
     }
     let mut state = partition.state.lock();
     if state.check_leader(context.node, -1).is_err() {
         drop(state);
-        return misdirected(context, partition, data.index, endpoints);
+        return misdirected(context, partition, index, endpoints);
     }
-    if request.acks == -1 && state.in_sync.len() < topic.config.min_insync_replicas {
-        return failed(data.index, ErrorCode::NOT_ENOUGH_REPLICAS);
+    if acks == -1 && state.in_sync.len() < topic.config.min_insync_replicas {
+        return failed(index, ErrorCode::NOT_ENOUGH_REPLICAS);
     }
     let epoch = state.leader_epoch;
-    match state.log.append(&mut batch, epoch, rules.now_ms) {
+    match state.log.append(&mut batch, epoch, now_ms) {
         Ok(appended) => {
             if !appended.duplicate {
                 state.wake();
@@ -119,18 +195,18 @@ fn append(
                 -1
             };
             PartitionProduceResponse {
-                index: data.index,
+                index,
                 base_offset: appended.base_offset,
                 log_append_time_ms,
                 log_start_offset: state.log.start_offset(),
                 ..Default::default()
             }
         }
-        Err(AppendError::Refused(error)) => failed(data.index, error),
+        Err(AppendError::Refused(error)) => failed(index, error),
         Err(AppendError::Storage(error)) => {
-            tracing::error!(topic = topic.name, partition = data.index, %error, "cannot append");
+            tracing::error!(topic = topic.name, partition = index, %error, "cannot append");
             let message = format!("the broker cannot write to its data directory: {error}");
-            let mut response = failed(data.index, ErrorCode::KAFKA_STORAGE_ERROR);
+            let mut response = failed(index, ErrorCode::KAFKA_STORAGE_ERROR);
             response.error_message = Some(message.into());
             response
         }
@@ -141,13 +217,12 @@ fn append(
 /// count on the broker to add the partition.
 fn join(
     context: &Context,
-    request: &ProduceRequest,
+    id: &str,
     topic: &Topic,
     partition: i32,
     header: &BatchHeader,
     transactions: &mut Transactions,
 ) -> Result<(), ErrorCode> {
-    let id = request.transactional_id.as_deref().unwrap_or_default();
     let identity = (header.producer_id, header.producer_epoch);
     let transaction = transactions.get_mut(id)?;
     transaction.check(identity).map_err(|error| match error {

@@ -6,6 +6,7 @@
 
 pub(crate) mod compaction;
 pub(crate) mod header;
+pub(crate) mod incoming;
 pub(crate) mod producers;
 mod recovery;
 pub(crate) mod segment;
@@ -24,6 +25,7 @@ use ottla_wire::record::ControlType;
 
 use compaction::{CleanerState, CompactionSettings};
 use header::BatchHeader;
+use incoming::Incoming;
 use producers::{Producers, Verdict};
 use segment::Segment;
 use transactions::{LogTransactions, marker_in};
@@ -194,17 +196,16 @@ impl Log {
         after.checked_sub(1).map_or(-1, |i| self.epochs[i].0)
     }
 
-    /// Appends a sound batch: its offsets and leader epoch are filled in here, its CRC covers neither.
+    /// Appends a sound batch: its offsets and leader epoch are filled in here.
     pub(crate) fn append(
         &mut self,
-        batch: &mut [u8],
+        batch: &mut Incoming,
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         let base_offset = self.end_offset();
-        batch[..8].copy_from_slice(&base_offset.to_be_bytes());
-        batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
-        let Some(header) = BatchHeader::parse(batch) else {
+        batch.place(base_offset, leader_epoch);
+        let Some(header) = batch.header() else {
             return Err(AppendError::Refused(ErrorCode::CORRUPT_MESSAGE));
         };
         let in_transaction = self.transactions.start_of(header.producer_id).is_some();
@@ -228,7 +229,7 @@ impl Log {
                 });
             }
         }
-        self.roll_if_due(batch.len() as u64, now_ms)
+        self.roll_if_due(header.total_len() as u64, now_ms)
             .map_err(AppendError::Storage)?;
         self.note_epoch(leader_epoch, base_offset)
             .map_err(AppendError::Storage)?;
@@ -236,10 +237,22 @@ impl Log {
         let Some(active) = self.segments.back_mut() else {
             return Err(AppendError::Refused(ErrorCode::KAFKA_STORAGE_ERROR));
         };
-        active
-            .append(&header, batch, sync)
-            .map_err(AppendError::Storage)?;
-        self.note_appended(&header, marker_in(&header, batch), now_ms);
+        let marker = if header.is_control() {
+            marker_in(&header, &batch.to_bytes())
+        } else {
+            None
+        };
+        let whole = match self.dir {
+            None => batch.take_whole(),
+            Some(_) => None,
+        };
+        match whole {
+            Some(whole) => active.keep(&header, whole),
+            None => active
+                .append(&header, batch.parts(), sync)
+                .map_err(AppendError::Storage)?,
+        }
+        self.note_appended(&header, marker, now_ms);
         Ok(Appended {
             base_offset,
             append_time_ms: now_ms,
@@ -481,9 +494,14 @@ mod tests {
             .to_vec()
     }
 
+    pub(super) fn incoming(batch: Vec<u8>) -> Incoming {
+        Incoming::new(&batch.into()).unwrap()
+    }
+
     fn fill(log: &mut Log, batches: i64) {
         for i in 0..batches {
-            let appended = log.append(&mut batch(&[i * 10, i * 10 + 1]), 3, 0).unwrap();
+            let mut batch = incoming(batch(&[i * 10, i * 10 + 1]));
+            let appended = log.append(&mut batch, 3, 0).unwrap();
             assert_eq!(appended.base_offset, i * 2);
         }
     }
@@ -583,7 +601,8 @@ mod tests {
             .unwrap();
         let mut log = Log::open(dir.path(), Arc::default(), SETTINGS, 0).unwrap();
         assert_eq!((log.start_offset(), log.end_offset()), (40, 198));
-        assert_eq!(log.append(&mut batch(&[1]), 4, 0).unwrap().base_offset, 198);
+        let more = log.append(&mut incoming(batch(&[1])), 4, 0).unwrap();
+        assert_eq!(more.base_offset, 198);
         assert_eq!(read_all(&log), 199);
     }
 

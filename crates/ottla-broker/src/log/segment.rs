@@ -187,17 +187,23 @@ impl Segment {
         }
     }
 
-    /// Appends one batch whose header, offsets included, is final; with `sync`, so that it survives a crash of
-    /// the machine. After an error the segment is as it was.
+    /// Appends one batch, in two parts, whose header, offsets included, is final; with `sync`, so that it survives a
+    /// crash of the machine. After an error the segment is as it was.
     pub(crate) fn append(
         &mut self,
         header: &BatchHeader,
-        batch: &[u8],
+        parts: [&[u8]; 2],
         sync: bool,
     ) -> io::Result<()> {
-        self.storage.append(self.len, batch, sync)?;
+        self.storage.append(self.len, parts, sync)?;
         self.note_appended(header);
         Ok(())
+    }
+
+    /// As [`Self::append`], for a batch in memory that need not be copied.
+    pub(crate) fn keep(&mut self, header: &BatchHeader, batch: Bytes) {
+        self.storage.keep(self.len, batch);
+        self.note_appended(header);
     }
 
     /// Counts in a batch that stands at the end already.
@@ -274,8 +280,12 @@ impl Segment {
         at_least_one: bool,
     ) -> io::Result<Bytes> {
         let mut end = position;
+        let in_one_piece = self.storage.piece_end(position);
         while let Some(header) = self.header_within(end, self.len)? {
             let next = end + header.total_len() as u64;
+            if next > in_one_piece && end - position >= PIECE_MIN {
+                break;
+            }
             let first = at_least_one && end == position;
             if header.base_offset >= limit_offset || (next - position > max_bytes as u64 && !first)
             {
@@ -326,15 +336,24 @@ impl Storage {
         }
     }
 
-    /// Puts `batch` behind the `len` bytes that count. Nothing of it counts after an error.
-    fn append(&mut self, len: u64, batch: &[u8], sync: bool) -> io::Result<()> {
+    /// Puts a batch behind the `len` bytes that count. Nothing of it counts after an error.
+    fn append(&mut self, len: u64, parts: [&[u8]; 2], sync: bool) -> io::Result<()> {
         match self {
             Self::Memory { chunks, open } => {
-                if !open.is_empty() && open.len() + batch.len() > CHUNK_LEN {
+                let incoming = parts[0].len() + parts[1].len();
+                if !open.is_empty() && open.len() + incoming > CHUNK_LEN {
                     let full = std::mem::take(open);
                     chunks.push((len - full.len() as u64, full.freeze()));
                 }
-                open.extend_from_slice(batch);
+                if open.len() >= CHUNK_LEN / 8 {
+                    // It will most likely become full: growing in steps would copy it over and over.
+                    open.reserve(CHUNK_LEN - open.len());
+                } else {
+                    open.reserve(incoming);
+                }
+                for part in parts {
+                    open.extend_from_slice(part);
+                }
                 Ok(())
             }
             Self::File {
@@ -348,7 +367,7 @@ impl Storage {
                     file.set_len(len).map_err(|error| at(path, &error))?;
                     *torn = false;
                 }
-                let mut written = disk.write_at(file, batch, len);
+                let mut written = write_parts(disk, file, parts, len);
                 if sync && written.is_ok() {
                     written = file.sync_data();
                 }
@@ -356,6 +375,32 @@ impl Storage {
                     *torn = file.set_len(len).is_err();
                     at(path, &error)
                 })
+            }
+        }
+    }
+
+    /// Makes a batch in memory, which stands behind the `len` bytes that count, a chunk of its own.
+    fn keep(&mut self, len: u64, batch: Bytes) {
+        if let Self::Memory { chunks, open } = self {
+            if !open.is_empty() {
+                let before = std::mem::take(open);
+                chunks.push((len - before.len() as u64, before.freeze()));
+            }
+            chunks.push((len, batch));
+        }
+    }
+
+    /// Up to where what stands from `position` on can be read without copying it together.
+    fn piece_end(&self, position: u64) -> u64 {
+        match self {
+            Self::File { .. } => u64::MAX,
+            Self::Memory { chunks, .. } => {
+                let after = chunks.partition_point(|(at, _)| *at <= position);
+                let chunk = after.checked_sub(1).map(|i| &chunks[i]);
+                chunk
+                    .map(|(at, chunk)| at + chunk.len() as u64)
+                    .filter(|end| *end > position)
+                    .unwrap_or(u64::MAX)
             }
         }
     }
@@ -371,6 +416,16 @@ impl Storage {
             }
         }
     }
+}
+
+/// Small batches cost one call of the system, large ones no copy.
+fn write_parts(disk: &Disk, file: &File, parts: [&[u8]; 2], position: u64) -> io::Result<()> {
+    let [head, records] = parts;
+    if records.len() <= GATHERED_MAX {
+        return disk.write_at(file, &[head, records].concat(), position);
+    }
+    disk.write_at(file, head, position)?;
+    disk.write_at(file, records, position + head.len() as u64)
 }
 
 fn read_chunks(chunks: &[(u64, Bytes)], open: &BytesMut, position: u64, len: usize) -> Bytes {
@@ -406,6 +461,12 @@ pub(crate) fn file_name(base_offset: i64) -> String {
 
 /// Bytes between two index entries, as Kafka's `index.interval.bytes`.
 const INDEX_INTERVAL: u64 = 4096;
+
+/// So much is worth an answer of its own, and is not copied together with what follows.
+const PIECE_MIN: u64 = 128 << 10;
+
+/// Batches up to this size are copied together to be written at once.
+const GATHERED_MAX: usize = 16 << 10;
 
 /// In memory, batches gather in chunks of this size, which readers then share without copying.
 const CHUNK_LEN: usize = 1 << 20;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use ottla_wire::ErrorCode;
 use ottla_wire::compress::{Compression, Decompressor};
 use ottla_wire::record::{
@@ -10,6 +10,7 @@ use ottla_wire::record::{
 };
 
 use super::DECOMPRESSED_MAX;
+use super::incoming::Incoming;
 use crate::topic_config::TopicConfig;
 
 /// What a request asks for, as far as it decides whether its batch is valid.
@@ -33,10 +34,10 @@ pub(crate) struct Refusal {
     pub(crate) records: Vec<(i32, String)>,
 }
 
-/// Checks `records`, which must be one batch of format 2, and returns a copy of its bytes that is ready for
-/// [`super::Log::append`]: with the broker's time in it if the topic wants that, and with the timestamp of its
-/// newest record whatever the producer said.
-pub(crate) fn validate(records: Option<&Bytes>, rules: Rules<'_>) -> Result<BytesMut, Refusal> {
+/// Checks `records`, which must be one batch of format 2, and makes it ready for [`super::Log::append`]: with the
+/// broker's time in it if the topic wants that, and with the timestamp of its newest record whatever the producer
+/// said.
+pub(crate) fn validate(records: Option<&Bytes>, rules: Rules<'_>) -> Result<Incoming, Refusal> {
     let records = records.filter(|records| !records.is_empty());
     let records = records.ok_or_else(|| no_batch(rules))?;
     let batch = only_batch(records, rules)?;
@@ -57,7 +58,7 @@ pub(crate) fn validate(records: Option<&Bytes>, rules: Rules<'_>) -> Result<Byte
         .decode(&mut decompressor, DECOMPRESSED_MAX)
         .map_err(|error| unreadable(&error, rules))?;
     let max_timestamp = check_records(&decoded, &batch, rules)?;
-    Ok(stamped(&batch, max_timestamp, rules))
+    stamped(&batch, max_timestamp, rules)
 }
 
 fn no_batch(rules: Rules<'_>) -> Refusal {
@@ -256,9 +257,9 @@ impl Faults {
     }
 }
 
-/// A copy of the batch in which the broker's fields may be changed.
-fn stamped(batch: &Batch, max_timestamp: i64, rules: Rules<'_>) -> BytesMut {
-    let mut bytes = BytesMut::from(&batch.bytes()[..]);
+/// The batch with the time in it that its readers are to see.
+fn stamped(batch: &Batch, max_timestamp: i64, rules: Rules<'_>) -> Result<Incoming, Refusal> {
+    let mut incoming = Incoming::new(batch.bytes()).ok_or_else(|| no_batch(rules))?;
     let header = batch.header();
     let (log_append_time, time) = if rules.config.log_append_time {
         (true, rules.now_ms)
@@ -267,15 +268,9 @@ fn stamped(batch: &Batch, max_timestamp: i64, rules: Rules<'_>) -> BytesMut {
     };
     let had_log_append_time = header.timestamp_type() == TimestampType::LogAppendTime;
     if (log_append_time, time) != (had_log_append_time, header.max_timestamp()) {
-        bytes[ATTRIBUTES_AT + 1] &= !LOG_APPEND_TIME;
-        if log_append_time {
-            bytes[ATTRIBUTES_AT + 1] |= LOG_APPEND_TIME;
-        }
-        bytes[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&time.to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
-        bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+        incoming.stamp(log_append_time, time);
     }
-    bytes
+    Ok(incoming)
 }
 
 impl fmt::Display for Rules<'_> {
@@ -296,10 +291,6 @@ impl Refusal {
 }
 
 const MAGIC_AT: usize = 16;
-const CRC_AT: usize = 17;
-const ATTRIBUTES_AT: usize = 21;
-const MAX_TIMESTAMP_AT: usize = 35;
-const LOG_APPEND_TIME: u8 = 1 << 3;
 
 /// The timestamp of a record without one.
 const NO_TIMESTAMP: i64 = -1;
@@ -309,11 +300,17 @@ mod tests {
     use ottla_wire::compress::{Codec, Compressor};
     use ottla_wire::record::{BatchWriter, Header, NewRecord, SealOptions};
 
+    use bytes::BytesMut;
+
     use super::*;
 
+    const CRC_AT: usize = 17;
+    const ATTRIBUTES_AT: usize = 21;
+    const MAX_TIMESTAMP_AT: usize = 35;
+    const LOG_APPEND_TIME: u8 = 1 << 3;
     const NOW_MS: i64 = 1_000_000_000_000;
 
-    fn verdict(bytes: &[u8], config: &TopicConfig, version: i16) -> Result<BytesMut, Refusal> {
+    fn verdict(bytes: &[u8], config: &TopicConfig, version: i16) -> Result<Incoming, Refusal> {
         let rules = Rules {
             topic: "t",
             partition: 3,
@@ -487,7 +484,7 @@ mod tests {
             (&create_time, TimestampType::CreateTime),
             (&append_time, TimestampType::LogAppendTime),
         ] {
-            let bytes = verdict(&lying, config, 9).unwrap().freeze();
+            let bytes = verdict(&lying, config, 9).unwrap().to_bytes();
             let batch = Batches::new(bytes).next().unwrap().unwrap();
             batch.verify_crc().unwrap();
             assert_eq!(batch.header().timestamp_type(), expected);

@@ -17,6 +17,7 @@ use crate::cluster::Partition;
 use crate::context::Shared;
 use crate::group::offsets::Committed;
 use crate::log::AppendError;
+use crate::log::incoming::Incoming;
 
 /// Every transactional id of the cluster, whichever node coordinates it.
 #[derive(Debug, Default)]
@@ -133,8 +134,10 @@ impl Shared {
             return Ok(());
         }
         let marker = control_batch(commit, producer_id, epoch, 0, now_ms).freeze();
+        let mut marker =
+            Incoming::new(&marker).ok_or_else(|| io::Error::other("the marker is no batch"))?;
         let leader_epoch = state.leader_epoch;
-        match state.log.append(&mut marker.to_vec(), leader_epoch, now_ms) {
+        match state.log.append(&mut marker, leader_epoch, now_ms) {
             Ok(_) => {
                 state.wake();
                 Ok(())

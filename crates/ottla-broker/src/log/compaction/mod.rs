@@ -384,7 +384,7 @@ impl CleaningJob {
                 let header = BatchHeader::parse(&bytes).ok_or_else(|| {
                     invalid(format!("no batch at offset {}", batch.base_offset()))
                 })?;
-                target.append(&header, &bytes, false)
+                target.append(&header, [&bytes, &[]], false)
             })?;
         }
         target.sync()?;

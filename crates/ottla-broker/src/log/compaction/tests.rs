@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::cleaner::{Cleaner, NewestOffsets, Rules, Verdict};
 use super::*;
+use crate::log::tests::incoming;
 
 const SETTINGS: LogSettings = LogSettings {
     segment_bytes: 600,
@@ -59,8 +60,9 @@ fn sealed(
 }
 
 fn write(log: &mut Log, records: &[Entry], now_ms: i64) {
-    let mut batch = sealed(records, now_ms, Compression::None).freeze().to_vec();
-    log.append(&mut batch, 0, now_ms).unwrap();
+    let batch = sealed(records, now_ms, Compression::None).freeze();
+    log.append(&mut incoming(batch.to_vec()), 0, now_ms)
+        .unwrap();
 }
 
 fn compact(log: &mut Log, now_ms: i64) -> bool {
@@ -141,10 +143,10 @@ fn check(steps: &[Step], dir: Option<&Path>) -> Result<(), TestCaseError> {
     for step in steps {
         match step {
             Step::Write(entries, codec) => {
-                let mut batch = sealed(entries, now_ms, Compression::ALL[usize::from(*codec)])
-                    .freeze()
-                    .to_vec();
-                log.append(&mut batch, 0, now_ms).unwrap();
+                let codec = Compression::ALL[usize::from(*codec)];
+                let batch = sealed(entries, now_ms, codec).freeze();
+                log.append(&mut incoming(batch.to_vec()), 0, now_ms)
+                    .unwrap();
                 for (key, value) in entries {
                     match value {
                         Some(value) => expected.insert(*key, *value),
@@ -305,7 +307,7 @@ fn the_last_batch_of_a_producer_stays_so_that_repeats_are_known() {
     let mut first = sealed(&[(1, Some(1)), (2, Some(1))], 0, Compression::Lz4);
     first.stamp(7, 0, 0, false);
     let first = first.freeze();
-    log.append(&mut first.to_vec(), 0, 0).unwrap();
+    log.append(&mut incoming(first.to_vec()), 0, 0).unwrap();
     write(&mut log, &[(1, Some(2)), (2, Some(2))], 0);
     log.roll(0).unwrap();
     write(&mut log, &[(9, Some(9))], 0);
@@ -316,7 +318,7 @@ fn the_last_batch_of_a_producer_stays_so_that_repeats_are_known() {
     assert_eq!((empty.base_offset(), empty.last_offset()), (0, 1));
     drop(log);
     let mut log = open(dir.path(), 0);
-    let again = log.append(&mut first.to_vec(), 0, 0).unwrap();
+    let again = log.append(&mut incoming(first.to_vec()), 0, 0).unwrap();
     assert!(again.duplicate && again.base_offset == 0);
     let found = log.batch_at_timestamp(0, 0).unwrap().unwrap();
     assert_eq!(BatchHeader::parse(&found).unwrap().base_offset, 2);

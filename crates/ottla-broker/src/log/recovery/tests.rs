@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::log::AppendError;
-use crate::log::tests::batch_of;
+use crate::log::tests::{batch_of, incoming};
 
 const SETTINGS: LogSettings = LogSettings {
     segment_bytes: 360,
@@ -36,9 +36,9 @@ fn open(dir: &TempDir) -> Log {
 }
 
 fn append(log: &mut Log, i: i64, epoch: i32) -> Result<Vec<u8>, AppendError> {
-    let mut batch = batch_of(&[(i, &[i as u8; 6]), (i, &[7; 6])]);
+    let mut batch = incoming(batch_of(&[(i, &[i as u8; 6]), (i, &[7; 6])]));
     log.append(&mut batch, epoch, 0)?;
-    Ok(batch)
+    Ok(batch.to_bytes().to_vec())
 }
 
 fn files(dir: &Path) -> Files {
