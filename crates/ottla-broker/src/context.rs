@@ -10,14 +10,14 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 
 use crate::cluster::Cluster;
-use crate::features::Features;
 use crate::fetch_session::FetchSessions;
 use crate::group::Groups;
 use crate::group::classic::{Action, Waiter};
+use crate::group::keeping::Keeper;
 use crate::options::BrokerOptions;
 use crate::script::Script;
+use crate::settings::ClusterSettings;
 use crate::storage::DataDir;
-use crate::throttle::Throttles;
 use crate::transaction::coordinator::Transactions;
 
 /// The state that all nodes of an embedded cluster share.
@@ -26,11 +26,11 @@ pub(crate) struct Shared {
     pub(crate) options: BrokerOptions,
     pub(crate) cluster: RwLock<Cluster>,
     pub(crate) groups: Mutex<Groups>,
+    pub(crate) keeper: Keeper,
     pub(crate) sessions: Mutex<FetchSessions>,
     pub(crate) script: Script,
-    pub(crate) throttles: Mutex<Throttles>,
+    pub(crate) settings: Mutex<ClusterSettings>,
     pub(crate) transactions: Mutex<Transactions>,
-    pub(crate) features: Features,
     pub(crate) data_dir: Option<DataDir>,
     /// Parked JoinGroup and SyncGroup requests.
     parked: Mutex<HashMap<Waiter, oneshot::Sender<Action>>>,
@@ -68,11 +68,11 @@ impl Shared {
             options,
             cluster: RwLock::new(cluster),
             groups: Mutex::new(groups),
+            keeper: Keeper::default(),
             sessions: Mutex::default(),
             script: Script::default(),
-            throttles: Mutex::default(),
+            settings: Mutex::default(),
             transactions: Mutex::default(),
-            features: Features::default(),
             data_dir,
             parked: Mutex::default(),
             next_waiter: AtomicU64::new(0),

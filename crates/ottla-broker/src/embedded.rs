@@ -1,6 +1,6 @@
 //! The embedded cluster: starts its nodes, lets a program control them, and stops them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,17 +14,18 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::cluster::{Cluster, Node, Partition, Topic};
+use crate::cluster::{Cluster, Node};
 use crate::context::Shared;
 use crate::damage::Damage;
 use crate::error::Error;
-use crate::features::TRANSACTION_VERSION_MAX;
+use crate::features::TRANSACTION_VERSION;
 use crate::group::Groups;
 use crate::group::classic::GroupSettings;
 use crate::options::BrokerOptions;
+use crate::recovery;
 use crate::script::Rule;
 use crate::server;
-use crate::storage::{DataDir, SavedTopic};
+use crate::storage::DataDir;
 use crate::topic_config::TopicConfig;
 use crate::topics::{self, NewTopic};
 
@@ -180,7 +181,7 @@ impl EmbeddedCluster {
             groups,
             data_dir,
         ));
-        let damage = recover(&shared)?;
+        let damage = recovery::recover(&shared)?;
         for (name, partitions) in wanted {
             let missing = shared.cluster.read().topic(&name).is_none();
             if missing {
@@ -459,10 +460,14 @@ impl EmbeddedCluster {
             what: format!("transaction.version={level}"),
             error,
         };
-        if !(0..=TRANSACTION_VERSION_MAX).contains(&level) {
+        if !(0..=TRANSACTION_VERSION.max).contains(&level) {
             return Err(refused(ErrorCode::INVALID_UPDATE_VERSION));
         }
-        self.shared.set_transaction_version(level).map_err(refused)
+        let changed = self.shared.change_settings(false, |settings| {
+            settings.levels.change([(TRANSACTION_VERSION, level)]);
+            Ok(())
+        });
+        changed.map_err(|reason| refused(reason.error))
     }
 
     /// Compacts a partition of a topic with `cleanup.policy=compact` at once, the records that were just written
@@ -623,90 +628,6 @@ async fn accept(shared: Arc<Shared>, id: i32, listener: TcpListener, stop: Arc<S
         }
     }
     connections.shutdown().await;
-}
-
-/// Brings back what the data directory holds.
-fn recover(shared: &Shared) -> Result<Vec<Damage>, Error> {
-    let Some(data_dir) = &shared.data_dir else {
-        return Ok(Vec::new());
-    };
-    let mut damage = Vec::new();
-    let mut next_producer_id = data_dir.next_producer_id();
-    for saved in data_dir.topics()? {
-        let topic = recover_topic(shared, data_dir, &saved)?;
-        for partition in &topic.partitions {
-            let mut state = partition.state.lock();
-            damage.extend(state.log.take_damage());
-            let newest = state
-                .log
-                .producers()
-                .iter()
-                .map(|(id, _)| id)
-                .max()
-                .unwrap_or(-1);
-            next_producer_id = next_producer_id.max(newest + 1);
-        }
-        shared.cluster.write().add_topic(topic);
-    }
-    shared
-        .cluster
-        .write()
-        .reserve_producer_ids(next_producer_id);
-    {
-        let mut groups = shared.groups.lock();
-        for (id, offsets) in data_dir.groups()? {
-            groups.get_or_create(&id, shared.now()).offsets = offsets;
-        }
-    }
-    if let Some(level) = data_dir.transaction_version()? {
-        shared.features.restore_transaction_version(level);
-    }
-    shared.recover_transactions(data_dir.transactions()?);
-    Ok(damage)
-}
-
-fn recover_topic(shared: &Shared, data_dir: &DataDir, saved: &SavedTopic) -> Result<Topic, Error> {
-    let damaged = |what| Error::DataDirDamaged {
-        file: data_dir.topic_path(&saved.name),
-        what,
-    };
-    let config = saved
-        .config
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    let config =
-        TopicConfig::with_defaults(&shared.options.topic_defaults, config).map_err(damaged)?;
-    let id = saved
-        .id
-        .parse()
-        .map_err(|_| damaged(format!("{} is no topic id", saved.id)))?;
-    let live: BTreeSet<i32> = shared.cluster.read().live();
-    let mut partitions = Vec::new();
-    for (index, replicas) in saved.replicas.iter().enumerate() {
-        let log = data_dir
-            .open_log(&saved.name, index, config.log, shared.now_ms())
-            .map_err(|source| Error::DataDir {
-                path: data_dir.log_dir(&saved.name, index),
-                source,
-            })?;
-        // The cluster may have fewer nodes than when the topic was made.
-        let mut replicas: Vec<i32> = replicas
-            .iter()
-            .copied()
-            .filter(|id| live.contains(id))
-            .collect();
-        if replicas.is_empty() {
-            replicas = shared.cluster.read().place(None, index as i32, 1);
-        }
-        partitions.push(Arc::new(Partition::new(index as i32, replicas, &live, log)));
-    }
-    Ok(Topic {
-        name: saved.name.clone(),
-        id,
-        internal: false,
-        config: Arc::new(config),
-        partitions,
-    })
 }
 
 fn no_such_node(id: i32) -> Error {

@@ -1,58 +1,49 @@
-//! Features that the cluster agreed on (KIP-584): here, of which generation transactions are.
+//! Features that the cluster agreed on (KIP-584), and their levels.
 
-use std::sync::atomic::{AtomicI16, AtomicI64, Ordering};
+use std::collections::BTreeMap;
 
-use ottla_wire::ErrorCode;
+use serde::{Deserialize, Serialize};
 
-use crate::context::Shared;
+/// A feature that this broker knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Feature {
+    pub(crate) name: &'static str,
+    /// Levels go from 0 to this one, which is in force from the start.
+    pub(crate) max: i16,
+}
 
-/// The levels in force.
-#[derive(Debug)]
-pub(crate) struct Features {
-    transaction_version: AtomicI16,
+/// Every feature's level, and how often any changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Levels {
+    by_name: BTreeMap<String, i16>,
+    epoch: i64,
+}
+
+impl Levels {
+    /// What was never changed is at its highest.
+    pub(crate) fn of(&self, feature: Feature) -> i16 {
+        let level = self.by_name.get(feature.name).copied();
+        level.unwrap_or(feature.max).min(feature.max)
+    }
+
     /// Counts changes.
-    epoch: AtomicI64,
-}
-
-impl Default for Features {
-    fn default() -> Self {
-        Self {
-            transaction_version: AtomicI16::new(TRANSACTION_VERSION_MAX),
-            epoch: AtomicI64::new(0),
-        }
-    }
-}
-
-impl Features {
-    /// `transaction.version`: from 2 on producers use the flow of KIP-890.
-    pub(crate) fn transaction_version(&self) -> i16 {
-        self.transaction_version.load(Ordering::Relaxed)
-    }
-
-    /// As it was kept.
-    pub(crate) fn restore_transaction_version(&self, level: i16) {
-        self.transaction_version.store(level, Ordering::Relaxed);
-    }
-
     pub(crate) fn epoch(&self) -> i64 {
-        self.epoch.load(Ordering::Relaxed)
+        self.epoch
     }
-}
 
-impl Shared {
-    /// Changes `transaction.version` and keeps it.
-    pub(crate) fn set_transaction_version(&self, level: i16) -> Result<(), ErrorCode> {
-        if let Some(data_dir) = &self.data_dir {
-            data_dir.save_transaction_version(level).map_err(|error| {
-                tracing::error!(%error, "cannot keep transaction.version");
-                ErrorCode::KAFKA_STORAGE_ERROR
-            })?;
+    pub(crate) fn change(&mut self, changes: impl IntoIterator<Item = (Feature, i16)>) {
+        for (feature, level) in changes {
+            self.by_name.insert(feature.name.to_owned(), level);
         }
-        self.features.restore_transaction_version(level);
-        self.features.epoch.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        self.epoch += 1;
     }
 }
 
-pub(crate) const TRANSACTION_VERSION: &str = "transaction.version";
-pub(crate) const TRANSACTION_VERSION_MAX: i16 = 2;
+/// Of which generation transactions are: from 2 on producers use the flow of KIP-890.
+pub(crate) const TRANSACTION_VERSION: Feature = Feature {
+    name: "transaction.version",
+    max: 2,
+};
+
+/// By name.
+pub(crate) const FEATURES: [Feature; 1] = [TRANSACTION_VERSION];

@@ -60,17 +60,13 @@ impl Shared {
         loop {
             tokio::time::sleep(OFFSETS_CHECK_INTERVAL).await;
             let (now, now_ms) = (self.now(), self.now_ms());
-            let mut groups = self.groups.lock();
-            for id in groups.expire(now, now_ms, self.options.offsets_retention) {
+            let expired = self
+                .groups
+                .lock()
+                .expire(now, now_ms, self.options.offsets_retention);
+            for id in expired {
                 tracing::info!(group = id, "committed offsets have expired");
-                let Some(data_dir) = &self.data_dir else {
-                    continue;
-                };
-                let saved = match groups.get(&id) {
-                    Some(group) => data_dir.save_offsets(&id, &group.offsets),
-                    None => data_dir.delete_offsets(&id),
-                };
-                if let Err(error) = saved {
+                if let Err(error) = self.group_kept(&id).await {
                     tracing::error!(group = id, %error, "cannot write committed offsets");
                 }
             }

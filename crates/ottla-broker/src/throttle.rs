@@ -5,40 +5,43 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// The throttles in force, by node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Throttles {
-    by_node: BTreeMap<i32, BTreeMap<&'static str, String>>,
+    by_node: BTreeMap<i32, BTreeMap<String, String>>,
 }
 
 impl Throttles {
     /// What is set for `node`.
-    pub(crate) fn of(&self, node: i32) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(crate) fn of(&self, node: i32) -> impl Iterator<Item = (&str, &str)> {
         let set = self.by_node.get(&node).into_iter().flatten();
-        set.map(|(name, value)| (*name, value.as_str()))
+        set.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Changes settings of `node`, all or none; `None` unsets one.
+    /// Changes settings of `node`; `None` unsets one. After an error, some may have changed.
     ///
     /// # Errors
     /// A sentence that names the setting that cannot be changed, or the value it cannot have.
     pub(crate) fn change<'a>(
         &mut self,
         node: i32,
-        validate_only: bool,
         changes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     ) -> Result<(), String> {
-        let mut set = self.by_node.get(&node).cloned().unwrap_or_default();
+        let set = self.by_node.entry(node).or_default();
         for (name, value) in changes {
-            let known = NAMES.iter().find(|known| **known == name);
-            let known = known
-                .ok_or_else(|| format!("Cannot update these configs dynamically: Set({name})"))?;
+            if !NAMES.contains(&name) {
+                return Err(format!(
+                    "Cannot update these configs dynamically: Set({name})"
+                ));
+            }
             match value {
                 None => {
-                    set.remove(known);
+                    set.remove(name);
                 }
                 Some(value) if value.trim().parse::<u64>().is_ok() => {
-                    set.insert(known, value.trim().to_owned());
+                    set.insert(name.to_owned(), value.trim().to_owned());
                 }
                 Some(value) => {
                     return Err(format!(
@@ -46,9 +49,6 @@ impl Throttles {
                     ));
                 }
             }
-        }
-        if !validate_only {
-            self.by_node.insert(node, set);
         }
         Ok(())
     }

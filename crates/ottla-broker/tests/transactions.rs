@@ -462,7 +462,8 @@ async fn the_generation_survives_a_restart() {
         let answer = client.ask(&ApiVersionsRequest::default(), 3).await;
         answer
             .finalized_features
-            .first()
+            .iter()
+            .find(|feature| *feature.name == *"transaction.version")
             .map(|feature| feature.max_version_level)
     };
     let cluster = EmbeddedCluster::start_in_memory(options.clone()).unwrap();
@@ -483,7 +484,8 @@ async fn the_generation_is_a_feature_that_can_be_switched() {
         assert_eq!(answer.supported_features[0].max_version, 2);
         answer
             .finalized_features
-            .first()
+            .iter()
+            .find(|feature| *feature.name == *"transaction.version")
             .map(|f| (f.name.to_string(), f.max_version_level))
     };
     let named = |level| Some(("transaction.version".to_owned(), level));

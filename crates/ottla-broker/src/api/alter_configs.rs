@@ -11,6 +11,7 @@ use ottla_wire::messages::incremental_alter_configs::{
 use super::Serve;
 use super::describe_configs::{BROKER, TOPIC};
 use crate::context::Context;
+use crate::settings::Refused;
 use crate::topic_config::{Kind, SETTINGS, Setting, TopicConfig};
 use crate::topics::{self, TopicError};
 
@@ -155,10 +156,16 @@ fn throttle(
             (change.config_operation != DELETE).then_some(value),
         )
     });
-    let mut throttles = context.shared.throttles.lock();
-    throttles
-        .change(node, validate_only, changes)
-        .map_err(refused)
+    let changed = context.shared.change_settings(validate_only, |settings| {
+        settings
+            .throttles
+            .change(node, changes)
+            .map_err(|message| Refused {
+                error: ErrorCode::INVALID_REQUEST,
+                message,
+            })
+    });
+    changed.map_err(|Refused { error, message }| TopicError { error, message })
 }
 
 fn apply(

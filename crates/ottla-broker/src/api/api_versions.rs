@@ -7,28 +7,32 @@ use ottla_wire::{ApiKey, ErrorCode, encode_response};
 
 use super::{Answer, Serve, served};
 use crate::context::Context;
-use crate::features::{TRANSACTION_VERSION, TRANSACTION_VERSION_MAX};
+use crate::features::FEATURES;
 
 impl Serve for ApiVersionsRequest {
     async fn serve(self, context: &Context) -> Option<ApiVersionsResponse> {
-        let features = &context.shared.features;
-        let level = features.transaction_version();
+        let levels = context.shared.settings.lock().levels.clone();
         // Level 0 is what holds without a word about it.
-        let finalized = (level > 0).then(|| FinalizedFeatureKey {
-            name: TRANSACTION_VERSION.into(),
-            min_version_level: level,
-            max_version_level: level,
+        let finalized = FEATURES
+            .into_iter()
+            .map(|feature| (feature.name, levels.of(feature)))
+            .filter(|(_, level)| *level > 0)
+            .map(|(name, level)| FinalizedFeatureKey {
+                name: name.into(),
+                min_version_level: level,
+                max_version_level: level,
+                ..Default::default()
+            });
+        let supported = FEATURES.into_iter().map(|feature| SupportedFeatureKey {
+            name: feature.name.into(),
+            min_version: 0,
+            max_version: feature.max,
             ..Default::default()
         });
         Some(ApiVersionsResponse {
-            supported_features: vec![SupportedFeatureKey {
-                name: TRANSACTION_VERSION.into(),
-                min_version: 0,
-                max_version: TRANSACTION_VERSION_MAX,
-                ..Default::default()
-            }],
-            finalized_features_epoch: features.epoch(),
-            finalized_features: finalized.into_iter().collect(),
+            supported_features: supported.collect(),
+            finalized_features_epoch: levels.epoch(),
+            finalized_features: finalized.collect(),
             ..table(ErrorCode::NONE)
         })
     }

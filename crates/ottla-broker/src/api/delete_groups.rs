@@ -10,15 +10,14 @@ use crate::context::Context;
 
 impl Serve for DeleteGroupsRequest {
     async fn serve(self, context: &Context) -> Option<DeleteGroupsResponse> {
-        let results = self
-            .groups_names
-            .iter()
-            .map(|id| DeletableGroupResult {
+        let mut results = Vec::with_capacity(self.groups_names.len());
+        for id in &self.groups_names {
+            results.push(DeletableGroupResult {
                 group_id: id.clone(),
-                error_code: delete(context, id).err().unwrap_or(ErrorCode::NONE),
+                error_code: delete(context, id).await.err().unwrap_or(ErrorCode::NONE),
                 ..Default::default()
-            })
-            .collect();
+            });
+        }
         Some(DeleteGroupsResponse {
             results,
             ..Default::default()
@@ -42,20 +41,19 @@ impl Serve for DeleteGroupsRequest {
     }
 }
 
-fn delete(context: &Context, id: &str) -> Result<(), ErrorCode> {
+async fn delete(context: &Context, id: &str) -> Result<(), ErrorCode> {
     context.check_coordinator(id)?;
-    let mut groups = context.shared.groups.lock();
-    match groups.get(id) {
-        None => return Err(ErrorCode::GROUP_ID_NOT_FOUND),
-        Some(group) if !group.classic.is_empty() => return Err(ErrorCode::NON_EMPTY_GROUP),
-        Some(_) => {}
+    {
+        let mut groups = context.shared.groups.lock();
+        match groups.get(id) {
+            None => return Err(ErrorCode::GROUP_ID_NOT_FOUND),
+            Some(group) if !group.classic.is_empty() => return Err(ErrorCode::NON_EMPTY_GROUP),
+            Some(_) => groups.remove(id),
+        };
     }
-    if let Some(data_dir) = &context.shared.data_dir {
-        data_dir.delete_offsets(id).map_err(|error| {
-            tracing::error!(group = id, %error, "cannot delete committed offsets");
-            ErrorCode::COORDINATOR_NOT_AVAILABLE
-        })?;
-    }
-    groups.remove(id);
-    Ok(())
+    // If that fails, the group is back after a restart, and can be deleted then.
+    context.shared.group_kept(id).await.map_err(|error| {
+        tracing::error!(group = id, %error, "cannot delete committed offsets");
+        ErrorCode::COORDINATOR_NOT_AVAILABLE
+    })
 }

@@ -140,8 +140,8 @@ fn of_node(
         ));
     }
     let options = &context.shared.options;
-    let throttles = context.shared.throttles.lock();
-    let set = throttles.of(name.parse().unwrap_or(-1));
+    let settings = context.shared.settings.lock();
+    let set = settings.throttles.of(name.parse().unwrap_or(-1));
     let set = set.map(|(name, value)| DescribeConfigsResourceResult {
         name: name.into(),
         value: Some(value.into()),

@@ -5,6 +5,7 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod api_versions;
@@ -77,11 +78,6 @@ pub(crate) trait Serve: Request {
     /// Does what the request asks for. `None` if it wants no answer.
     fn serve(self, context: &Context) -> impl Future<Output = Option<Self::Response>> + Send;
 
-    /// The answer that says `error` wherever an error can stand, for faults on request.
-    fn refuse(&self, error: ErrorCode) -> Self::Response;
-}
-
-/// Answers one request.
     /// As [`Self::serve`]; `body` is what the request was decoded from, and can be kept once nothing of the request is
     /// left that borrows from it.
     fn serve_from(
@@ -93,6 +89,11 @@ pub(crate) trait Serve: Request {
         self.serve(context)
     }
 
+    /// The answer that says `error` wherever an error can stand, for faults on request.
+    fn refuse(&self, error: ErrorCode) -> Self::Response;
+}
+
+/// Answers one request.
 pub(crate) async fn answer(
     shared: &Arc<Shared>,
     node: i32,
@@ -143,12 +144,12 @@ async fn run<R: Serve>(
         Ok(request) => request,
         Err(error) => return Answer::Close(error.to_string()),
     };
+    drop(input);
     let fault = context.shared.script.fault(R::KEY, context.node);
     let response = match &fault {
         Some(Fault::Drop) => return Answer::Silence,
         Some(Fault::Disconnect) => return Answer::Close("disconnected on request".to_owned()),
         Some(Fault::Answer(error)) => Some(request.refuse(*error)),
-    drop(input);
         Some(Fault::Delay(delay)) => {
             tokio::time::sleep(*delay).await;
             request.serve_from(context, body).await
@@ -248,6 +249,7 @@ served! {
     ListPartitionReassignments list_partition_reassignments::ListPartitionReassignmentsRequest 0 - 0,
     OffsetDelete offset_delete::OffsetDeleteRequest 0 - 0,
     DescribeClientQuotas describe_client_quotas::DescribeClientQuotasRequest 0 - 1,
+    AlterClientQuotas alter_client_quotas::AlterClientQuotasRequest 0 - 1,
     DescribeUserScramCredentials describe_user_scram_credentials::DescribeUserScramCredentialsRequest 0 - 0,
     UpdateFeatures update_features::UpdateFeaturesRequest 0 - 2,
     DescribeCluster describe_cluster::DescribeClusterRequest 0 - 2,

@@ -25,33 +25,11 @@ impl Serve for OffsetCommitRequest {
             .iter()
             .map(|topic| resolve(context, &topic.name, topic.topic_id).map(|found| found.name))
             .collect();
-        let mut groups = context.shared.groups.lock();
-        let now = context.shared.now();
-        if groups.get(&self.group_id).is_none() && self.generation_id_or_member_epoch >= 0 {
-            return Some(self.refuse(match context.version {
-                ..9 => ErrorCode::ILLEGAL_GENERATION,
-                _ => ErrorCode::GROUP_ID_NOT_FOUND,
-            }));
-        }
-        let group = groups.get_or_create(&self.group_id, now);
-        if let Err(error) = group.classic.check_commit(
-            &self.member_id,
-            self.group_instance_id.as_deref(),
-            self.generation_id_or_member_epoch,
-            false,
-            now,
-        ) {
-            return Some(self.refuse(error));
-        }
-        let topics = self
-            .topics
-            .iter()
-            .zip(names)
-            .map(|(topic, name)| commit_topic(context, group, topic, name))
-            .collect();
-        if let Some(data_dir) = &context.shared.data_dir
-            && let Err(error) = data_dir.save_offsets(&self.group_id, &group.offsets)
-        {
+        let topics = match commit(context, &self, names) {
+            Ok(topics) => topics,
+            Err(error) => return Some(self.refuse(error)),
+        };
+        if let Err(error) = context.shared.group_kept(&self.group_id).await {
             tracing::error!(group = &*self.group_id, %error, "cannot write committed offsets");
             return Some(self.refuse(match error.kind() {
                 // No other try will make a file of its name.
@@ -76,6 +54,31 @@ impl Serve for OffsetCommitRequest {
             ..Default::default()
         }
     }
+}
+
+fn commit(
+    context: &Context,
+    request: &OffsetCommitRequest,
+    names: Vec<Result<String, ErrorCode>>,
+) -> Result<Vec<OffsetCommitResponseTopic>, ErrorCode> {
+    let mut groups = context.shared.groups.lock();
+    let now = context.shared.now();
+    let generation = request.generation_id_or_member_epoch;
+    if groups.get(&request.group_id).is_none() && generation >= 0 {
+        return Err(match context.version {
+            ..9 => ErrorCode::ILLEGAL_GENERATION,
+            _ => ErrorCode::GROUP_ID_NOT_FOUND,
+        });
+    }
+    let group = groups.get_or_create(&request.group_id, now);
+    let instance_id = request.group_instance_id.as_deref();
+    group
+        .classic
+        .check_commit(&request.member_id, instance_id, generation, false, now)?;
+    let topics = request.topics.iter().zip(names);
+    Ok(topics
+        .map(|(topic, name)| commit_topic(context, group, topic, name))
+        .collect())
 }
 
 fn commit_topic(

@@ -17,17 +17,11 @@ impl Serve for OffsetDeleteRequest {
         if let Err(error) = context.check_coordinator(&self.group_id) {
             return Some(self.refuse(error));
         }
-        let mut groups = context.shared.groups.lock();
-        let Some(group) = groups.get_mut(&self.group_id) else {
-            return Some(self.refuse(ErrorCode::GROUP_ID_NOT_FOUND));
+        let topics = match delete(context, &self) {
+            Ok(topics) => topics,
+            Err(error) => return Some(self.refuse(error)),
         };
-        let Subscribed::Topics(in_use) = group.subscribed() else {
-            return Some(self.refuse(ErrorCode::NON_EMPTY_GROUP));
-        };
-        let topics = delete_offsets(&self, group, &in_use);
-        if let Some(data_dir) = &context.shared.data_dir
-            && let Err(error) = data_dir.save_offsets(&self.group_id, &group.offsets)
-        {
+        if let Err(error) = context.shared.group_kept(&self.group_id).await {
             tracing::error!(group = &*self.group_id, %error, "cannot write committed offsets");
             return Some(self.refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE));
         }
@@ -43,6 +37,19 @@ impl Serve for OffsetDeleteRequest {
             ..Default::default()
         }
     }
+}
+
+fn delete(
+    context: &Context,
+    request: &OffsetDeleteRequest,
+) -> Result<Vec<OffsetDeleteResponseTopic>, ErrorCode> {
+    let mut groups = context.shared.groups.lock();
+    let group = groups.get_mut(&request.group_id);
+    let group = group.ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+    let Subscribed::Topics(in_use) = group.subscribed() else {
+        return Err(ErrorCode::NON_EMPTY_GROUP);
+    };
+    Ok(delete_offsets(request, group, &in_use))
 }
 
 fn delete_offsets(

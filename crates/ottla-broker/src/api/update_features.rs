@@ -7,27 +7,39 @@ use ottla_wire::messages::update_features::{
 
 use super::Serve;
 use crate::context::Context;
-use crate::features::{TRANSACTION_VERSION, TRANSACTION_VERSION_MAX};
+use crate::features::{FEATURES, Feature, Levels};
+use crate::settings::Refused;
 
 impl Serve for UpdateFeaturesRequest {
     async fn serve(self, context: &Context) -> Option<UpdateFeaturesResponse> {
-        let features = &context.shared.features;
-        let now = features.transaction_version();
-        let check = |update| check(update, now, context);
-        let Some(reason) = self.feature_updates.iter().find_map(check) else {
-            if let Some(update) = self.feature_updates.last().filter(|_| !self.validate_only) {
-                let level = update.max_version_level;
-                if let Err(error) = context.shared.set_transaction_version(level) {
-                    return Some(self.refuse(error));
+        let changed = context
+            .shared
+            .change_settings(self.validate_only, |settings| {
+                let changes: Vec<_> = self
+                    .feature_updates
+                    .iter()
+                    .map(|update| check(update, &settings.levels, context))
+                    .collect::<Result<_, _>>()
+                    .map_err(|message| Refused {
+                        error: ErrorCode::INVALID_UPDATE_VERSION,
+                        message,
+                    })?;
+                if !changes.is_empty() {
+                    settings.levels.change(changes);
                 }
-            }
+                Ok(())
+            });
+        let Err(Refused {
+            error,
+            message: reason,
+        }) = changed
+        else {
             return Some(UpdateFeaturesResponse {
                 error_message: None,
                 results: self.results(ErrorCode::NONE, None),
                 ..Default::default()
             });
         };
-        let error = ErrorCode::INVALID_UPDATE_VERSION;
         Some(if context.version < 2 {
             UpdateFeaturesResponse {
                 error_message: None,
@@ -56,34 +68,38 @@ impl Serve for UpdateFeaturesRequest {
     }
 }
 
-/// Why the update is refused.
-fn check(update: &FeatureUpdateKey, now: i16, context: &Context) -> Option<String> {
-    let (feature, wanted) = (&*update.feature, update.max_version_level);
+/// What an update changes, or why it is refused.
+fn check(
+    update: &FeatureUpdateKey,
+    now: &Levels,
+    context: &Context,
+) -> Result<(Feature, i16), String> {
+    let (name, wanted) = (&*update.feature, update.max_version_level);
     let invalid = |why: &str| {
-        Some(format!(
-            "Invalid update version {wanted} for feature {feature}. {why}"
+        Err(format!(
+            "Invalid update version {wanted} for feature {name}. {why}"
         ))
     };
-    if feature != TRANSACTION_VERSION {
+    let Some(feature) = FEATURES.into_iter().find(|known| known.name == name) else {
         let node = context.node;
         return invalid(&format!(
             "Local controller {node} does not support this feature."
         ));
-    }
+    };
     let may_go_down = match context.version {
         0 => update.allow_downgrade,
         _ => matches!(update.upgrade_type, SAFE_DOWNGRADE | UNSAFE_DOWNGRADE),
     };
     match wanted {
         ..0 => invalid("A feature's level cannot be below 0."),
-        _ if wanted > TRANSACTION_VERSION_MAX => {
-            let max = TRANSACTION_VERSION_MAX;
+        _ if wanted > feature.max => {
+            let max = feature.max;
             invalid(&format!("Local controller only supports versions 0-{max}"))
         }
-        _ if wanted < now && !may_go_down => invalid(
+        _ if wanted < now.of(feature) && !may_go_down => invalid(
             "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade.",
         ),
-        _ => None,
+        _ => Ok((feature, wanted)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! module of its own; KIP-848 and share groups have their place beside [`classic`].
 
 pub(crate) mod classic;
+pub(crate) mod keeping;
 pub(crate) mod offsets;
 
 use std::collections::{BTreeMap, BTreeSet};

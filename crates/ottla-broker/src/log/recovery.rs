@@ -67,9 +67,6 @@ impl Log {
         log.start_offset = log.segments[0].base_offset();
         log.apply(checkpoint)?;
         log.restore_clean_until();
-        for damage in &log.damage {
-            tracing::warn!("{damage}");
-        }
         if !log.damage.is_empty()
             && let Err(error) = log.write_checkpoint()
         {

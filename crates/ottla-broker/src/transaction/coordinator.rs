@@ -164,12 +164,8 @@ impl Shared {
                 .commit(&pending.topic, pending.partition, committed);
             changed.insert(&pending.group);
         }
-        for id in changed {
-            if let (Some(data_dir), Some(group)) = (&self.data_dir, groups.get(id)) {
-                data_dir.save_offsets(id, &group.offsets)?;
-            }
-        }
-        Ok(())
+        drop(groups);
+        changed.into_iter().try_for_each(|id| self.keep_group(id))
     }
 
     /// Every so often aborts what takes too long, completes what was interrupted, and forgets what nobody uses.

@@ -100,6 +100,11 @@ impl ClassicGroup {
         }
     }
 
+    /// Takes over what a group without members was before the broker was started again.
+    pub(crate) fn restore(&mut self, protocol_type: Option<String>) {
+        self.protocol_type = protocol_type;
+    }
+
     pub(crate) fn state_name(&self) -> &'static str {
         match self.state {
             State::Empty => "Empty",

@@ -6,10 +6,10 @@
 //! broker.json                     version, cluster id
 //! broker.lock                     held while a broker uses the directory
 //! producer-ids.json               the first producer id that was never handed out
-//! features.json                   `transaction.version`, once somebody has set it
+//! settings.json                   what operators set while the cluster ran
 //! topics/NAME.json                id, settings, replicas of each partition
 //! deleted/NAME.json               the same of a topic whose logs are being removed
-//! groups/HEX.json                 committed offsets of one group
+//! groups/HEX.json                 kind and committed offsets of one group
 //! transactions/HEX.json           the state of one transactional id
 //! logs/NAME-INDEX/OFFSET.log      record batches, as Apache Kafka writes them
 //! logs/NAME-INDEX/checkpoint      where the log starts, and its leader epochs
@@ -20,6 +20,8 @@
 //! place; they outlive a crash of the process at once, a crash of the machine only with `flush.messages=1`.
 //!
 //! What is not named here is left alone.
+
+mod groups;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -33,9 +35,11 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::Topic;
 use crate::disk::{Disk, ReadError, at, read_checked};
 use crate::error::Error;
-use crate::group::offsets::{Committed, Offsets};
 use crate::log::{Log, LogSettings};
+use crate::settings::ClusterSettings;
 use crate::transaction::Transaction;
+
+pub(crate) use groups::SavedGroup;
 
 /// An open data directory; nobody else can open it meanwhile.
 #[derive(Debug)]
@@ -68,22 +72,6 @@ struct SavedBroker {
 #[derive(Debug, Deserialize)]
 struct Versioned {
     version: u32,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedGroup {
-    group: String,
-    offsets: Vec<SavedOffset>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedOffset {
-    topic: String,
-    partition: i32,
-    offset: i64,
-    leader_epoch: i32,
-    metadata: String,
-    commit_time_ms: i64,
 }
 
 impl DataDir {
@@ -251,55 +239,18 @@ impl DataDir {
         Log::open(&dir, Arc::clone(&self.disk), settings, now_ms)
     }
 
-    /// Committed offsets of every group.
-    pub(crate) fn groups(&self) -> Result<Vec<(String, Offsets)>, Error> {
-        let mut groups = Vec::new();
-        for path in self.json_files("groups")? {
-            let Some(saved) = checked(&path, read_checked::<SavedGroup>(&path))? else {
-                continue;
-            };
-            if self.group_path(&saved.group).ok().as_deref() != Some(&*path) {
-                let what = format!("it holds the group {}", saved.group);
-                return Err(Error::DataDirDamaged { file: path, what });
-            }
-            let mut offsets = Offsets::default();
-            for saved in saved.offsets {
-                let committed = Committed {
-                    offset: saved.offset,
-                    leader_epoch: saved.leader_epoch,
-                    metadata: saved.metadata,
-                    commit_time_ms: saved.commit_time_ms,
-                };
-                offsets.commit(&saved.topic, saved.partition, committed);
-            }
-            groups.push((saved.group, offsets));
-        }
-        Ok(groups)
+    /// What operators set.
+    pub(crate) fn settings(&self) -> Result<ClusterSettings, Error> {
+        let path = self.settings_path();
+        Ok(checked(&path, read_checked(&path))?.unwrap_or_default())
     }
 
-    pub(crate) fn save_offsets(&self, group: &str, offsets: &Offsets) -> io::Result<()> {
-        let offsets = offsets
-            .iter()
-            .map(|(topic, partition, committed)| SavedOffset {
-                topic: topic.to_owned(),
-                partition,
-                offset: committed.offset,
-                leader_epoch: committed.leader_epoch,
-                metadata: committed.metadata.clone(),
-                commit_time_ms: committed.commit_time_ms,
-            })
-            .collect();
-        self.disk.replace(
-            &self.group_path(group)?,
-            &SavedGroup {
-                group: group.to_owned(),
-                offsets,
-            },
-        )
+    pub(crate) fn save_settings(&self, settings: &ClusterSettings) -> io::Result<()> {
+        self.disk.replace(&self.settings_path(), settings)
     }
 
-    pub(crate) fn delete_offsets(&self, group: &str) -> io::Result<()> {
-        remove_if_there(&self.group_path(group)?)
+    fn settings_path(&self) -> PathBuf {
+        self.root.join("settings.json")
     }
 
     /// Every transactional id.
@@ -340,16 +291,6 @@ impl DataDir {
         Ok(())
     }
 
-    /// `transaction.version`, if it was ever set.
-    pub(crate) fn transaction_version(&self) -> Result<Option<i16>, Error> {
-        let path = self.root.join("features.json");
-        checked(&path, read_checked(&path))
-    }
-
-    pub(crate) fn save_transaction_version(&self, level: i16) -> io::Result<()> {
-        self.disk.replace(&self.root.join("features.json"), &level)
-    }
-
     fn json_files(&self, folder: &str) -> Result<Vec<PathBuf>, Error> {
         json_files(&self.root.join(folder)).map_err(|source| Error::DataDir {
             path: self.root.clone(),
@@ -363,10 +304,6 @@ impl DataDir {
 
     pub(crate) fn log_dir(&self, topic: &str, partition: usize) -> PathBuf {
         self.root.join("logs").join(format!("{topic}-{partition}"))
-    }
-
-    fn group_path(&self, group: &str) -> io::Result<PathBuf> {
-        self.named_path("groups", group)
     }
 
     /// The file of something whose id may hold any characters.
