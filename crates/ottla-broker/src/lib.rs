@@ -36,6 +36,7 @@ mod log;
 mod maintenance;
 mod node_config;
 mod options;
+mod pattern;
 mod quotas;
 mod recovery;
 mod script;

@@ -10,7 +10,7 @@ impl Serve for DescribeAclsRequest {
     async fn serve(self, _: &Context) -> Option<DescribeAclsResponse> {
         Some(DescribeAclsResponse {
             error_code: ErrorCode::SECURITY_DISABLED,
-            error_message: Some("No Authorizer is configured.".into()),
+            error_message: Some(NO_AUTHORIZER.into()),
             ..Default::default()
         })
     }
@@ -23,3 +23,6 @@ impl Serve for DescribeAclsRequest {
         }
     }
 }
+
+/// What Kafka says where none is.
+pub(super) const NO_AUTHORIZER: &str = "No Authorizer is configured.";

@@ -6,6 +6,7 @@ use ottla_wire::messages::describe_cluster::{
 };
 
 use super::Serve;
+use super::authorized_operations::{CLUSTER_OPERATIONS, authorized_operations};
 use crate::context::Context;
 
 impl Serve for DescribeClusterRequest {
@@ -28,6 +29,10 @@ impl Serve for DescribeClusterRequest {
             cluster_id: cluster.id.as_str().into(),
             controller_id: cluster.controller().unwrap_or(-1),
             brokers,
+            cluster_authorized_operations: authorized_operations(
+                self.include_cluster_authorized_operations,
+                CLUSTER_OPERATIONS,
+            ),
             ..Default::default()
         })
     }

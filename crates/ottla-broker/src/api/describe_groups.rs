@@ -9,6 +9,7 @@ use ottla_wire::messages::describe_groups::{
 };
 
 use super::Serve;
+use super::authorized_operations::{GROUP_OPERATIONS, authorized_operations};
 use crate::context::Context;
 use crate::group::Group;
 
@@ -22,7 +23,13 @@ impl Serve for DescribeGroupsRequest {
             .map(|id| match context.check_coordinator(id) {
                 Err(error) => failed(id, error),
                 Ok(()) => match context.shared.groups.lock().get(id) {
-                    Some(group) => describe(id, group),
+                    Some(group) => DescribedGroup {
+                        authorized_operations: authorized_operations(
+                            self.include_authorized_operations,
+                            GROUP_OPERATIONS,
+                        ),
+                        ..describe(id, group)
+                    },
                     None => absent(id, context.version),
                 },
             })

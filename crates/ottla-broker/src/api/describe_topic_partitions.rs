@@ -9,6 +9,8 @@ use ottla_wire::messages::describe_topic_partitions::{
 };
 
 use super::Serve;
+use super::authorized_operations::{TOPIC_OPERATIONS, authorized_operations};
+use super::metadata::describe_partition;
 use crate::cluster::{Cluster, Partition};
 use crate::context::Context;
 use crate::topics;
@@ -59,6 +61,8 @@ impl Serve for DescribeTopicPartitionsRequest {
                 topic_id: topic.id,
                 is_internal: topic.internal,
                 partitions,
+                // Nobody can ask not to be told.
+                topic_authorized_operations: authorized_operations(true, TOPIC_OPERATIONS),
                 ..Default::default()
             });
             if next < topic.partitions.len() {
@@ -107,22 +111,18 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
 }
 
 fn describe(cluster: &Cluster, partition: &Partition) -> DescribeTopicPartitionsResponsePartition {
-    let state = partition.state.lock();
-    let error_code = match state.leader {
-        Some(_) => ErrorCode::NONE,
-        None => ErrorCode::LEADER_NOT_AVAILABLE,
-    };
+    let known = describe_partition(cluster, partition);
     DescribeTopicPartitionsResponsePartition {
-        error_code,
-        partition_index: partition.index,
-        leader_id: state.leader.unwrap_or(-1),
-        leader_epoch: state.leader_epoch,
-        replica_nodes: state.replicas.clone(),
-        isr_nodes: state.in_sync.clone(),
+        error_code: known.error_code,
+        partition_index: known.partition_index,
+        leader_id: known.leader_id,
+        leader_epoch: known.leader_epoch,
+        replica_nodes: known.replica_nodes,
+        isr_nodes: known.isr_nodes,
         // Every replica reads the leader's own log, so none is ever eligible without being in sync.
         eligible_leader_replicas: Some(Vec::new()),
         last_known_elr: Some(Vec::new()),
-        offline_replicas: cluster.offline(&state.replicas),
+        offline_replicas: known.offline_replicas,
         ..Default::default()
     }
 }

@@ -7,11 +7,18 @@ use ottla_wire::messages::list_transactions::{
 
 use super::Serve;
 use crate::context::Context;
+use crate::pattern::whole;
 use crate::transaction::{State, Transaction};
 
 impl Serve for ListTransactionsRequest {
     async fn serve(self, context: &Context) -> Option<ListTransactionsResponse> {
         let now_ms = context.shared.now_ms();
+        let pattern = self.transactional_id_pattern.as_deref();
+        let pattern = match pattern.filter(|pattern| !pattern.is_empty()).map(whole) {
+            None => None,
+            Some(Ok(pattern)) => Some(pattern),
+            Some(Err(_)) => return Some(self.refuse(ErrorCode::INVALID_REGULAR_EXPRESSION)),
+        };
         let wanted = |transaction: &Transaction| {
             let state = transaction.state.name();
             let age_ms = now_ms.saturating_sub(transaction.started_ms);
@@ -28,7 +35,9 @@ impl Serve for ListTransactionsRequest {
             .by_id
             .iter()
             .filter(|(id, transaction)| {
-                wanted(transaction) && context.check_transaction_coordinator(id).is_ok()
+                wanted(transaction)
+                    && pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
+                    && context.check_transaction_coordinator(id).is_ok()
             })
             .map(|(id, transaction)| TransactionState {
                 transactional_id: id.as_str().into(),

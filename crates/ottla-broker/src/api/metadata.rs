@@ -9,6 +9,7 @@ use ottla_wire::messages::metadata::{
 use ottla_wire::{ErrorCode, Uuid};
 
 use super::Serve;
+use super::authorized_operations::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS, authorized_operations};
 use crate::cluster::{Cluster, Partition, Topic};
 use crate::context::Context;
 use crate::topics::{self, NewTopic};
@@ -28,7 +29,7 @@ impl Serve for MetadataRequest {
         let cluster = context.shared.cluster.read();
         // A topic named twice is described once.
         let mut seen = HashSet::new();
-        let topics = if all {
+        let mut topics: Vec<_> = if all {
             cluster
                 .topics()
                 .map(|topic| describe(&cluster, topic))
@@ -41,8 +42,16 @@ impl Serve for MetadataRequest {
                 .map(|asked| describe_asked(&cluster, asked))
                 .collect()
         };
+        for topic in topics.iter_mut().filter(|topic| topic.error_code.is_ok()) {
+            let wanted = self.include_topic_authorized_operations;
+            topic.topic_authorized_operations = authorized_operations(wanted, TOPIC_OPERATIONS);
+        }
         Some(MetadataResponse {
             topics,
+            cluster_authorized_operations: authorized_operations(
+                self.include_cluster_authorized_operations,
+                CLUSTER_OPERATIONS,
+            ),
             ..cluster_response(&cluster)
         })
     }
@@ -160,7 +169,11 @@ fn describe(cluster: &Cluster, topic: &Topic) -> MetadataResponseTopic {
     }
 }
 
-fn describe_partition(cluster: &Cluster, partition: &Partition) -> MetadataResponsePartition {
+/// Who leads a partition, and where its replicas are.
+pub(super) fn describe_partition(
+    cluster: &Cluster,
+    partition: &Partition,
+) -> MetadataResponsePartition {
     let state = partition.state.lock();
     let error_code = match state.leader {
         Some(_) => ErrorCode::NONE,

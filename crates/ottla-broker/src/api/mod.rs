@@ -9,9 +9,12 @@ mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod api_versions;
+mod authorized_operations;
 mod consumer_group_describe;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
@@ -22,6 +25,7 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod describe_user_scram_credentials;
@@ -237,6 +241,8 @@ served! {
     EndTxn end_txn::EndTxnRequest 0 - 5,
     TxnOffsetCommit txn_offset_commit::TxnOffsetCommitRequest 0 - 5,
     OffsetForLeaderEpoch offset_for_leader_epoch::OffsetForLeaderEpochRequest 2 - 4,
+    CreateAcls create_acls::CreateAclsRequest 1 - 3,
+    DeleteAcls delete_acls::DeleteAclsRequest 1 - 3,
     DescribeAcls describe_acls::DescribeAclsRequest 1 - 3,
     DescribeConfigs describe_configs::DescribeConfigsRequest 1 - 4,
     AlterConfigs alter_configs::AlterConfigsRequest 0 - 2,
@@ -251,10 +257,11 @@ served! {
     DescribeClientQuotas describe_client_quotas::DescribeClientQuotasRequest 0 - 1,
     AlterClientQuotas alter_client_quotas::AlterClientQuotasRequest 0 - 1,
     DescribeUserScramCredentials describe_user_scram_credentials::DescribeUserScramCredentialsRequest 0 - 0,
+    DescribeQuorum describe_quorum::DescribeQuorumRequest 0 - 2,
     UpdateFeatures update_features::UpdateFeaturesRequest 0 - 2,
     DescribeCluster describe_cluster::DescribeClusterRequest 0 - 2,
     DescribeTransactions describe_transactions::DescribeTransactionsRequest 0 - 0,
-    ListTransactions list_transactions::ListTransactionsRequest 0 - 1,
+    ListTransactions list_transactions::ListTransactionsRequest 0 - 2,
     DescribeProducers describe_producers::DescribeProducersRequest 0 - 0,
     ConsumerGroupDescribe consumer_group_describe::ConsumerGroupDescribeRequest 0 - 1,
     ListConfigResources list_config_resources::ListConfigResourcesRequest 0 - 1,
