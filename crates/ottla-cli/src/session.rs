@@ -188,7 +188,7 @@ pub(crate) fn interrupted() -> impl Future<Output = ()> {
                 () = next(&mut interrupt) => crate::exit::INTERRUPTED,
                 () = next(&mut terminate) => crate::exit::TERMINATED,
             };
-            std::process::exit(i32::from(status));
+            end_at_once(status);
         });
     }
 }
@@ -201,7 +201,13 @@ pub(crate) async fn interrupted() {
     }
     tokio::spawn(async {
         if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(i32::from(crate::exit::INTERRUPTED));
+            end_at_once(crate::exit::INTERRUPTED);
         }
     });
+}
+
+/// What a second signal asks for.
+fn end_at_once(status: u8) -> ! {
+    crate::exit::say("told to stop again: ended at once, in the middle of stopping");
+    std::process::exit(i32::from(status));
 }

@@ -176,6 +176,48 @@ fn a_demo_is_interrupted_in_order() {
 }
 
 #[test]
+fn the_workers_of_a_demo_that_is_interrupted_finish_and_leave() {
+    let mut demo = Running::start(&["demo", "-n", "9000000"]);
+    let mut stderr = BufReader::new(demo.child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let bootstrap = line.rsplit(' ').next().unwrap().trim_end();
+    let first = bootstrap.split(',').next().unwrap();
+    let describe = ["groups", "describe", "-b", first, "clickstream", "--json"];
+    let started = Instant::now();
+    while !String::from_utf8_lossy(&run(&describe, b"").stdout).contains("Stable") {
+        assert!(started.elapsed() < LIMIT, "no group");
+    }
+    demo.signal(Signal::INT);
+    let mut errors = String::new();
+    stderr.read_to_string(&mut errors).unwrap();
+    assert!(errors.contains("the workers have left"), "{errors}");
+    assert!(errors.ends_with("interrupted\n"), "{errors}");
+    assert_eq!(ended_in_time(&mut demo.child), Some(130));
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_says_so() {
+    let mut broker = Running::start(&["broker", "-l", "127.0.0.1:0", "-q", "-t", "t"]);
+    let bootstrap = broker.line();
+    let mut consume = Running::start(&["consume", "-b", &bootstrap, "-G", "g", "t"]);
+    text(&["produce", "-b", &bootstrap, "-t", "t"], b"one\n");
+    assert_eq!(consume.line(), "one");
+    // It cannot leave its group, so it would wait for some time.
+    broker.signal(Signal::STOP);
+    consume.signal(Signal::TERM);
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(consume.child.try_wait().unwrap(), None, "it waits");
+    let told_again = Instant::now();
+    consume.signal(Signal::INT);
+    let (status, errors) = consume.ended();
+    broker.signal(Signal::CONT);
+    assert_eq!(status, Some(130), "{errors}");
+    assert!(errors.contains("told to stop again"), "{errors}");
+    assert!(told_again.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
 fn a_demo_that_is_kept_can_be_looked_into() {
     let mut demo = Running::start(&["demo", "-n", "500", "--keep"]);
     let lines = demo.lines_to("Ctrl-C");

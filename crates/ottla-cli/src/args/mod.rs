@@ -175,7 +175,7 @@ Examples:
   ottla consume -t numbers -e | head -3
   ottla consume -G billing -f '%t/%p/%o %k=%s\\n' orders refunds
   ottla topics create clicks --partitions 12 --config retention.ms=3600000
-  ottla broker --topic clicks:12 --data-dir /tmp/kafka
+  ottla broker --topic clicks:12 --data-dir ./kafka-data
   ottla demo";
 
 #[cfg(test)]

@@ -44,12 +44,7 @@ pub(crate) async fn run(common: &Common, args: DemoArgs) -> Result<(), Failure> 
     let mut interrupt = std::pin::pin!(interrupted());
     let cluster = start(&args).await?;
     let bootstrap = cluster.bootstrap_servers();
-    let outcome = tokio::select! {
-        biased;
-        () = &mut interrupt => Err(Failure::interrupted()),
-        outcome = perform(common, &args, config, &bootstrap) => outcome,
-    };
-    let outcome = match outcome {
+    let outcome = match perform(common, &args, config, &bootstrap, &mut interrupt).await {
         Ok(report) => tell(&args, &report, &bootstrap, &mut interrupt).await,
         Err(failure) => Err(failure),
     };
@@ -121,6 +116,7 @@ async fn perform(
     args: &DemoArgs,
     mut config: Config,
     bootstrap: &str,
+    interrupt: &mut (impl Future<Output = ()> + Unpin),
 ) -> Result<Report, Failure> {
     if !common.quiet {
         say(format_args!(
@@ -129,32 +125,71 @@ async fn perform(
     }
     config.set("bootstrap.servers", bootstrap)?;
     let client = Client::new(config)?;
-    let mut stage = Stage::set(&client, common.quiet, args).await?;
-    let outcome = stage.play().await;
+    let mut stage = until(interrupt, Stage::set(&client, common.quiet, args)).await?;
+    let outcome = until(interrupt, stage.play()).await;
     // In any case in order: the workers commit and leave, the producer flushes.
     let workers = stage.clear().await;
-    let (loads, workers) = (outcome?, workers?);
-    let (written, topics) = (stage.clicks.written(), stage.topics.clone());
-    if args.tamper {
-        forge(&stage, &topics.enriched).await?;
-    }
-    if !common.quiet {
-        say("reading everything back");
-    }
-    let found = audit::read_back(&client, &topics, GROUP).await?;
+    let found = match (&outcome, &workers) {
+        (Ok(_), Ok(_)) => until(interrupt, read_back(common, args, &client, &stage)).await,
+        (Err(_), Ok(workers)) => {
+            tell_where_it_stopped(common.quiet, &stage, workers);
+            Ok(audit::Found::default())
+        }
+        (_, Err(_)) => Ok(audit::Found::default()),
+    };
     let closed = stage.producer.close(CLOSE_TIMEOUT).await;
     client.close().await;
+    let (loads, workers, found) = (outcome?, workers?, found?);
     closed.map_err(Failure::failed)?;
     Ok(Report {
         messages: args.messages,
-        topics,
-        partitions: PARTITIONS,
         observed: stage.observer.seen(),
-        written,
+        written: stage.clicks.written(),
+        topics: stage.topics,
+        partitions: PARTITIONS,
         workers,
         loads,
         found,
     })
+}
+
+/// What `work` comes to, unless it is interrupted before.
+async fn until<T>(
+    interrupt: &mut (impl Future<Output = ()> + Unpin),
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = interrupt => Err(Failure::interrupted()),
+        outcome = work => outcome,
+    }
+}
+
+/// What the topics and the group hold at the end.
+async fn read_back(
+    common: &Common,
+    args: &DemoArgs,
+    client: &Client,
+    stage: &Stage,
+) -> Result<audit::Found, Failure> {
+    if args.tamper {
+        forge(stage, &stage.topics.enriched).await?;
+    }
+    if !common.quiet {
+        say("reading everything back");
+    }
+    audit::read_back(client, &stage.topics, GROUP).await
+}
+
+/// After an interruption, once the workers have left.
+fn tell_where_it_stopped(quiet: bool, stage: &Stage, workers: &[report::WorkerCounts]) {
+    if !quiet {
+        let processed: u64 = workers.iter().map(|worker| worker.consumed).sum();
+        let sent = stage.clicks.written().sent;
+        say(format_args!(
+            "the workers have left; {processed} of {sent} clicks are processed and committed"
+        ));
+    }
 }
 
 /// Everybody who takes part.
@@ -176,8 +211,8 @@ impl Stage {
         let producer = client.producer()?;
         let epoch = Instant::now();
         let observer = Observer::start(client, &topics, epoch).await?;
+        // From here on nothing waits: workers that are hired are sent home in order.
         let crew = Crew::hire(client, &producer, GROUP, &topics, WORKERS)?;
-        crew.assembled(PARTITIONS as usize).await?;
         let sent = Arc::new(AtomicU64::new(0));
         let board = Board::put_up(quiet, args.messages, Arc::clone(&sent), crew.counts());
         Ok(Stage {
@@ -192,6 +227,7 @@ impl Stage {
     }
 
     async fn play(&mut self) -> Result<Vec<Load>, Failure> {
+        self.crew.assembled(PARTITIONS as usize).await?;
         let steady = self.messages / STEADY_SHARE;
         let burst = self.messages - steady;
         let mut loads = vec![self.load("as fast as they go", burst, None).await?];
