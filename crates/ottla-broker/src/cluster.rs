@@ -11,6 +11,7 @@ use ottla_wire::{ErrorCode, Uuid};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::group::consumer::TopicsView;
 use crate::log::Log;
 use crate::topic_config::TopicConfig;
 
@@ -24,6 +25,8 @@ pub(crate) struct Cluster {
     next_producer_id: i64,
     /// Coordinators that tests chose, by group or transactional id.
     appointed: HashMap<String, i32>,
+    /// What groups see of the topics, made when it is first wanted after a change, and how many were made.
+    view: Mutex<(u64, Option<Arc<TopicsView>>)>,
 }
 
 /// One broker.
@@ -76,6 +79,7 @@ impl Cluster {
             names_by_id: HashMap::new(),
             next_producer_id: 0,
             appointed: HashMap::new(),
+            view: Mutex::default(),
         }
     }
 
@@ -89,6 +93,28 @@ impl Cluster {
 
     pub(crate) fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.topics.values()
+    }
+
+    /// Which topics there are, as groups see it.
+    pub(crate) fn topics_view(&self) -> Arc<TopicsView> {
+        let mut kept = self.view.lock();
+        let (version, view) = &mut *kept;
+        let view = view.get_or_insert_with(|| {
+            *version += 1;
+            let of = |topic: &Topic| (topic.id, topic.partitions.len() as i32);
+            let topics = self.topics.values();
+            Arc::new(TopicsView {
+                version: *version,
+                by_name: topics
+                    .map(|topic| (topic.name.clone(), of(topic)))
+                    .collect(),
+            })
+        });
+        Arc::clone(view)
+    }
+
+    fn forget_view(&mut self) {
+        self.view.get_mut().1 = None;
     }
 
     /// Partitions of all topics together.
@@ -153,12 +179,14 @@ impl Cluster {
     }
 
     pub(crate) fn add_topic(&mut self, topic: Topic) {
+        self.forget_view();
         self.names_by_id.insert(topic.id, topic.name.clone());
         self.topics.insert(topic.name.clone(), topic);
     }
 
     pub(crate) fn remove_topic(&mut self, name: &str) -> Option<Topic> {
         let topic = self.topics.remove(name)?;
+        self.forget_view();
         self.names_by_id.remove(&topic.id);
         for partition in &topic.partitions {
             let mut state = partition.state.lock();
@@ -170,6 +198,7 @@ impl Cluster {
     }
 
     pub(crate) fn topic_mut(&mut self, name: &str) -> Option<&mut Topic> {
+        self.forget_view();
         self.topics.get_mut(name)
     }
 

@@ -128,8 +128,13 @@ impl Shared {
                 biased;
                 () = due => {
                     let mut actions = Vec::new();
-                    self.groups.lock().advance(self.now(), &mut actions);
+                    let changed = self.groups.lock().advance(self.now(), &mut actions);
                     self.deliver(actions);
+                    for id in changed {
+                        if let Err(error) = self.group_kept(&id).await {
+                            tracing::error!(group = id, %error, "cannot write a group");
+                        }
+                    }
                 }
                 () = self.groups_changed.notified() => {}
             }

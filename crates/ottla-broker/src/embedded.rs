@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::features::TRANSACTION_VERSION;
 use crate::group::Groups;
 use crate::group::classic::GroupSettings;
+use crate::group::consumer::ConsumerGroupSettings;
 use crate::options::BrokerOptions;
 use crate::recovery;
 use crate::script::Rule;
@@ -168,12 +169,18 @@ impl EmbeddedCluster {
             || random_id().to_string(),
             |dir| dir.cluster_id().to_owned(),
         );
-        let groups = Groups::new(GroupSettings {
+        let classic = GroupSettings {
             session_timeout_min: Duration::from_secs(1),
             session_timeout_max: Duration::from_secs(1800),
             initial_rebalance_delay: options.initial_rebalance_delay,
             members_max: 10_000,
-        });
+        };
+        let consumer = ConsumerGroupSettings {
+            session_timeout: options.consumer_session_timeout,
+            heartbeat_interval: options.consumer_heartbeat_interval,
+            members_max: 10_000,
+        };
+        let groups = Groups::new(classic, consumer);
         let wanted = options.topics.clone();
         let shared = Arc::new(Shared::new(
             options,

@@ -78,3 +78,10 @@ pub enum Error {
         error: ErrorCode,
     },
 }
+
+/// Why a request, or a part of it, is refused: what the client gets to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) error: ErrorCode,
+    pub(crate) message: String,
+}

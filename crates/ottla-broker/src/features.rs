@@ -45,5 +45,11 @@ pub(crate) const TRANSACTION_VERSION: Feature = Feature {
     max: 2,
 };
 
+/// Of which generation groups are: from 1 on there are consumer groups (KIP-848).
+pub(crate) const GROUP_VERSION: Feature = Feature {
+    name: "group.version",
+    max: 1,
+};
+
 /// By name.
-pub(crate) const FEATURES: [Feature; 1] = [TRANSACTION_VERSION];
+pub(crate) const FEATURES: [Feature; 2] = [GROUP_VERSION, TRANSACTION_VERSION];

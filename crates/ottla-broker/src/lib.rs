@@ -5,8 +5,7 @@
 //! coordinators, stop and restart nodes, and script faults ([`Rule`]).
 //!
 //! It is a broker for one process: all nodes share one log per partition, so replication never lags and data is
-//! as safe as that process and its disk. KIP-848 groups, share groups, ACLs and SASL are not
-//! served yet.
+//! as safe as that process and its disk. Share groups, ACLs and SASL are not served yet.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]

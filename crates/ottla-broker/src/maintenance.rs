@@ -60,10 +60,9 @@ impl Shared {
         loop {
             tokio::time::sleep(OFFSETS_CHECK_INTERVAL).await;
             let (now, now_ms) = (self.now(), self.now_ms());
-            let expired = self
-                .groups
-                .lock()
-                .expire(now, now_ms, self.options.offsets_retention);
+            let view = self.cluster.read().topics_view();
+            let retention = self.options.offsets_retention;
+            let expired = self.groups.lock().expire(now, now_ms, retention, &view);
             for id in expired {
                 tracing::info!(group = id, "committed offsets have expired");
                 if let Err(error) = self.group_kept(&id).await {

@@ -147,6 +147,26 @@ pub(crate) const NODE_SETTINGS: &[NodeSetting] = &[
         },
     },
     NodeSetting {
+        name: "group.consumer.heartbeat.interval.ms",
+        doc: "How often members of consumer groups say that they live, in milliseconds.",
+        wire_type: TYPE_INT,
+        show: |options| options.consumer_heartbeat_interval.as_millis().to_string(),
+        set: |options, value| {
+            options.consumer_heartbeat_interval = millis(value, 1)?;
+            Ok(())
+        },
+    },
+    NodeSetting {
+        name: "group.consumer.session.timeout.ms",
+        doc: "Silence after which a member of a consumer group counts as gone, in milliseconds.",
+        wire_type: TYPE_INT,
+        show: |options| options.consumer_session_timeout.as_millis().to_string(),
+        set: |options, value| {
+            options.consumer_session_timeout = millis(value, 1)?;
+            Ok(())
+        },
+    },
+    NodeSetting {
         name: "group.initial.rebalance.delay.ms",
         doc: "How long an empty group waits for more members before its first rebalance, in milliseconds.",
         wire_type: TYPE_INT,

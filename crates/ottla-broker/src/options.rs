@@ -23,6 +23,12 @@ pub struct BrokerOptions {
     pub replication: i16,
     /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members. Default 0.
     pub initial_rebalance_delay: Duration,
+    /// `group.consumer.session.timeout.ms`: silence after which a member of a consumer group counts as gone. Default
+    /// 45 seconds.
+    pub consumer_session_timeout: Duration,
+    /// `group.consumer.heartbeat.interval.ms`: how often members of consumer groups are told to say that they live.
+    /// Default 5 seconds.
+    pub consumer_heartbeat_interval: Duration,
     /// How many partitions all topics may have together; more are refused with `POLICY_VIOLATION`. Each takes
     /// about half a kilobyte while it is empty, and an open file in a data directory. Default 20,000.
     pub partitions_max: usize,
@@ -58,6 +64,8 @@ impl Default for BrokerOptions {
             partitions: 1,
             replication: 3,
             initial_rebalance_delay: Duration::ZERO,
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
             partitions_max: 20_000,
             connections_max: 20_000,
             request_bytes_max: 100 << 20,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ottla_wire::ErrorCode;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Refused;
+use crate::error::Refused;
 
 /// Whom a quota is for: one name for each type of entity, `None` for the default of that type.
 pub(crate) type Entity = BTreeMap<String, Option<String>>;

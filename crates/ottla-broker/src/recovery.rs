@@ -54,11 +54,16 @@ pub(crate) fn recover(shared: &Shared) -> Result<Vec<Damage>, Error> {
         .write()
         .reserve_producer_ids(next_producer_id);
     {
+        let view = shared.cluster.read().topics_view();
         let mut groups = shared.groups.lock();
+        let (settings, now) = (groups.consumer_settings(), shared.now());
         for saved in data_dir.groups()? {
-            let group = groups.get_or_create(&saved.group, shared.now());
+            let group = groups.get_or_create(&saved.group, now);
             group.offsets = saved.offsets();
-            group.classic.restore(saved.protocol_type);
+            match saved.consumer {
+                Some(consumer) => group.consumer = Some(consumer.restore(settings, &view, now)),
+                None => group.classic.restore(saved.protocol_type),
+            }
         }
     }
     shared.recover_transactions(data_dir.transactions()?);

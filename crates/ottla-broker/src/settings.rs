@@ -5,6 +5,7 @@ use ottla_wire::ErrorCode;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Shared;
+use crate::error::Refused;
 use crate::features::Levels;
 use crate::quotas::Quotas;
 use crate::throttle::Throttles;
@@ -16,13 +17,6 @@ pub(crate) struct ClusterSettings {
     pub(crate) levels: Levels,
     pub(crate) throttles: Throttles,
     pub(crate) quotas: Quotas,
-}
-
-/// Why a change was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) error: ErrorCode,
-    pub(crate) message: String,
 }
 
 impl Shared {

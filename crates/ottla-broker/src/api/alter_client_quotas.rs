@@ -8,8 +8,8 @@ use ottla_wire::messages::alter_client_quotas::{
 
 use super::Serve;
 use crate::context::Context;
+use crate::error::Refused;
 use crate::quotas::Entity;
-use crate::settings::Refused;
 
 impl Serve for AlterClientQuotasRequest {
     async fn serve(self, context: &Context) -> Option<AlterClientQuotasResponse> {

@@ -11,7 +11,7 @@ use ottla_wire::messages::incremental_alter_configs::{
 use super::Serve;
 use super::describe_configs::{BROKER, TOPIC};
 use crate::context::Context;
-use crate::settings::Refused;
+use crate::error::Refused;
 use crate::topic_config::{Kind, SETTINGS, Setting, TopicConfig};
 use crate::topics::{self, TopicError};
 

@@ -47,7 +47,7 @@ async fn delete(context: &Context, id: &str) -> Result<(), ErrorCode> {
         let mut groups = context.shared.groups.lock();
         match groups.get(id) {
             None => return Err(ErrorCode::GROUP_ID_NOT_FOUND),
-            Some(group) if !group.classic.is_empty() => return Err(ErrorCode::NON_EMPTY_GROUP),
+            Some(group) if !group.is_empty() => return Err(ErrorCode::NON_EMPTY_GROUP),
             Some(_) => groups.remove(id),
         };
     }

@@ -23,6 +23,10 @@ impl Serve for DescribeGroupsRequest {
             .map(|id| match context.check_coordinator(id) {
                 Err(error) => failed(id, error),
                 Ok(()) => match context.shared.groups.lock().get(id) {
+                    Some(group) if group.consumer.is_some() => {
+                        let why = format!("Group {id} is not a classic group.");
+                        absent(id, context.version, why)
+                    }
                     Some(group) => DescribedGroup {
                         authorized_operations: authorized_operations(
                             self.include_authorized_operations,
@@ -30,7 +34,7 @@ impl Serve for DescribeGroupsRequest {
                         ),
                         ..describe(id, group)
                     },
-                    None => absent(id, context.version),
+                    None => absent(id, context.version, format!("Group {id} not found.")),
                 },
             })
             .collect();
@@ -88,13 +92,13 @@ fn describe(id: &str, group: &Group) -> DescribedGroup {
     }
 }
 
-/// A group that does not exist: an error from version 6 on (KIP-1043), a dead group before.
-fn absent(id: &str, version: i16) -> DescribedGroup {
+/// A classic group that does not exist: an error from version 6 on (KIP-1043), a dead group before.
+fn absent(id: &str, version: i16, why: String) -> DescribedGroup {
     let mut group = failed(id, ErrorCode::NONE);
     group.group_state = "Dead".into();
     if version >= 6 {
         group.error_code = ErrorCode::GROUP_ID_NOT_FOUND;
-        group.error_message = Some(format!("Group {id} not found.").into());
+        group.error_message = Some(why.into());
     }
     group
 }

@@ -35,8 +35,14 @@ impl Serve for JoinGroupRequest {
                 context.shared.unpark(waiter);
                 return Some(self.refuse(ErrorCode::UNKNOWN_MEMBER_ID));
             }
-            let group = groups.get_or_create(&self.group_id, now);
-            group.classic.join(waiter, join, now, &mut actions);
+            match groups.classic_group(&self.group_id, now) {
+                Ok(group) => group.join(waiter, join, now, &mut actions),
+                Err(error) => {
+                    drop(groups);
+                    context.shared.unpark(waiter);
+                    return Some(self.refuse(error));
+                }
+            }
         }
         context.shared.deliver(actions);
         context.shared.groups_changed.notify_one();

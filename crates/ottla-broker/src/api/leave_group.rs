@@ -20,9 +20,13 @@ impl Serve for LeaveGroupRequest {
                 groups
                     .get_mut(&self.group_id)
                     .map_or(ErrorCode::UNKNOWN_MEMBER_ID, |group| {
-                        group
-                            .classic
-                            .leave(member_id, instance_id, now, &mut actions)
+                        match &mut group.consumer {
+                            Some(group) => group.expel(member_id, instance_id, now),
+                            None => {
+                                let classic = &mut group.classic;
+                                classic.leave(member_id, instance_id, now, &mut actions)
+                            }
+                        }
                     })
             };
             if context.version < SEVERAL_MEMBERS_FROM {
@@ -43,6 +47,9 @@ impl Serve for LeaveGroupRequest {
         }
         context.shared.deliver(actions);
         context.shared.groups_changed.notify_one();
+        if let Err(error) = context.shared.group_kept_if_consumer(&self.group_id).await {
+            tracing::error!(group = &*self.group_id, %error, "cannot write a group");
+        }
         Some(response)
     }
 

@@ -20,14 +20,14 @@ impl Serve for ListGroupsRequest {
             .lock()
             .iter()
             .filter(|(_, group)| {
-                wanted(&self.states_filter, group.classic.state_name())
-                    && wanted(&self.types_filter, "classic")
+                wanted(&self.states_filter, group.state_name())
+                    && wanted(&self.types_filter, group.type_name())
             })
             .map(|(id, group)| ListedGroup {
                 group_id: id.into(),
-                protocol_type: group.classic.protocol_type().unwrap_or_default().into(),
-                group_state: group.classic.state_name().into(),
-                group_type: "classic".into(),
+                protocol_type: group.protocol_type().unwrap_or_default().into(),
+                group_state: group.state_name().into(),
+                group_type: group.type_name().into(),
                 ..Default::default()
             })
             .collect();

@@ -11,6 +11,7 @@ mod alter_partition_reassignments;
 mod api_versions;
 mod authorized_operations;
 mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_acls;
 mod create_partitions;
 mod create_topics;
@@ -263,6 +264,7 @@ served! {
     DescribeTransactions describe_transactions::DescribeTransactionsRequest 0 - 0,
     ListTransactions list_transactions::ListTransactionsRequest 0 - 2,
     DescribeProducers describe_producers::DescribeProducersRequest 0 - 0,
+    ConsumerGroupHeartbeat consumer_group_heartbeat::ConsumerGroupHeartbeatRequest 0 - 1,
     ConsumerGroupDescribe consumer_group_describe::ConsumerGroupDescribeRequest 0 - 1,
     ListConfigResources list_config_resources::ListConfigResourcesRequest 0 - 1,
     DescribeTopicPartitions describe_topic_partitions::DescribeTopicPartitionsRequest 0 - 0,

@@ -20,10 +20,13 @@ impl Serve for OffsetCommitRequest {
             return Some(self.refuse(error));
         }
         // Names first: the groups' lock is never held while the cluster's is taken.
-        let names: Vec<Result<String, ErrorCode>> = self
+        let names: Vec<Named> = self
             .topics
             .iter()
-            .map(|topic| resolve(context, &topic.name, topic.topic_id).map(|found| found.name))
+            .map(|topic| {
+                let found = resolve(context, &topic.name, topic.topic_id);
+                found.map(|found| (found.name, found.id))
+            })
             .collect();
         let topics = match commit(context, &self, names) {
             Ok(topics) => topics,
@@ -56,10 +59,13 @@ impl Serve for OffsetCommitRequest {
     }
 }
 
+/// A topic's name and id.
+type Named = Result<(String, Uuid), ErrorCode>;
+
 fn commit(
     context: &Context,
     request: &OffsetCommitRequest,
-    names: Vec<Result<String, ErrorCode>>,
+    names: Vec<Named>,
 ) -> Result<Vec<OffsetCommitResponseTopic>, ErrorCode> {
     let mut groups = context.shared.groups.lock();
     let now = context.shared.now();
@@ -72,12 +78,31 @@ fn commit(
     }
     let group = groups.get_or_create(&request.group_id, now);
     let instance_id = request.group_instance_id.as_deref();
-    group
-        .classic
-        .check_commit(&request.member_id, instance_id, generation, false, now)?;
-    let topics = request.topics.iter().zip(names);
+    // Clients of older versions do not know the errors that members of consumer groups have to hear.
+    let by_member = group.consumer.is_some() && generation >= 0;
+    if by_member && context.version < MEMBER_EPOCHS_FROM {
+        return Err(ErrorCode::UNSUPPORTED_VERSION);
+    }
+    let may_commit = group.check_commit(&request.member_id, instance_id, generation, false, now)?;
+    // Of a member whose epoch is older, some partitions may be somebody else's now.
+    let allowed: Vec<Vec<bool>> = request
+        .topics
+        .iter()
+        .zip(&names)
+        .map(|(topic, name)| {
+            let partitions = topic.partitions.iter();
+            let may = |index| {
+                name.as_ref()
+                    .is_ok_and(|(_, id)| may_commit.partition(*id, index))
+            };
+            partitions
+                .map(|partition| may(partition.partition_index))
+                .collect()
+        })
+        .collect();
+    let topics = request.topics.iter().zip(names).zip(allowed);
     Ok(topics
-        .map(|(topic, name)| commit_topic(context, group, topic, name))
+        .map(|((topic, name), allowed)| commit_topic(context, group, topic, name, &allowed))
         .collect())
 }
 
@@ -85,16 +110,18 @@ fn commit_topic(
     context: &Context,
     group: &mut Group,
     topic: &OffsetCommitRequestTopic,
-    name: Result<String, ErrorCode>,
+    name: Named,
+    allowed: &[bool],
 ) -> OffsetCommitResponseTopic {
     let commit_time_ms = context.shared.now_ms();
     let mut errors = Vec::with_capacity(topic.partitions.len());
-    for partition in &topic.partitions {
+    for (partition, allowed) in topic.partitions.iter().zip(allowed) {
         let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
         errors.push(match &name {
             Err(error) => *error,
             Ok(_) if metadata.len() > METADATA_LEN_MAX => ErrorCode::OFFSET_METADATA_TOO_LARGE,
-            Ok(name) => {
+            Ok(_) if !allowed => ErrorCode::STALE_MEMBER_EPOCH,
+            Ok((name, _)) => {
                 let committed = Committed {
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
@@ -133,6 +160,9 @@ fn answer(
         ..Default::default()
     }
 }
+
+/// From here on members of consumer groups commit (KIP-848).
+const MEMBER_EPOCHS_FROM: i16 = 9;
 
 /// `offset.metadata.max.bytes`
 pub(super) const METADATA_LEN_MAX: usize = 4096;

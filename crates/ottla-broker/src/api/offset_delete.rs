@@ -43,10 +43,11 @@ fn delete(
     context: &Context,
     request: &OffsetDeleteRequest,
 ) -> Result<Vec<OffsetDeleteResponseTopic>, ErrorCode> {
+    let view = context.shared.cluster.read().topics_view();
     let mut groups = context.shared.groups.lock();
     let group = groups.get_mut(&request.group_id);
     let group = group.ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
-    let Subscribed::Topics(in_use) = group.subscribed() else {
+    let Subscribed::Topics(in_use) = group.subscribed(&view) else {
         return Err(ErrorCode::NON_EMPTY_GROUP);
     };
     Ok(delete_offsets(request, group, &in_use))

@@ -125,8 +125,15 @@ fn fetch_group(
     let unstable = unstable(context, &asked.group_id, require_stable);
     let offsets = {
         let groups = context.shared.groups.lock();
-        groups
-            .get(&asked.group_id)
+        let group = groups.get(&asked.group_id);
+        let (member_id, epoch) = (asked.member_id.as_deref(), asked.member_epoch);
+        if let Some(consumer) = group.and_then(|group| group.consumer.as_ref())
+            && let Err(error) = consumer.check_fetch(member_id, epoch)
+        {
+            response.error_code = error;
+            return response;
+        }
+        group
             .map(|group| by_topic(&group.offsets))
             .unwrap_or_default()
     };

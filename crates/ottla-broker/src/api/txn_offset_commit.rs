@@ -95,16 +95,13 @@ impl Commit for TxnOffsetCommitRequest {
             if groups.get(&self.group_id).is_none() && self.generation_id >= 0 {
                 return Err(ErrorCode::ILLEGAL_GENERATION);
             }
-            groups
-                .get_or_create(&self.group_id, now)
-                .classic
-                .check_commit(
-                    &self.member_id,
-                    self.group_instance_id.as_deref(),
-                    self.generation_id,
-                    true,
-                    now,
-                )?;
+            groups.get_or_create(&self.group_id, now).check_commit(
+                &self.member_id,
+                self.group_instance_id.as_deref(),
+                self.generation_id,
+                true,
+                now,
+            )?;
         }
         let implicit = context.version >= IMPLICIT_FROM;
         let kept = context.shared.change_transaction(

@@ -7,8 +7,8 @@ use ottla_wire::messages::update_features::{
 
 use super::Serve;
 use crate::context::Context;
+use crate::error::Refused;
 use crate::features::{FEATURES, Feature, Levels};
-use crate::settings::Refused;
 
 impl Serve for UpdateFeaturesRequest {
     async fn serve(self, context: &Context) -> Option<UpdateFeaturesResponse> {

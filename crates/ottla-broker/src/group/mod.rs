@@ -1,9 +1,10 @@
 //! Consumer groups: their members, and the offsets they commit.
 //!
 //! Owns every group of the cluster, whichever node coordinates it. A group's protocol is a plain struct in a
-//! module of its own; KIP-848 and share groups have their place beside [`classic`].
+//! module of its own: [`classic`] groups and [`consumer`] groups; share groups have their place beside them.
 
 pub(crate) mod classic;
+pub(crate) mod consumer;
 pub(crate) mod keeping;
 pub(crate) mod offsets;
 
@@ -14,20 +15,41 @@ use ottla_wire::decode_versioned;
 use ottla_wire::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
 
 use classic::{Action, ClassicGroup, GroupSettings};
+use consumer::{ConsumerGroup, ConsumerGroupSettings, Member, TopicsView};
 use offsets::{Committed, Offsets};
+use ottla_wire::{ErrorCode, Uuid};
 
 /// All groups, by id.
 #[derive(Debug)]
 pub(crate) struct Groups {
     by_id: BTreeMap<String, Group>,
     settings: GroupSettings,
+    consumer_settings: ConsumerGroupSettings,
 }
 
-/// One group.
+/// One group. It is of the kind that its members made it; without members it can become the other kind.
 #[derive(Debug)]
 pub(crate) struct Group {
+    /// Without members if there is a `consumer`.
     pub(crate) classic: ClassicGroup,
+    /// Set if the group is one of the new protocol.
+    pub(crate) consumer: Option<ConsumerGroup>,
     pub(crate) offsets: Offsets,
+}
+
+/// What a commit that was let in may be for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MayCommit<'a> {
+    /// The member of a consumer group that commits, and the epoch it says it is in.
+    member: Option<&'a Member>,
+    epoch: i32,
+}
+
+impl MayCommit<'_> {
+    pub(crate) fn partition(&self, topic: Uuid, partition: i32) -> bool {
+        self.member
+            .is_none_or(|member| member.may_commit((topic, partition), self.epoch))
+    }
 }
 
 /// What is known of the topics that a group's members read.
@@ -39,11 +61,16 @@ pub(crate) enum Subscribed {
 }
 
 impl Groups {
-    pub(crate) fn new(settings: GroupSettings) -> Self {
+    pub(crate) fn new(settings: GroupSettings, consumer_settings: ConsumerGroupSettings) -> Self {
         Self {
             by_id: BTreeMap::new(),
             settings,
+            consumer_settings,
         }
+    }
+
+    pub(crate) fn consumer_settings(&self) -> ConsumerGroupSettings {
+        self.consumer_settings
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Group> {
@@ -58,6 +85,7 @@ impl Groups {
         let settings = self.settings;
         self.by_id.entry(id.to_owned()).or_insert_with(|| Group {
             classic: ClassicGroup::new(settings, now),
+            consumer: None,
             offsets: Offsets::default(),
         })
     }
@@ -76,28 +104,82 @@ impl Groups {
         }
     }
 
-    /// Lets time pass in every group.
-    pub(crate) fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        for group in self.by_id.values_mut() {
-            group.classic.advance(now, actions);
+    /// The group as one of the new protocol, which one without members becomes.
+    pub(crate) fn consumer_group(
+        &mut self,
+        id: &str,
+        now: Instant,
+    ) -> Result<&mut ConsumerGroup, ErrorCode> {
+        let settings = self.consumer_settings;
+        let group = self.get_or_create(id, now);
+        if group.consumer.is_none() && !group.classic.is_empty() {
+            return Err(ErrorCode::GROUP_ID_NOT_FOUND);
         }
+        Ok(group
+            .consumer
+            .get_or_insert_with(|| ConsumerGroup::new(settings, now)))
+    }
+
+    /// The group as a classic one, which one without members becomes.
+    pub(crate) fn classic_group(
+        &mut self,
+        id: &str,
+        now: Instant,
+    ) -> Result<&mut ClassicGroup, ErrorCode> {
+        let group = self.get_or_create(id, now);
+        if group
+            .consumer
+            .as_ref()
+            .is_some_and(|group| !group.is_empty())
+        {
+            return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+        }
+        group.consumer = None;
+        Ok(&mut group.classic)
+    }
+
+    /// Lets time pass in every group. Returns the groups that have to be kept as they are now.
+    pub(crate) fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) -> Vec<String> {
+        let mut changed = Vec::new();
+        for (id, group) in &mut self.by_id {
+            group.classic.advance(now, actions);
+            if group
+                .consumer
+                .as_mut()
+                .is_some_and(|group| group.advance(now))
+            {
+                changed.push(id.clone());
+            }
+        }
+        changed
     }
 
     /// When [`Self::advance`] next has something to do.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.by_id
             .values()
-            .filter_map(|group| group.classic.next_timeout())
+            .flat_map(|group| {
+                let consumer = group.consumer.as_ref();
+                let consumer = consumer.and_then(ConsumerGroup::next_timeout);
+                [group.classic.next_timeout(), consumer]
+            })
+            .flatten()
             .min()
     }
 
     /// Forgets offsets that nobody has used for `retention` (`offsets.retention.minutes`), and groups that have
     /// neither members nor offsets (KIP-211). Returns the groups whose offsets changed or that are gone.
-    pub(crate) fn expire(&mut self, now: Instant, now_ms: i64, retention: Duration) -> Vec<String> {
+    pub(crate) fn expire(
+        &mut self,
+        now: Instant,
+        now_ms: i64,
+        retention: Duration,
+        view: &TopicsView,
+    ) -> Vec<String> {
         let mut changed = Vec::new();
         self.by_id.retain(|id, group| {
-            let expired = group.expire_offsets(now, now_ms, retention);
-            let keep = !group.classic.is_empty() || group.offsets.iter().next().is_some();
+            let expired = group.expire_offsets(now, now_ms, retention, view);
+            let keep = !group.is_empty() || group.offsets.iter().next().is_some();
             if expired || !keep {
                 changed.push(id.clone());
             }
@@ -108,8 +190,68 @@ impl Groups {
 }
 
 impl Group {
+    /// Nobody is a member, so the group may be deleted, or become one of another kind.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.classic.is_empty() && self.consumer.as_ref().is_none_or(ConsumerGroup::is_empty)
+    }
+
+    /// Its kind, by Kafka's name.
+    pub(crate) fn type_name(&self) -> &'static str {
+        if self.consumer.is_some() {
+            "consumer"
+        } else {
+            "classic"
+        }
+    }
+
+    pub(crate) fn state_name(&self) -> &'static str {
+        match &self.consumer {
+            Some(group) => group.state_name(),
+            None => self.classic.state_name(),
+        }
+    }
+
+    /// What its members do; none for groups of simple consumers, which only commit.
+    pub(crate) fn protocol_type(&self) -> Option<&str> {
+        match &self.consumer {
+            Some(_) => Some(CONSUMER),
+            None => self.classic.protocol_type(),
+        }
+    }
+
+    /// Whether a commit by this member may be taken, and for which partitions.
+    pub(crate) fn check_commit(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        epoch: i32,
+        transactional: bool,
+        now: Instant,
+    ) -> Result<MayCommit<'_>, ErrorCode> {
+        match &self.consumer {
+            Some(group) => {
+                let member = group.check_commit(member_id, instance_id, epoch, transactional)?;
+                Ok(MayCommit { member, epoch })
+            }
+            None => {
+                self.classic
+                    .check_commit(member_id, instance_id, epoch, transactional, now)?;
+                Ok(MayCommit {
+                    member: None,
+                    epoch,
+                })
+            }
+        }
+    }
+
     /// The topics that members of the generation in force read.
-    pub(crate) fn subscribed(&self) -> Subscribed {
+    pub(crate) fn subscribed(&self, view: &TopicsView) -> Subscribed {
+        if let Some(group) = &self.consumer {
+            let read = group.topics();
+            let topics = view.by_name.iter();
+            let topics = topics.filter(|(_, (id, _))| read.contains(id));
+            return Subscribed::Topics(topics.map(|(name, _)| name.clone()).collect());
+        }
         if self.classic.is_empty() {
             return Subscribed::Topics(BTreeSet::new());
         }
@@ -130,17 +272,25 @@ impl Group {
     }
 
     /// Whether any offset went.
-    fn expire_offsets(&mut self, now: Instant, now_ms: i64, retention: Duration) -> bool {
-        let Subscribed::Topics(in_use) = self.subscribed() else {
+    fn expire_offsets(
+        &mut self,
+        now: Instant,
+        now_ms: i64,
+        retention: Duration,
+        view: &TopicsView,
+    ) -> bool {
+        let Subscribed::Topics(in_use) = self.subscribed(view) else {
             return false;
         };
-        let simple = self.classic.protocol_type().is_none();
+        let simple = self.protocol_type().is_none();
         // A group that had members keeps all its offsets until it has been without any for long enough.
-        let since_empty = match self.classic.empty_for(now) {
-            Some(empty_for) if !simple => Some(empty_for),
-            _ => None,
+        let empty_for = match &self.consumer {
+            Some(group) => group.empty_for(now),
+            None => self.classic.empty_for(now),
         };
-        if since_empty.is_none() && !simple && !self.classic.is_stable() {
+        let since_empty = empty_for.filter(|_| !simple);
+        let settled = self.consumer.is_some() || self.classic.is_stable();
+        if since_empty.is_none() && !simple && !settled {
             return false;
         }
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
@@ -164,15 +314,23 @@ mod tests {
     use super::classic::{Join, Sync};
     use super::*;
 
+    const CONSUMER_SETTINGS: ConsumerGroupSettings = ConsumerGroupSettings {
+        session_timeout: Duration::from_secs(45),
+        heartbeat_interval: Duration::from_secs(5),
+        members_max: 10,
+    };
     const RETENTION: Duration = Duration::from_secs(100);
 
     fn groups() -> Groups {
-        Groups::new(GroupSettings {
-            session_timeout_min: Duration::from_secs(1),
-            session_timeout_max: Duration::from_secs(1000),
-            initial_rebalance_delay: Duration::ZERO,
-            members_max: 10,
-        })
+        Groups::new(
+            GroupSettings {
+                session_timeout_min: Duration::from_secs(1),
+                session_timeout_max: Duration::from_secs(1000),
+                initial_rebalance_delay: Duration::ZERO,
+                members_max: 10,
+            },
+            CONSUMER_SETTINGS,
+        )
     }
 
     fn commit(groups: &mut Groups, topic: &str, now: Instant, commit_time_ms: i64) {
@@ -224,11 +382,21 @@ mod tests {
         let (mut groups, now) = (groups(), Instant::now());
         commit(&mut groups, "old", now, 0);
         commit(&mut groups, "new", now, 50_000);
-        assert!(groups.expire(now, 99_999, RETENTION).is_empty());
-        assert_eq!(groups.expire(now, 100_000, RETENTION), ["g"]);
+        assert!(
+            groups
+                .expire(now, 99_999, RETENTION, &TopicsView::default())
+                .is_empty()
+        );
+        assert_eq!(
+            groups.expire(now, 100_000, RETENTION, &TopicsView::default()),
+            ["g"]
+        );
         let left = groups.get("g").unwrap().offsets.iter().count();
         assert_eq!(left, 1);
-        assert_eq!(groups.expire(now, 150_000, RETENTION), ["g"]);
+        assert_eq!(
+            groups.expire(now, 150_000, RETENTION, &TopicsView::default()),
+            ["g"]
+        );
         assert!(groups.get("g").is_none());
     }
 
@@ -246,7 +414,7 @@ mod tests {
         );
         commit(&mut groups, "read", now, 0);
         commit(&mut groups, "left", now, 0);
-        groups.expire(now, 500_000, RETENTION);
+        groups.expire(now, 500_000, RETENTION, &TopicsView::default());
         let topics = |groups: &Groups| -> Vec<String> {
             let offsets = &groups.get("g").unwrap().offsets;
             offsets.iter().map(|(topic, ..)| topic.to_owned()).collect()
@@ -255,13 +423,18 @@ mod tests {
         let group = groups.get_mut("g").unwrap();
         let left = group.classic.leave(&id, None, now, &mut Vec::new());
         assert!(left.is_ok() && group.classic.is_empty());
-        groups.expire(now + RETENTION / 2, 550_000, RETENTION);
+        groups.expire(
+            now + RETENTION / 2,
+            550_000,
+            RETENTION,
+            &TopicsView::default(),
+        );
         assert_eq!(
             topics(&groups),
             ["read"],
             "counted from when it became empty"
         );
-        groups.expire(now + RETENTION, 600_000, RETENTION);
+        groups.expire(now + RETENTION, 600_000, RETENTION, &TopicsView::default());
         assert!(groups.get("g").is_none());
     }
 
@@ -270,8 +443,11 @@ mod tests {
         let (mut groups, now) = (groups(), Instant::now());
         join(&mut groups, now, Bytes::from_static(b"?"));
         commit(&mut groups, "any", now, 0);
-        assert_eq!(groups.get("g").unwrap().subscribed(), Subscribed::Unknown);
-        groups.expire(now, i64::MAX, RETENTION);
+        assert_eq!(
+            groups.get("g").unwrap().subscribed(&TopicsView::default()),
+            Subscribed::Unknown
+        );
+        groups.expire(now, i64::MAX, RETENTION, &TopicsView::default());
         assert_eq!(groups.get("g").unwrap().offsets.iter().count(), 1);
     }
 }

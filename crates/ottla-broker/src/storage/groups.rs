@@ -9,6 +9,7 @@ use super::{DataDir, checked, remove_if_there};
 use crate::disk::read_checked;
 use crate::error::Error;
 use crate::group::Group;
+use crate::group::consumer::SavedConsumerGroup;
 use crate::group::offsets::{Committed, Offsets};
 
 /// A group as it is kept.
@@ -18,6 +19,9 @@ pub(crate) struct SavedGroup {
     /// What kind of group its members made it; none if it never had any.
     #[serde(default)]
     pub(crate) protocol_type: Option<String>,
+    /// Members and epochs of a consumer group; none of a classic one.
+    #[serde(default)]
+    pub(crate) consumer: Option<SavedConsumerGroup>,
     offsets: Vec<SavedOffset>,
 }
 
@@ -47,7 +51,8 @@ impl SavedGroup {
             .collect();
         Self {
             group: id.to_owned(),
-            protocol_type: group.classic.protocol_type().map(str::to_owned),
+            protocol_type: group.protocol_type().map(str::to_owned),
+            consumer: group.consumer.as_ref().map(SavedConsumerGroup::of),
             offsets,
         }
     }
