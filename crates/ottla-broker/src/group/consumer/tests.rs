@@ -361,7 +361,9 @@ fn no_partition_ever_has_two_owners_and_in_the_end_each_has_one() {
             ));
             check_owners(&stage, &clients, seed);
         }
-        for client in clients.iter_mut().cycle().take(40) {
+        for turn in 0..40 {
+            let place = turn % clients.len();
+            let client = &mut clients[place];
             if let Some(told) = client.told.take() {
                 client.owned = told;
             }
@@ -404,6 +406,8 @@ struct Client {
     owned: BTreeSet<TopicPartition>,
     /// What it was told to have and has not acted upon.
     told: Option<BTreeSet<TopicPartition>>,
+    /// The last answer did not come.
+    missed: bool,
 }
 
 impl Client {
@@ -413,6 +417,7 @@ impl Client {
             epoch: 0,
             owned: BTreeSet::new(),
             told: None,
+            missed: false,
         }
     }
 
@@ -438,14 +443,34 @@ impl Client {
             let topics: &[&str] = [&["a"][..], &["a", "b"], &["c"]][rng.usize(..3)];
             join(&self.id, topics)
         } else {
-            let owned = (self.told.is_none() || rng.bool()).then_some(&self.owned);
-            beat(&self.id, self.epoch, owned)
+            // Whoever still has to act upon what it was told says nothing of what it has: nobody could rely on that.
+            let owned = self.told.is_none().then_some(&self.owned);
+            let beat = beat(&self.id, self.epoch, owned);
+            if self.missed {
+                // After an answer that did not come, clients say everything, and so are told everything.
+                let topics = stage
+                    .group
+                    .members
+                    .get(&self.id)
+                    .map(|member| member.names.clone());
+                Heartbeat {
+                    topics,
+                    rebalance_timeout: Some(REBALANCE_TIMEOUT),
+                    ..beat
+                }
+            } else {
+                beat
+            }
         };
         let lost = !calm && rng.u8(..8) == 0;
         match stage.send(&request) {
-            Ok(_) if lost => {}
+            Ok(_) if lost => {
+                self.missed = true;
+                self.told = None;
+            }
             Ok(beaten) => {
                 self.epoch = beaten.epoch;
+                self.missed = false;
                 if beaten.assignment.is_some() {
                     self.told = beaten.assignment;
                 }
@@ -458,6 +483,7 @@ impl Client {
         self.epoch = 0;
         self.owned.clear();
         self.told = None;
+        self.missed = false;
     }
 }
 
