@@ -446,6 +446,9 @@ fn read_chunks(chunks: &[(u64, Bytes)], open: &BytesMut, position: u64, len: usi
         .map(|(at, chunk)| (*at, chunk.as_ref()))
         .chain([(open_at, open.as_ref())]);
     for (at, chunk) in rest {
+        if out.len() == len {
+            break;
+        }
         let from = (position - at) as usize;
         let take = (len - out.len()).min(chunk.len() - from);
         out.extend_from_slice(&chunk[from..from + take]);
