@@ -208,6 +208,6 @@ pub(crate) async fn interrupted() {
 
 /// What a second signal asks for.
 fn end_at_once(status: u8) -> ! {
-    crate::exit::say("told to stop again: ended at once, in the middle of stopping");
+    say("told to stop again: ended at once, in the middle of stopping");
     std::process::exit(i32::from(status));
 }
