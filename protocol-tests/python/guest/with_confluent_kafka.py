@@ -129,6 +129,11 @@ class Client:
 
 class Member:
     def __init__(self, bootstrap, group, topic, settings):
+        # In the consumer protocol the broker says how often and how long.
+        times = {} if settings.get("group.protocol") == "consumer" else {
+            "heartbeat.interval.ms": 200,
+            "session.timeout.ms": 10000,
+        }
         self.consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -136,8 +141,7 @@ class Member:
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "check.crcs": True,
-                "heartbeat.interval.ms": 200,
-                "session.timeout.ms": 10000,
+                **times,
                 **settings,
             }
         )

@@ -552,7 +552,7 @@ fn row<'a>(described: &'a Output, partition: &i32) -> Vec<&'a str> {
         .unwrap_or_else(|| panic!("no partition {partition}: {}", described.text()))
 }
 
-fn says(output: &Output, all: &[&str]) {
+pub(crate) fn says(output: &Output, all: &[&str]) {
     for part in all {
         assert!(
             output.text().contains(part),

@@ -6,6 +6,7 @@
 
 #[path = "../client/mod.rs"]
 mod client;
+mod consumer_protocol;
 mod failover;
 mod java;
 mod kcat;

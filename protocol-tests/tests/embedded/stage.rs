@@ -1,6 +1,6 @@
 //! The embedded cluster a test runs on, and what can be said of it from our side.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use ottla_admin::Admin;
 use ottla_broker::{BrokerOptions, EmbeddedCluster};
@@ -34,6 +34,8 @@ impl Stage {
             nodes,
             // A test says which topics it means.
             auto_create_topics: false,
+            // Members of consumer groups hear of each other at heartbeats.
+            consumer_heartbeat_interval: Duration::from_millis(200),
             ..BrokerOptions::default()
         };
         let cluster = RUNTIME.block_on(EmbeddedCluster::start(options)).unwrap();
