@@ -298,6 +298,9 @@ impl MetadataCache {
         }
         if query.is_full {
             changed |= self.drop_unwanted(&mut next, query, response);
+            // News also if nothing else is: whoever waits for all topics would wait for ever where there are none.
+            let has_all = query.topics.is_none();
+            changed |= std::mem::replace(&mut next.has_all_topics, has_all) != has_all;
         }
         if changed {
             self.publish(next);
@@ -468,7 +471,7 @@ impl MetadataCache {
 
     /// After a full query: forgets topics that nobody wishes for, or that are gone.
     fn drop_unwanted(
-        &self,
+        &mut self,
         next: &mut Metadata,
         query: &Query,
         response: &MetadataResponse,
@@ -483,7 +486,11 @@ impl MetadataCache {
                 .iter()
                 .filter_map(|topic| topic.name.as_deref())
                 .collect();
-            // A topic somebody cares for is asked for by name next, and gets an answer of its own.
+            // A topic somebody cares for is asked for by name next, and gets an answer of its own: it is gone, or
+            // this broker lags behind.
+            for (name, interest) in &mut self.interests {
+                interest.settled &= listed.contains(&**name);
+            }
             next.topics
                 .retain(|name, _| listed.contains(&**name) || self.interests.contains_key(name));
         }

@@ -20,6 +20,7 @@ pub struct Metadata {
     pub(super) brokers: Arc<BTreeMap<i32, Arc<Broker>>>,
     pub(super) topics: HashMap<Str, Arc<Topic>>,
     pub(super) names: HashMap<Uuid, Str>,
+    pub(super) has_all_topics: bool,
 }
 
 impl Metadata {
@@ -62,6 +63,12 @@ impl Metadata {
     /// All topics that have been asked for, in no order.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<Topic>> {
         self.topics.values()
+    }
+
+    /// Whether these are all topics that the brokers would tell of, and not only those that were asked for by
+    /// name: from the first answer after [`Cluster::track_all`](crate::Cluster::track_all).
+    pub fn has_all_topics(&self) -> bool {
+        self.has_all_topics
     }
 
     /// A partition.

@@ -460,14 +460,33 @@ fn all_topics_are_listed_and_the_gone_ones_dropped() {
         vec![topic("mine", 1, &[(1, 0)]), topic("other", 2, &[(1, 0)])],
     );
     assert_eq!(bench.cache.snapshot().topics().len(), 2);
+    assert!(bench.cache.snapshot().has_all_topics());
     bench.wait(AGE);
     let query = bench.query().unwrap();
     bench.respond(&query, vec![]);
     let snapshot = bench.cache.snapshot().clone();
     assert!(snapshot.topic("other").is_none() && snapshot.topic("mine").is_some());
+    bench.wait(Duration::from_secs(2));
+    assert_eq!(bench.answer(vec![]).0, ["mine"], "it may be gone");
     bench.cache.untrack_all();
     bench.wait(AGE);
     assert_eq!(bench.answer(vec![]).0, ["mine"]);
+    assert!(!bench.cache.snapshot().has_all_topics());
+}
+
+#[test]
+fn that_there_are_no_topics_is_news_too() {
+    let mut bench = Bench::new();
+    bench.cache.track(bench.now, "mine");
+    bench.answer(vec![topic("mine", 1, &[(1, 0)])]);
+    assert!(!bench.cache.snapshot().has_all_topics());
+    bench.cache.track_all(bench.now);
+    bench.wait(AGE);
+    let query = bench.query().unwrap();
+    let mut same = response();
+    same.topics = vec![topic("mine", 1, &[(1, 0)])];
+    assert!(bench.cache.handle_response(bench.now, &query, &same, 0.5));
+    assert!(bench.cache.snapshot().has_all_topics());
 }
 
 #[test]
