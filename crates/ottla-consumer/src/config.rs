@@ -61,10 +61,20 @@ pub struct ConsumerConfig {
     /// `enable.auto.commit`: commit in the background what the application was handed before its
     /// latest call for records. Default: true.
     pub enable_auto_commit: bool,
+    /// `enable.auto.offset.store`: whether handing records out marks them for automatic commit. Without it the application
+    /// marks what is to be committed itself, with [`Consumer::store_offset`](crate::Consumer::store_offset). Default:
+    /// true.
+    pub enable_auto_offset_store: bool,
     /// `auto.commit.interval.ms`. Default: 5 s.
     pub auto_commit_interval: Duration,
     /// `isolation.level`. Default: read uncommitted.
     pub isolation_level: IsolationLevel,
+    /// `enable.partition.eof`: calls for records fail with [`Error::PartitionEof`] each time the end of a partition
+    /// is reached, after its last record; calling again goes on. Default: false.
+    pub enable_partition_eof: bool,
+    /// `exclude.internal.topics`: whether a subscription by pattern leaves out the cluster's own topics, such as
+    /// `__consumer_offsets`. Default: true.
+    pub exclude_internal_topics: bool,
     /// `check.crcs`: verify the checksum of every batch before a record of it is handed out.
     /// Default: true.
     pub check_crcs: bool,
@@ -226,8 +236,11 @@ impl Default for ConsumerConfig {
             rebalance_listener: None,
             auto_offset_reset: OffsetReset::Latest,
             enable_auto_commit: true,
+            enable_auto_offset_store: true,
             auto_commit_interval: Duration::from_secs(5),
             isolation_level: IsolationLevel::ReadUncommitted,
+            enable_partition_eof: false,
+            exclude_internal_topics: true,
             check_crcs: true,
             fetch_min_bytes: 1,
             fetch_max_wait: Duration::from_millis(500),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -10,13 +11,15 @@ use ottla_net::{Cluster, GroupMetadata};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    CommittedOffset, ConsumerConfig, Error, Offset, OffsetForTime, Record, RecordBatch,
-    RecordStream, Str, TopicPartition, Watermarks,
+    CommittedOffset, ConsumerConfig, ConsumerMetrics, Error, Offset, OffsetForTime,
+    PartitionMetrics, Record, RecordBatch, RecordStream, Str, TopicPartition, TopicPattern,
+    Watermarks,
+    core::Position,
     driver::{
         Shared,
         commit::committed,
         deadline,
-        membership::Group,
+        membership::{Group, Subscribed},
         now,
         offsets::{self, EARLIEST, LATEST, Stragglers::AreWaitedFor},
     },
@@ -131,13 +134,15 @@ impl Consumer {
         {
             return Err(Error::Usage("a topic's name has 1 to 249 characters"));
         }
-        let mut group = group.lock();
-        if group.topics.is_empty() && shared.core(|core| core.assignment().next().is_some()) {
+        if topics.iter().any(|topic| topic.starts_with('^')) {
             return Err(Error::Usage(
-                "partitions are assigned by hand: unsubscribe first",
+                "a topic's name does not begin with ^; to subscribe by pattern, use subscribe_pattern",
             ));
         }
+        let mut group = group.lock();
+        self.check_none_by_hand(&group)?;
         let changed = group.topics != topics;
+        group.subscription = Some(Subscribed::Names);
         group.topics.clone_from(&topics);
         // After an error that ended the membership, the same subscription is a new try.
         if changed || group.classic.is_idle() {
@@ -146,7 +151,37 @@ impl Consumer {
         drop(group);
         shared.reader.lock().fatal = None;
         shared.track(topics);
+        shared.track_all(false);
         shared.membership.notify_one();
+        Ok(())
+    }
+
+    /// Reads the topics whose names match a pattern, as a member of the group, also ones to come: new topics, and
+    /// new partitions, are noticed when the metadata is refreshed (`metadata.max.age.ms`), as are topics that are gone.
+    /// Replaces an earlier subscription; what both are for is read on undisturbed if the group rebalances
+    /// cooperatively. Returns at once. While no topic matches, the group is not joined.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] without `group.id`, or while partitions are assigned by hand; [`Error::Closed`].
+    pub fn subscribe_pattern(&self, pattern: TopicPattern) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let Some(group) = &shared.group else {
+            return Err(Error::Usage(
+                "subscribing needs group.id; without a group, assign",
+            ));
+        };
+        let mut group = group.lock();
+        self.check_none_by_hand(&group)?;
+        group.subscription = Some(Subscribed::Pattern(pattern));
+        if group.classic.is_idle() {
+            // After an error that ended the membership, the same topics are a new try.
+            group.topics.clear();
+        }
+        drop(group);
+        shared.reader.lock().fatal = None;
+        shared.track_all(true);
+        shared.match_topics();
         Ok(())
     }
 
@@ -248,11 +283,12 @@ impl Consumer {
         self.tell_revoked().await;
         if let Some(group) = &shared.group {
             let mut group = group.lock();
+            group.subscription = None;
             group.topics.clear();
             group.classic.leave("unsubscribed");
         }
         shared.unassign_all();
-        shared.retain_tracked(&HashSet::new());
+        shared.forget_topics();
         shared.reader.lock().fatal = None;
         shared.membership.notify_one();
         Ok(())
@@ -264,7 +300,7 @@ impl Consumer {
             .core(|core| core.assignment().cloned().collect())
     }
 
-    /// The topics subscribed to.
+    /// The topics subscribed to; with a pattern those that match by now.
     pub fn subscription(&self) -> Vec<Str> {
         self.shared()
             .group
@@ -503,6 +539,101 @@ impl Consumer {
         self.start_commit(offsets.into_iter().collect())?.await
     }
 
+    /// Starts a commit of these offsets, as [`Consumer::commit_async`] does for the positions.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit_async`].
+    pub fn commit_offsets_async(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
+    ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
+        self.start_commit(offsets.into_iter().collect())
+    }
+
+    /// Commits that this record, and all before it in its partition, are processed; waits for the outcome.
+    ///
+    /// Cancel-safe: when dropped, the commit goes on.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`].
+    pub async fn commit_record(&self, record: &Record) -> Result<(), Error> {
+        let offset = behind(record.offset(), record.leader_epoch());
+        let name = record.topic_partition().clone();
+        self.commit_offsets([(name, offset)]).await
+    }
+
+    /// Commits that this batch, and all before it in its partition, is processed; waits for the outcome.
+    ///
+    /// Cancel-safe: when dropped, the commit goes on.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`].
+    pub async fn commit_batch(&self, batch: &RecordBatch) -> Result<(), Error> {
+        let offset = CommittedOffset {
+            offset: batch.next_offset(),
+            leader_epoch: batch.leader_epoch(),
+            metadata: Str::new(),
+        };
+        let name = batch.topic_partition().clone();
+        self.commit_offsets([(name, offset)]).await
+    }
+
+    /// Has automatic commit write that this record, and all before it in its partition, are processed. For
+    /// `enable.auto.offset.store` = `false`, where only what is stored is committed automatically: with the interval, when
+    /// the partition is given up, and on close.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with `enable.auto.offset.store` = `true`; [`Error::NotAssigned`] if the partition is not
+    /// this consumer's any more.
+    pub fn store_offset(&self, record: &Record) -> Result<(), Error> {
+        let offset = behind(record.offset(), record.leader_epoch());
+        self.store_offsets([(record.topic_partition().clone(), offset)])
+    }
+
+    /// Has automatic commit write these offsets, each that of the next record to read. See
+    /// [`Consumer::store_offset`].
+    ///
+    /// # Errors
+    /// As [`Consumer::store_offset`], for the first that is not assigned; those before it are stored.
+    pub fn store_offsets(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
+    ) -> Result<(), Error> {
+        let shared = self.shared();
+        if shared.config.enable_auto_offset_store {
+            return Err(Error::Usage(
+                "offsets are stored as records are handed out: set enable.auto.offset.store to false \
+                 to store them by hand",
+            ));
+        }
+        for (name, stored) in offsets {
+            check(Offset::At(stored.offset))?;
+            let position = Position {
+                offset: stored.offset,
+                leader_epoch: stored.leader_epoch,
+            };
+            shared.core(|core| core.store(&name, position, stored.metadata))?;
+        }
+        Ok(())
+    }
+
+    /// Commits now what automatic commit would write next: what was stored, or without
+    /// `enable.auto.offset.store` = `false` what the application is done with. Waits for the outcome.
+    ///
+    /// Cancel-safe: when dropped, the commit goes on.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`].
+    pub async fn commit_stored(&self) -> Result<(), Error> {
+        let offsets = self.shared().processed(false);
+        let names: Vec<_> = offsets.keys().cloned().collect();
+        let outcome = self.start_commit(offsets)?.await;
+        if outcome.is_err() {
+            self.shared().core(|core| core.auto_commit_failed(&names));
+        }
+        outcome
+    }
+
     /// What the group has committed for each of these partitions; `None` where it has nothing.
     ///
     /// # Errors
@@ -525,6 +656,19 @@ impl Consumer {
             }),
         });
         answers.collect()
+    }
+
+    /// The offsets that the log of a partition holds, asked of its leader: from the first to one past the last, or for a
+    /// reader of committed records to the last stable offset. [`Consumer::watermarks`] asks nobody.
+    ///
+    /// # Errors
+    /// As [`Consumer::beginning_offsets`].
+    pub async fn query_watermarks(&self, partition: &TopicPartition) -> Result<Range<i64>, Error> {
+        let one = std::slice::from_ref(partition);
+        let (first, end) = tokio::try_join!(self.beginning_offsets(one), self.end_offsets(one))?;
+        // Both answer for each partition they are asked about.
+        let of = |offsets: &HashMap<TopicPartition, i64>| offsets.get(partition).copied();
+        Ok(of(&first).unwrap_or(0)..of(&end).unwrap_or(0))
     }
 
     /// The first offset that the log of each partition still holds.
@@ -591,6 +735,32 @@ impl Consumer {
         Ok(partitions
             .map(|p| TopicPartition::new(topic.name.clone(), p.index))
             .collect())
+    }
+
+    /// What this consumer has done so far and where it stands. Asks nobody, and takes time with the number of
+    /// partitions.
+    pub fn metrics(&self) -> ConsumerMetrics {
+        let shared = self.shared();
+        let polls = shared.reader.lock().polls;
+        let queues: Vec<_> = shared.core(|core| {
+            let queues = core.queues();
+            queues
+                .map(|(name, bytes, paused)| (name.clone(), bytes, paused))
+                .collect()
+        });
+        let partitions =
+            queues
+                .into_iter()
+                .map(|(partition, queued_bytes, paused)| PartitionMetrics {
+                    // It may be given up this moment.
+                    position: self.position(&partition).ok().flatten(),
+                    lag: self.lag(&partition).ok().flatten(),
+                    watermarks: self.watermarks(&partition).ok().flatten(),
+                    partition,
+                    queued_bytes,
+                    paused,
+                });
+        shared.counters.snapshot(polls, partitions.collect())
     }
 
     /// Who this consumer is in its group now; none without `group.id`.
@@ -668,10 +838,26 @@ impl Consumer {
             .into())
     }
 
+    fn check_none_by_hand(&self, group: &Group) -> Result<(), Error> {
+        let assigned = || {
+            self.shared()
+                .core(|core| core.assignment().next().is_some())
+        };
+        match group.subscription.is_none() && assigned() {
+            true => Err(Error::Usage(
+                "partitions are assigned by hand: unsubscribe first",
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// What is held stays without a subscription for as long.
     fn lock_unsubscribed(&self) -> Result<Option<MutexGuard<'_, Group>>, Error> {
         let group = self.shared().group.as_ref().map(Mutex::lock);
-        match group.as_ref().is_some_and(|group| !group.topics.is_empty()) {
+        match group
+            .as_ref()
+            .is_some_and(|group| group.subscription.is_some())
+        {
             true => Err(Error::Usage("there is a subscription: unsubscribe first")),
             false => Ok(group),
         }
@@ -681,7 +867,7 @@ impl Consumer {
     async fn tell_revoked(&self) {
         let shared = self.shared();
         let Some(group) = &shared.group else { return };
-        if !group.lock().topics.is_empty() {
+        if group.lock().subscription.is_some() {
             let partitions = self.assignment();
             shared.tell_listener(News::Revoked, partitions).await;
         }
@@ -745,6 +931,15 @@ impl Consumer {
             .into_iter()
             .map(|(name, answer)| (name, answer.offset))
             .collect())
+    }
+}
+
+/// What to commit when the record at `offset` is processed.
+fn behind(offset: i64, leader_epoch: Option<i32>) -> CommittedOffset {
+    CommittedOffset {
+        offset: offset.saturating_add(1),
+        leader_epoch,
+        metadata: Str::new(),
     }
 }
 

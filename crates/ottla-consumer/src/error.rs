@@ -21,6 +21,23 @@ pub enum Error {
     /// The call does not fit what the consumer is doing.
     #[error("{0}")]
     Usage(&'static str),
+    /// A pattern of topics cannot be used.
+    #[error("{pattern} is no pattern of topics: {reason}")]
+    Pattern {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The end of a partition was reached: said once each time with `enable.partition.eof`. Not that anything is wrong.
+    #[error("the end of {partition} was reached, at offset {offset}")]
+    PartitionEof {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset that the next record written to it will have, or for a reader of committed records that of the first
+        /// that is not decided.
+        offset: i64,
+    },
     /// The partition is not assigned to this consumer (any more).
     #[error("{0} is not assigned to this consumer: assign it, or wait for the group to")]
     NotAssigned(TopicPartition),
@@ -145,6 +162,7 @@ impl Error {
         match self {
             Self::Timeout { .. }
             | Self::UnknownTopic { .. }
+            | Self::PartitionEof { .. }
             | Self::CommitUnknown { .. }
             | Self::Unreadable { .. } => true,
             Self::Fetch { error, .. } | Self::CommitRefused { error, .. } => error.is_retriable(),

@@ -9,6 +9,8 @@ mod driver;
 mod error;
 mod group;
 mod listener;
+mod metrics;
+mod pattern;
 mod payload;
 mod reader;
 mod record;
@@ -27,6 +29,8 @@ pub use self::{
     core::Watermarks,
     error::Error,
     listener::{ListenerFuture, RebalanceListener},
+    metrics::{ConsumerMetrics, PartitionMetrics},
+    pattern::TopicPattern,
     record::{BatchRecords, IntoRecords, Record, RecordBatch},
     stream::RecordStream,
     topic_partition::{CommittedOffset, Offset, OffsetForTime, TopicPartition},

@@ -133,24 +133,22 @@ fn with_both_rebalancing_cooperatively() {
         let strategy = "partition.assignment.strategy=cooperative-sticky";
         let args = ["join", bootstrap, &group, &topic, strategy];
         let mut guest = python.guest("confluent_kafka", &args);
-        let said = blocking(|| guest.expect("joined"));
+        blocking(|| guest.expect("joined"));
         until("each has two", || ours.has().len() == 2).await;
         let kept = ours.has();
         assert!(
             kept.iter().all(|kept| had.contains(kept)),
             "{had:?} {kept:?}"
         );
-        until("the guest has two", || {
-            said["partitions"].as_array().unwrap().len() <= 2
-        })
-        .await;
         write(bootstrap, &topic, 6, 60..120).await;
         until("we read our third", || ours.seen().len() == 50).await;
         blocking(|| java.wait_until("Java reads its third", |out| lines(out).len() == 50));
         blocking(|| guest.go_on());
         let said = blocking(|| guest.expect("left"));
         blocking(|| guest.finish());
-        until("its two are ours and Java's", || ours.has().len() == 3).await;
+        // One partition or two: it may have left before Java had given up the second.
+        let theirs = said["records"].as_array().unwrap().len();
+        until("its share is ours and Java's", || ours.has().len() == 3).await;
         let has = ours.has();
         assert!(
             kept.iter().all(|kept| has.contains(kept)),
@@ -158,12 +156,13 @@ fn with_both_rebalancing_cooperatively() {
         );
 
         write(bootstrap, &topic, 6, 120..180).await;
-        until("we read half again", || ours.seen().len() == 80).await;
-        blocking(|| java.wait_until("Java reads half again", |out| lines(out).len() == 80));
+        let read = || ours.seen().len() + lines(&java.stdout()).len() + theirs;
+        until("all is read again", || read() == 180).await;
         blocking(|| java.terminate());
         until("we have all again", || ours.has().len() == 6).await;
         write(bootstrap, &topic, 6, 180..240).await;
-        until("we read all that came", || ours.seen().len() == 140).await;
+        let read = || ours.seen().len() + lines(&java.stdout()).len() + theirs;
+        until("we read all that came", || read() == 240).await;
         let mut together = lines(&java.stdout());
         together.extend(numbers(ours.leave().await));
         together.extend(said["records"].as_array().unwrap().iter().map(|record| {

@@ -1,7 +1,7 @@
 //! Topics that change while our producer and consumer use them: partitions added, deleted and made again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -10,12 +10,12 @@ use std::{
 };
 
 use ottla_admin::{Admin, NewPartitions, NewTopic};
-use ottla_consumer::{Consumer, ConsumerConfig, OffsetReset};
+use ottla_consumer::{Consumer, ConsumerConfig, OffsetReset, TopicPattern};
 use ottla_net::Cluster;
 use ottla_producer::{Producer, ProducerConfig, ProducerRecord};
 use ottla_protocol_tests::{Kafka, unique};
 
-use crate::client::{PATIENCE, Reading, cluster, cluster_config, until, within};
+use crate::client::{PATIENCE, Reading, cluster, cluster_config, until, within, write};
 
 #[test]
 fn partitions_are_added_while_we_write_and_read() {
@@ -150,6 +150,54 @@ fn a_topic_is_deleted_and_made_again_while_we_write_and_read() {
     });
 }
 
+#[test]
+fn topics_that_match_a_pattern_come_and_go() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let prefix = unique("matching");
+    let name = |part: &str| format!("{prefix}-{part}");
+    kafka.create_topic(&name("first"), 1, &[]);
+    kafka.create_topic(&name("first-test"), 1, &[]);
+    within(PATIENCE * 2, async {
+        let bootstrap = kafka.bootstrap();
+        let consumer = quick_consumer(bootstrap, &prefix);
+        let pattern = TopicPattern::new(&format!("{prefix}-.*")).unwrap();
+        let pattern = pattern.except(".*-test").unwrap();
+        consumer.subscribe_pattern(pattern).unwrap();
+        let reading = Reading::start(consumer.clone());
+        let topics = || -> Vec<String> {
+            let assignment = consumer.assignment();
+            let topics: BTreeSet<_> = assignment.iter().map(|p| p.topic.to_string()).collect();
+            topics.into_iter().collect()
+        };
+        until("the first is read", || topics() == [name("first")]).await;
+        let admin = Admin::new(cluster(bootstrap));
+        let second = NewTopic::new(name("second"))
+            .partitions(2)
+            .replication_factor(1);
+        for (_, result) in admin.create_topics(&[second], false).await {
+            result.unwrap();
+        }
+        until("both are read", || {
+            topics() == [name("first"), name("second")]
+        })
+        .await;
+        for part in ["first", "first-test", "second"] {
+            write(bootstrap, &name(part), 1, 0..5).await;
+        }
+        until("what matches is read", || reading.seen().len() == 10).await;
+        for (_, result) in admin.delete_topics(&[&name("first")]).await {
+            result.unwrap();
+        }
+        until("one is left", || topics() == [name("second")]).await;
+        let pattern = TopicPattern::new(&name("first-.*")).unwrap();
+        consumer.subscribe_pattern(pattern).unwrap();
+        until("another matches", || topics() == [name("first-test")]).await;
+        until("it is read", || reading.seen().len() == 15).await;
+        assert_eq!(reading.errors(), Vec::<String>::new());
+        reading.leave().await;
+    });
+}
+
 /// Deletion goes on after its answer; until it is done the name is taken.
 async fn make_again(admin: &Admin, topic: &str) {
     let new = NewTopic::new(topic).partitions(2).replication_factor(1);
@@ -263,6 +311,12 @@ fn quick_producer(bootstrap: &str) -> Producer {
 }
 
 fn subscriber(bootstrap: &str, topic: &str) -> Consumer {
+    let consumer = quick_consumer(bootstrap, topic);
+    consumer.subscribe([topic.to_owned()]).unwrap();
+    consumer
+}
+
+fn quick_consumer(bootstrap: &str, topic: &str) -> Consumer {
     let config = ConsumerConfig {
         group_id: Some(format!("{topic}-readers")),
         auto_offset_reset: OffsetReset::Earliest,
@@ -270,7 +324,5 @@ fn subscriber(bootstrap: &str, topic: &str) -> Consumer {
         heartbeat_interval: Duration::from_millis(500),
         ..Default::default()
     };
-    let consumer = Consumer::new(quick_cluster(bootstrap), config).unwrap();
-    consumer.subscribe([topic.to_owned()]).unwrap();
-    consumer
+    Consumer::new(quick_cluster(bootstrap), config).unwrap()
 }

@@ -72,6 +72,11 @@ impl<D> Core<D> {
                     }
                     continue;
                 }
+                Body::End => {
+                    let (partition, offset) = (partition.name.clone(), entry.next.offset);
+                    self.line_up(slot);
+                    return Handout::Error(Error::PartitionEof { partition, offset });
+                }
                 // `deliverable` said that it is not.
                 Body::Away(_) => None,
             };

@@ -266,10 +266,22 @@ impl<D> Core<D> {
             // Bytes came, and none that lead on: asking at once would be a busy loop.
             return self.retry_later(slot, now);
         }
+        let (tells, committed_only) = (self.config.tells_ends, self.config.committed_only);
+        if tells
+            && let Some(partition) = self.at_mut(slot)
+            && partition
+                .queue
+                .back()
+                .is_none_or(|last| last.next != NOWHERE)
+            && partition.note_end(committed_only)
+        {
+            self.note_ready(slot);
+        }
         if empty {
             return;
         }
-        if !partition.paused
+        if let Some(partition) = self.at(slot)
+            && !partition.paused
             && let Some(node) = partition.source()
             && let Some(broker) = self.brokers.get_mut(&node)
         {

@@ -36,7 +36,7 @@ use self::{
 };
 use ottla_net::Backoff;
 
-use crate::{Error, Offset, OffsetReset, TopicPartition};
+use crate::{Error, Offset, OffsetReset, Str, TopicPartition};
 
 /// Names a partition as it was last assigned, sought or reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +70,12 @@ pub(crate) struct CoreConfig {
     pub(crate) queued_bytes_max: usize,
     pub(crate) queued_partition_bytes_max: usize,
     pub(crate) reset: OffsetReset,
+    /// Whether the application is told of the ends of partitions.
+    pub(crate) tells_ends: bool,
+    /// Whether the end is that of what is decided.
+    pub(crate) committed_only: bool,
+    /// Whether what was handed out is what automatic commit writes, or what the application stores.
+    pub(crate) stores_handed_out: bool,
     pub(crate) backoff: Backoff,
     /// Of the jitter.
     pub(crate) seed: u64,
@@ -301,14 +307,15 @@ impl<D> Core<D> {
     }
 
     /// What automatic commit should write now: positions behind what the application is done with.
-    pub(crate) fn take_processed(&mut self) -> Vec<(TopicPartition, Position)> {
+    pub(crate) fn take_processed(&mut self) -> Vec<(TopicPartition, Position, Str)> {
         let mut offsets = Vec::new();
         for partition in self.slots.iter_mut().flatten() {
             if let Some(position) = partition.processed
                 && partition.auto_committed != Some(position.offset)
             {
                 partition.auto_committed = Some(position.offset);
-                offsets.push((partition.name.clone(), position));
+                let metadata = partition.stored_metadata.clone();
+                offsets.push((partition.name.clone(), position, metadata));
             }
         }
         offsets
@@ -330,8 +337,10 @@ impl<D> Core<D> {
 
     /// The application comes for more: it is done with all that it was handed.
     pub(crate) fn mark_processed(&mut self) {
+        let stores = self.config.stores_handed_out;
         for token in self.handed_out.drain() {
-            if let Some(Some(partition)) = self.slots.get_mut(token.slot as usize)
+            if stores
+                && let Some(Some(partition)) = self.slots.get_mut(token.slot as usize)
                 && partition.token == token
             {
                 partition.processed = Some(partition.consumed);
@@ -345,6 +354,7 @@ impl<D> Core<D> {
             if let Ok(slot) = self.slot(name)
                 && let Some(Some(partition)) = self.slots.get_mut(slot as usize)
                 && self.handed_out.remove(&partition.token)
+                && self.config.stores_handed_out
             {
                 partition.processed = Some(partition.consumed);
             }
@@ -361,9 +371,37 @@ impl<D> Core<D> {
 
     /// Of what was handed out of a partition, the application is done with what lies before `position`.
     pub(crate) fn set_processed(&mut self, token: Token, position: Position) {
-        if let Some(partition) = self.current(token) {
+        if self.config.stores_handed_out
+            && let Some(partition) = self.current(token)
+        {
             partition.processed = Some(position);
         }
+    }
+
+    /// The application wants automatic commit to write this.
+    pub(crate) fn store(
+        &mut self,
+        name: &TopicPartition,
+        position: Position,
+        metadata: Str,
+    ) -> Result<(), Error> {
+        let slot = self.slot(name)?;
+        if let Some(partition) = self.at_mut(slot) {
+            partition.processed = Some(position);
+            if partition.stored_metadata != metadata {
+                partition.stored_metadata = metadata;
+                partition.auto_committed = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait to be handed out, and whether the partition is paused, by partition.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = (&TopicPartition, usize, bool)> {
+        self.by_name.iter().filter_map(|(name, &slot)| {
+            let partition = self.at(slot)?;
+            Some((name, partition.queued_bytes, partition.paused))
+        })
     }
 
     /// An error the application should see with its next call for records.
@@ -395,6 +433,7 @@ impl<D> Core<D> {
         };
         let ahead = partition.queue.drain(..).map(|entry| entry.ahead()).sum();
         let bytes = std::mem::take(&mut partition.queued_bytes);
+        partition.end_told = None;
         self.release(slot, bytes);
         self.release_ahead(ahead);
     }

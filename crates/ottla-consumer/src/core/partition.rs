@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 use ottla_wire::Uuid;
 
 use super::Token;
-use crate::{Offset, TopicPartition};
+use crate::{Offset, Str, TopicPartition};
 
 /// A place in a log, and the leader epoch of the record before it (KIP-320).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub(crate) enum Body<D> {
     Nothing,
     /// The log does not have the offset that was fetched.
     OutOfRange,
+    /// The log ends here, for now.
+    End,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,10 @@ pub(crate) struct Partition<D> {
     pub(crate) processed: Option<Position>,
     /// What was committed or is being committed by the timer, so that it need not be again.
     pub(crate) auto_committed: Option<i64>,
+    /// What the application stored along with `processed`.
+    pub(crate) stored_metadata: Str,
+    /// Where the application was, or will be, told of the end of the log.
+    pub(crate) end_told: Option<i64>,
     /// The next offset to fetch: behind the last of `queue`.
     pub(crate) fetched: Position,
     pub(crate) queue: VecDeque<Entry<D>>,
@@ -145,6 +151,8 @@ impl<D> Partition<D> {
             consumed: Position::at(0),
             processed: None,
             auto_committed: None,
+            stored_metadata: Str::new(),
+            end_told: None,
             fetched: Position::at(0),
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -163,6 +171,7 @@ impl<D> Partition<D> {
 
     /// Forgets the position and starts over; the token must be new.
     pub(crate) fn start_at(&mut self, start: Offset) {
+        self.end_told = None;
         self.asking = false;
         self.retry_at = None;
         self.failures = 0;
@@ -198,6 +207,29 @@ impl<D> Partition<D> {
             }
             _ => self.queue.push_back(entry),
         }
+    }
+
+    /// Has the application told when it gets here that it is the end, unless it was.
+    pub(crate) fn note_end(&mut self, committed_only: bool) -> bool {
+        let at = self.fetched.offset;
+        let ended = self.watermarks.is_some_and(|marks| {
+            let end = if committed_only {
+                marks.last_stable
+            } else {
+                marks.high
+            };
+            end >= 0 && at >= end
+        });
+        if !ended || self.end_told == Some(at) {
+            return false;
+        }
+        self.end_told = Some(at);
+        self.queue.push_back(Entry {
+            body: Body::End,
+            next: self.fetched,
+            bytes: 0,
+        });
+        true
     }
 
     /// Whether `consumed` means anything.

@@ -21,6 +21,9 @@ fn config() -> CoreConfig {
         queued_bytes_max: 1000,
         queued_partition_bytes_max: 300,
         reset: OffsetReset::Earliest,
+        tells_ends: false,
+        committed_only: false,
+        stores_handed_out: true,
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
         seed: 1,
     }
@@ -542,7 +545,10 @@ fn only_what_was_handed_out_before_is_committed() {
     assert!(deliver(&mut core).is_some());
     let committed = core.take_processed();
     assert_eq!(
-        committed.iter().map(|(_, p)| p.offset).collect::<Vec<_>>(),
+        committed
+            .iter()
+            .map(|(_, p, _)| p.offset)
+            .collect::<Vec<_>>(),
         [5]
     );
     assert!(core.take_processed().is_empty(), "once is enough");

@@ -20,6 +20,7 @@ use crate::{
         classic::{CommitAs, Identity},
         commit::{CommitAnswer, CommitStep, Committer, Offsets, Outcome, Ticket},
     },
+    metrics::Counters,
 };
 
 /// The committer, and who waits for what it does.
@@ -37,8 +38,13 @@ impl Commits {
         }
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, counters: &Counters) {
         for (ticket, outcome) in self.committer.take_settled() {
+            let counter = match outcome {
+                Outcome::Committed => &counters.commits,
+                Outcome::Refused { .. } | Outcome::Expired { .. } => &counters.commit_failures,
+            };
+            Counters::add(counter, 1);
             if let Some(waiter) = self.waiters.remove(&ticket) {
                 // Who does not wait any more does not care.
                 let _ = waiter.send(outcome);
@@ -65,7 +71,7 @@ impl Shared {
         let mut commits = self.commits.lock();
         let ticket = commits.committer.commit(identity, offsets, deadline);
         commits.waiters.insert(ticket, sender);
-        commits.settle();
+        commits.settle(&self.counters);
         drop(commits);
         self.committing.notify_one();
         receiver
@@ -73,7 +79,7 @@ impl Shared {
 
     /// The positions automatic commit should write now. `done`: the application is done with all it was
     /// handed.
-    fn processed(self: &Arc<Self>, done: bool) -> Offsets {
+    pub(crate) fn processed(self: &Arc<Self>, done: bool) -> Offsets {
         let reader = self.reader.lock();
         let done = done || reader.waiting > 0;
         let offsets = self.core(|core| {
@@ -85,7 +91,13 @@ impl Shared {
         });
         offsets
             .into_iter()
-            .map(|(name, position)| (name, committed(position)))
+            .map(|(name, position, metadata)| {
+                let committed = CommittedOffset {
+                    metadata,
+                    ..committed(position)
+                };
+                (name, committed)
+            })
             .collect()
     }
 
@@ -127,7 +139,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let step = {
             let mut commits = shared.commits.lock();
             let step = commits.committer.poll(now());
-            commits.settle();
+            commits.settle(&shared.counters);
             step
         };
         let until = match step {
@@ -156,7 +168,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     CommitAs::Nobody => {
                         let mut commits = shared.commits.lock();
                         commits.committer.refuse(ErrorCode::ILLEGAL_GENERATION);
-                        commits.settle();
+                        commits.settle(&shared.counters);
                     }
                 }
                 continue;
@@ -180,7 +192,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         group.is_some_and(|g| g.lock().classic.may_commit_later(&sent_as, error))
                     };
                     let told = commits.committer.handle_answer(answer, later, now());
-                    commits.settle();
+                    commits.settle(&shared.counters);
                     told
                 };
                 if let Some(error) = told && let Some(group) = &shared.group {

@@ -3,7 +3,7 @@
 //!
 //! Reads headers of batches only; decompresses nothing.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ottla_net::{Lane, LeaderHint};
 use ottla_wire::{
@@ -16,8 +16,9 @@ use tokio::sync::Notify;
 
 use super::{Shared, now, wait};
 use crate::{
-    IsolationLevel,
+    Bytes, IsolationLevel,
     core::{FetchOrder, FetchPlan, FetchedPartition, Watermarks},
+    metrics::Counters,
     payload::{Payload, split},
 };
 
@@ -28,13 +29,25 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
             FetchPlan::Gone => return,
             FetchPlan::Wait(until) => wait(&wake, until).await,
             FetchPlan::Send(order) => match exchange(&shared, node, order).await {
-                Ok(Exchange::Answer(response)) => take_in(&shared, node, response),
+                Ok(Exchange::Answer(response, took)) => {
+                    let counters = &shared.counters;
+                    Counters::add(&counters.fetches, 1);
+                    Counters::add_time(&counters.fetch_micros, took);
+                    let partitions = response
+                        .responses
+                        .iter()
+                        .flat_map(|topic| &topic.partitions);
+                    let records = partitions.filter_map(|data| data.records.as_ref());
+                    Counters::add(&counters.fetched_bytes, records.map(Bytes::len).sum());
+                    take_in(&shared, node, response);
+                }
                 Ok(Exchange::NoIds) => {
                     ids = false;
                     shared.core(|core| core.handle_unsent(node));
                 }
                 Err(error) => {
                     tracing::warn!(node, %error, "cannot fetch");
+                    Counters::add(&shared.counters.fetch_failures, 1);
                     let fatal = !error.is_retriable();
                     shared.core(|core| {
                         core.handle_fetch_failure(node, now());
@@ -49,7 +62,8 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
 }
 
 enum Exchange {
-    Answer(FetchResponse),
+    /// With the time from sending the request.
+    Answer(FetchResponse, Duration),
     /// The broker speaks no version with topic ids.
     NoIds,
 }
@@ -74,8 +88,10 @@ async fn exchange(
         return Ok(Exchange::NoIds);
     }
     let request = request(shared, order);
+    let sent = now();
     let reply = connection.submit(&request, version, connection.request_deadline())?;
-    Ok(Exchange::Answer(reply.await?))
+    let response = reply.await?;
+    Ok(Exchange::Answer(response, now() - sent))
 }
 
 fn request(shared: &Shared, order: FetchOrder) -> FetchRequest {

@@ -24,20 +24,23 @@ use tokio::task::JoinSet;
 
 use super::{Shared, now, unassign_all};
 use crate::{
-    ConsumerConfig, Error, Offset, TopicPartition,
+    ConsumerConfig, Error, Offset, TopicPartition, TopicPattern,
     assignor::{GroupTopics, Member, RebalanceProtocol},
     group::{
         classic::{Classic, ClassicConfig, Joined, Step},
         protocol::Subscription,
     },
     listener::News,
+    metrics::Counters,
 };
 
 /// The membership and what it is for.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) classic: Classic,
-    /// What is subscribed to; empty: nothing.
+    /// What the application asked for; none: nothing.
+    pub(crate) subscription: Option<Subscribed>,
+    /// The topics that is, in order.
     pub(crate) topics: Vec<Str>,
     /// What was distributed, if this member leads the group.
     led: Option<Told>,
@@ -58,10 +61,44 @@ impl Group {
         });
         Some(Self {
             classic,
+            subscription: None,
             topics: Vec::new(),
             led: None,
             heeds_racks: !config.client_rack.is_empty(),
         })
+    }
+
+    /// A subscription by pattern is for what there is now. Returns its topics, if they are others than before.
+    pub(super) fn topics_matched(
+        &mut self,
+        metadata: &Metadata,
+        internal: bool,
+    ) -> Option<Vec<Str>> {
+        let Some(Subscribed::Pattern(pattern)) = &self.subscription else {
+            return None;
+        };
+        if !metadata.has_all_topics() {
+            return None; // It knows by name what was subscribed to before.
+        }
+        let mut topics: Vec<Str> = metadata
+            .topics()
+            .filter(|topic| topic.error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+            .filter(|topic| (internal || !topic.is_internal) && pattern.matches(&topic.name))
+            .map(|topic| topic.name.clone())
+            .collect();
+        topics.sort_unstable();
+        if topics == self.topics {
+            return None;
+        }
+        tracing::info!(%pattern, ?topics, "the pattern of the subscription matches");
+        self.topics.clone_from(&topics);
+        if topics.is_empty() {
+            // Java's assignors take a member without topics for one that wants what the first other one does.
+            self.classic.lose_and_leave("the pattern matches no topic");
+        } else {
+            self.classic.subscribe(topics.iter().cloned(), now());
+        }
+        Some(topics)
     }
 
     /// Whether what this member distributed as the leader is not what there is any more.
@@ -73,6 +110,13 @@ impl Group {
         }
         changed
     }
+}
+
+/// What an application subscribes to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Subscribed {
+    Names,
+    Pattern(TopicPattern),
 }
 
 /// What is to be distributed, by topic; those that do not exist (yet) included: for each partition the racks of
@@ -133,6 +177,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut numbers = 0;
     let (mut polls, mut waited) = (0, false);
     let mut leaving = false;
+    let mut joining_since = None;
+    let counters = &shared.counters;
     loop {
         if shared.is_leaving() && !leaving {
             leaving = true;
@@ -176,6 +222,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     });
                 }
                 Step::Lose(partitions) => {
+                    Counters::add(&counters.partitions_lost, partitions.len());
                     tracing::info!(
                         group = shared.config.group_id,
                         ?partitions,
@@ -197,6 +244,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
                 Step::Adopt(partitions) => {
                     numbers += 1;
+                    Counters::add(&counters.rebalances, 1);
+                    Counters::add(&counters.partitions_assigned, partitions.len());
+                    if let Some(since) = joining_since.take() {
+                        Counters::add_time(&counters.rebalance_micros, now() - since);
+                    }
                     let shared = shared.clone();
                     if adopt(&shared, partitions.clone(), numbers) {
                         let number = numbers;
@@ -214,7 +266,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     shared.application.notify_waiters();
                 }
                 Step::Rediscover => rediscover(&shared).await,
-                step => begin(&shared, step, &mut requests),
+                step => {
+                    if matches!(step, Step::Join { .. }) {
+                        joining_since.get_or_insert_with(now);
+                    }
+                    begin(&shared, step, &mut requests);
+                }
             }
         };
         if let Some(revocation) = revocation
@@ -273,6 +330,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     partitions, all, ..
                 }) = done
                 {
+                    Counters::add(&counters.partitions_revoked, partitions.len());
                     tracing::info!(
                         group = shared.config.group_id,
                         ?partitions,
@@ -305,7 +363,7 @@ fn give_up(
     let mut reader = shared.reader.lock();
     let mut group = group.lock();
     group.led = None;
-    if group.topics.is_empty() || !wanted(&group.classic) {
+    if group.subscription.is_none() || !wanted(&group.classic) {
         return;
     }
     shared.core(|core| match partitions {
@@ -332,7 +390,7 @@ fn adopt(shared: &Arc<Shared>, partitions: Vec<TopicPartition>, number: u64) -> 
     let Some(group) = &shared.group else {
         return false;
     };
-    if group.lock().topics.is_empty() {
+    if group.lock().subscription.is_none() {
         return false; // The application has unsubscribed meanwhile.
     }
     tracing::info!(
@@ -475,6 +533,7 @@ fn handle(shared: &Arc<Shared>, event: Event) {
             return group.classic.handle_synced(attempt, result, now);
         }
         Event::Heartbeat(attempt, Ok(error)) => {
+            Counters::add(&shared.counters.heartbeats, 1);
             return group.classic.handle_heartbeat(attempt, error, now);
         }
         Event::Joined(attempt, Err(error))

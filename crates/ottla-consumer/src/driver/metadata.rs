@@ -16,6 +16,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut troubles: HashMap<Str, Trouble> = HashMap::new();
     loop {
         shared.tell_leaders();
+        shared.match_topics();
         if let Some(group) = &shared.group
             && group.lock().topics_changed(&shared.cluster.metadata())
         {
@@ -30,6 +31,22 @@ pub(super) async fn run(shared: Arc<Shared>) {
         // Both outcomes mean: look again. The sender lives as long as the cluster.
         if let Ok(Err(_)) = tokio::time::timeout_at(next.into(), changes.changed()).await {
             return;
+        }
+    }
+}
+
+impl Shared {
+    /// Looks for topics that a subscription by pattern is for, and that are new or gone.
+    pub(crate) fn match_topics(&self) {
+        let Some(group) = &self.group else { return };
+        let internal = !self.config.exclude_internal_topics;
+        let metadata = self.cluster.metadata();
+        let matched = group.lock().topics_matched(&metadata, internal);
+        if let Some(topics) = matched {
+            self.track(topics.iter().cloned());
+            // That a topic of a pattern is gone is no trouble.
+            self.retain_tracked(&topics.into_iter().collect());
+            self.membership.notify_one();
         }
     }
 }

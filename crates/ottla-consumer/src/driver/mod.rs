@@ -35,10 +35,11 @@ use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Consumer, ConsumerConfig, Error, Offset, TopicPartition,
+    Consumer, ConsumerConfig, Error, IsolationLevel, Offset, TopicPartition,
     consumer::Owner,
     core::{Core, CoreConfig, Effects, Leader},
     driver::{commit::Commits, membership::Group},
+    metrics::Counters,
     payload::{DecodeLimits, Payload},
     reader::Reader,
 };
@@ -52,12 +53,15 @@ pub(crate) struct Shared {
     pub(crate) group: Option<Mutex<Group>>,
     pub(crate) commits: Mutex<Commits>,
     core: Mutex<Core<Payload>>,
+    pub(crate) counters: Counters,
     /// Whose turn it is to call the application's listener.
     pub(crate) listening: tokio::sync::Mutex<()>,
     /// What the application's handles keep, to make another of them for its listener.
     owner: OnceLock<Weak<Owner>>,
     /// Topics that the cluster keeps up to date on behalf of this consumer.
     tracked: Mutex<BTreeSet<crate::Str>>,
+    /// Whether it looks after all topics there are.
+    tracks_all: AtomicBool,
     /// There may be something to hand out.
     pub(crate) application: Arc<Notify>,
     /// A question about positions may be due.
@@ -91,6 +95,9 @@ impl Shared {
             queued_bytes_max: config.queued_bytes_max,
             queued_partition_bytes_max: config.queued_partition_bytes_max,
             reset: config.auto_offset_reset,
+            tells_ends: config.enable_partition_eof,
+            committed_only: config.isolation_level == IsolationLevel::ReadCommitted,
+            stores_handed_out: config.enable_auto_offset_store,
             backoff,
             seed: fastrand::u64(..),
         });
@@ -104,9 +111,11 @@ impl Shared {
             group,
             commits: Mutex::new(Commits::new(backoff)),
             core: Mutex::new(core),
+            counters: Counters::default(),
             listening: tokio::sync::Mutex::new(()),
             owner: OnceLock::new(),
             tracked: Mutex::default(),
+            tracks_all: AtomicBool::new(false),
             application: Arc::default(),
             positions: Notify::new(),
             membership: Notify::new(),
@@ -242,6 +251,21 @@ impl Shared {
         self.cluster.untrack(gone.iter().map(|topic| &**topic));
     }
 
+    /// Has the cluster forget all topics that it looked after for this consumer.
+    pub(crate) fn forget_topics(&self) {
+        self.retain_tracked(&HashSet::new());
+        self.track_all(false);
+    }
+
+    /// Whether the cluster is to look after all topics there are, for a subscription by pattern.
+    pub(crate) fn track_all(&self, wanted: bool) {
+        match (self.tracks_all.swap(wanted, Ordering::AcqRel), wanted) {
+            (false, true) => self.cluster.track_all(),
+            (true, false) => self.cluster.untrack_all(),
+            _ => {}
+        }
+    }
+
     pub(crate) fn tracked(&self) -> Vec<crate::Str> {
         self.tracked.lock().iter().cloned().collect()
     }
@@ -273,6 +297,7 @@ impl Shared {
     /// Nobody waits any more: leaves the group if that works at once, and ends all other tasks.
     pub(crate) fn abandon(&self) {
         self.begin_close();
+        self.forget_topics();
         self.leave_now();
         self.tasks.close();
         self.closing.cancel();

@@ -474,11 +474,16 @@ impl Classic {
     /// Nothing happens until the application subscribes anew.
     pub(crate) fn handle_panic(&mut self) {
         if self.state == State::Leading {
-            self.lose();
-            let lost = std::mem::take(&mut self.due);
-            self.leave("assignor panicked");
-            self.due.splice(0..0, lost);
+            self.lose_and_leave("assignor panicked");
         }
+    }
+
+    /// The group is left though the application did not ask for it.
+    pub(crate) fn lose_and_leave(&mut self, reason: &'static str) {
+        self.lose();
+        let lost = std::mem::take(&mut self.due);
+        self.leave(reason);
+        self.due.splice(0..0, lost);
     }
 
     /// The cluster will not say who coordinates this group.

@@ -3,6 +3,8 @@
 
 mod adversity;
 mod groups;
+mod positions;
 mod reading;
 mod rebalancing;
+mod subscribing;
 mod support;

@@ -44,6 +44,8 @@ pub(crate) struct World {
     /// Batches as base offset, next offset and bytes; the log of the one topic.
     pub(crate) logs: BTreeMap<i32, Vec<(i64, i64, Bytes)>>,
     pub(crate) committed: BTreeMap<i32, i64>,
+    /// Of the latest commit.
+    pub(crate) metadata: Str,
     /// What happened at the coordinator, in order.
     pub(crate) events: Vec<String>,
     pub(crate) generation: i32,
@@ -240,6 +242,7 @@ impl World {
                         p.partition_index, p.committed_offset
                     ));
                     self.committed.insert(p.partition_index, p.committed_offset);
+                    self.metadata = p.committed_metadata.clone().unwrap_or_default();
                 }
                 partitions.push(OffsetCommitResponsePartition {
                     partition_index: p.partition_index,

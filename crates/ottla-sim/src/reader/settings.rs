@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ottla_consumer::assignor::{Assignor, Range, RoundRobin};
+use ottla_consumer::assignor::{Assignor, Range, RoundRobin, Sticky};
 use ottla_consumer::{ConsumerConfig, OffsetReset};
 
 use crate::consume::group_name;
@@ -62,7 +62,7 @@ impl Mode {
             (false, false) => vec![Arc::new(Range)],
             (false, true) => vec![Arc::new(Range), Arc::new(RoundRobin)],
             (true, false) => vec![Arc::new(RoundRobin), Arc::new(Range)],
-            (true, true) => vec![Arc::new(Range)],
+            (true, true) => vec![Arc::new(Range), Arc::new(Sticky)],
         };
         let request_timeout = seconds(rng, &[2, 10]);
         ConsumerConfig {

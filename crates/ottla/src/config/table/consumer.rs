@@ -285,7 +285,8 @@ pub(super) static KEYS: &[Key] = &[
         "Whether handing out a record marks it for the next automatic commit. `false` is for programs \
          that mark records themselves.",
     )
-    .default("true"),
+    .default("true")
+    .honoured(|s, v| s.consumer.enable_auto_offset_store = v.bool()),
     Key::new(
         "enable.partition.eof",
         Consumer,
@@ -293,7 +294,8 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Bool,
         "Report each time the end of a partition is reached.",
     )
-    .default("false"),
+    .default("false")
+    .honoured(|s, v| s.consumer.enable_partition_eof = v.bool()),
     Key::new(
         "coordinator.query.interval.ms",
         Consumer,
@@ -310,7 +312,8 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Bool,
         "Whether a subscription by pattern leaves out Kafka's own topics.",
     )
-    .default("true"),
+    .default("true")
+    .honoured(|s, v| s.consumer.exclude_internal_topics = v.bool()),
     Key::new(
         "offset.store.method",
         Consumer,

@@ -1,0 +1,148 @@
+//! Ends of partitions, offsets stored and committed by hand, and the numbers a consumer gives of itself.
+
+use std::time::Duration;
+
+use ottla_consumer::{CommittedOffset, ConsumerConfig, Error, IsolationLevel, Offset};
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_partition_is_told_each_time_it_is_reached() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 0, 2);
+    for isolation_level in [
+        IsolationLevel::ReadUncommitted,
+        IsolationLevel::ReadCommitted,
+    ] {
+        let config = ConsumerConfig {
+            enable_partition_eof: true,
+            isolation_level,
+            ..config()
+        };
+        let consumer = consumer(&cluster, config);
+        let next = async || {
+            tokio::time::timeout(Duration::from_secs(9), consumer.recv())
+                .await
+                .map(|next| match next {
+                    Ok(record) => Ok((record.partition(), record.offset())),
+                    Err(Error::PartitionEof { partition, offset }) => {
+                        Err((partition.partition, offset))
+                    }
+                    Err(error) => panic!("{error}"),
+                })
+        };
+        let end = world.lock().unwrap().end(0);
+        consumer.assign([(tp(0), Offset::At(end - 2))]).unwrap();
+        assert_eq!(next().await, Ok(Ok((0, end - 2))));
+        assert_eq!(next().await, Ok(Ok((0, end - 1))));
+        assert_eq!(next().await, Ok(Err((0, end))));
+        assert!(next().await.is_err(), "once");
+        append(&world, 0, 1);
+        assert_eq!(next().await, Ok(Ok((0, end))));
+        assert_eq!(next().await, Ok(Err((0, end + 1))));
+        // Also of one that is empty, and again after a seek.
+        consumer
+            .incremental_assign([(tp(1), Offset::Beginning)])
+            .unwrap();
+        assert_eq!(next().await, Ok(Err((1, 0))));
+        consumer.seek(&tp(0), Offset::End).unwrap();
+        assert_eq!(next().await, Ok(Err((0, end + 1))));
+        assert!(next().await.is_err(), "once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_stored_is_committed_by_itself() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 9);
+    let config = ConsumerConfig {
+        enable_auto_offset_store: false,
+        auto_commit_interval: Duration::from_secs(1),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let committed = || world.lock().unwrap().committed.get(&0).copied();
+    let second = async || {
+        consumer.recv().await.unwrap();
+        consumer.recv().await.unwrap()
+    };
+    let record = second().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(committed(), None, "handed out is not stored");
+    consumer.store_offset(&record).unwrap();
+    second().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(committed(), Some(2));
+    let told = CommittedOffset {
+        offset: 3,
+        leader_epoch: None,
+        metadata: "half way".into(),
+    };
+    consumer.store_offsets([(tp(0), told)]).unwrap();
+    consumer.commit_stored().await.unwrap();
+    assert_eq!(committed(), Some(3));
+    assert_eq!(world.lock().unwrap().metadata, "half way");
+    consumer.store_offsets([(tp(0), 4.into())]).unwrap();
+    consumer.close(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(committed(), Some(4), "also when it closes");
+
+    let other = crate::support::consumer(&cluster, group_config());
+    let refused = other.store_offsets([(tp(0), 1.into())]);
+    assert!(matches!(refused, Err(Error::Usage(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_and_a_batch_are_committed_by_themselves() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    append(&world, 0, 4);
+    let config = ConsumerConfig {
+        enable_auto_commit: false,
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let committed = || world.lock().unwrap().committed.get(&0).copied();
+    let record = consumer.recv().await.unwrap();
+    consumer.recv().await.unwrap();
+    consumer.commit_record(&record).await.unwrap();
+    assert_eq!(committed(), Some(1));
+    let batches = consumer.poll(Duration::from_secs(1)).await.unwrap();
+    consumer.commit_batch(&batches[0]).await.unwrap();
+    assert_eq!(committed(), Some(4));
+    let started = consumer.commit_offsets_async([(tp(0), 7.into())]).unwrap();
+    started.await.unwrap();
+    assert_eq!(committed(), Some(7));
+    assert_eq!(consumer.query_watermarks(&tp(0)).await.unwrap(), 0..8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_numbers_add_up() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 0, 5);
+    let config = ConsumerConfig {
+        enable_auto_commit: false,
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 3).await;
+    consumer.commit().await.unwrap();
+    consumer.pause(&[tp(1)]).unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let metrics = consumer.metrics();
+    assert!(metrics.polls >= 3 && metrics.fetches > 0 && metrics.heartbeats >= 3);
+    let fetched = world.lock().unwrap().fetched_bytes as u64;
+    assert_eq!(metrics.fetched_bytes, fetched);
+    assert_eq!((metrics.commits, metrics.commit_failures), (1, 0));
+    assert_eq!((metrics.rebalances, metrics.partitions_assigned), (1, 2));
+    let [first, second] = &metrics.partitions[..] else {
+        panic!("{metrics:?}")
+    };
+    assert_eq!((first.position, first.lag), (Some(3), Some(2)));
+    assert_eq!((second.lag, second.paused), (Some(0), true));
+    assert_eq!(first.watermarks.unwrap().high, 5);
+    cluster.broker(1).fall_silent();
+    assert!(consumer.close(Duration::from_secs(1)).await.is_err());
+}
