@@ -197,13 +197,7 @@ impl Consumer {
         let shared = self.shared();
         shared.check_open()?;
         drop(self.lock_unsubscribed()?);
-        let partitions: Vec<_> = partitions
-            .into_iter()
-            .map(|(partition, at)| (partition.into(), at))
-            .collect();
-        for (_, at) in &partitions {
-            check(*at)?;
-        }
+        let partitions = places(partitions)?;
         shared.unassign_all();
         let topics: HashSet<Str> = partitions.iter().map(|(p, _)| p.topic.clone()).collect();
         shared.retain_tracked(&topics);
@@ -223,13 +217,7 @@ impl Consumer {
         let shared = self.shared();
         shared.check_open()?;
         let _group = self.lock_unsubscribed()?;
-        let partitions: Vec<_> = partitions
-            .into_iter()
-            .map(|(partition, at)| (partition.into(), at))
-            .collect();
-        for (_, at) in &partitions {
-            check(*at)?;
-        }
+        let partitions = places(partitions)?;
         let assigned = |name| shared.core(|core| core.assignment().any(|other| other == name));
         if partitions.iter().any(|(name, _)| assigned(name)) {
             return Err(Error::Usage(
@@ -945,6 +933,17 @@ fn behind(offset: i64, leader_epoch: Option<i32>) -> CommittedOffset {
 
 /// The broker's bound.
 const TOPIC_LEN_MAX: usize = 249;
+
+/// What is to be assigned, if each place is one.
+fn places<P: Into<TopicPartition>>(
+    partitions: impl IntoIterator<Item = (P, Offset)>,
+) -> Result<Vec<(TopicPartition, Offset)>, Error> {
+    let places = partitions.into_iter().map(|(partition, at)| {
+        check(at)?;
+        Ok((partition.into(), at))
+    });
+    places.collect()
+}
 
 fn check(place: Offset) -> Result<(), Error> {
     match place {
