@@ -30,7 +30,7 @@ fn java_and_confluent_kafka_share_a_group() {
     write(&stage, 0..40);
 
     let args = ["--topic", TOPIC, "--group", GROUP, "--from-beginning"];
-    let protocol = ["--consumer-property", PROTOCOL];
+    let protocol = ["--command-property", PROTOCOL];
     let mut java = tools
         .spawn(Tool::ConsoleConsumer, &[&args[..], &protocol].concat())
         .record();
@@ -89,7 +89,7 @@ fn a_group_goes_from_the_classic_protocol_to_the_new_one_and_back() {
         let first = round as i64 * 20;
         write(&stage, first..first + 20);
         let protocol = format!("group.protocol={protocol}");
-        let args = ["--group", GROUP, "--consumer-property", &protocol];
+        let args = ["--group", GROUP, "--command-property", &protocol];
         let read = tools.consume(TOPIC, 20, &args);
         let mut read: Vec<i64> = read
             .into_iter()
