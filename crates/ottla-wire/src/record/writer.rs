@@ -37,10 +37,15 @@ pub struct Header<'a> {
 /// It owns one buffer that starts with room for the header; [`Self::append`] encodes each record
 /// behind the last, so that an uncompressed batch is sent from where it was written. Appending
 /// allocates nothing but the growth of that buffer.
+///
+/// The buffer is kept longer than what is written in it, so that a record is a few stores into a slice and not a
+/// push, with its look at the capacity, for each of its fields.
 #[derive(Debug)]
 pub struct BatchWriter {
-    /// The header's bytes, not yet meaningful, then whole records.
+    /// The header's bytes, not yet meaningful, then whole records up to `end`, then bytes of no meaning.
     buf: BytesMut,
+    /// Always in `HEADER_LEN..=buf.len()`.
+    end: usize,
     /// The first record's timestamp, once there is one.
     base_timestamp: i64,
     max_timestamp: i64,
@@ -48,14 +53,17 @@ pub struct BatchWriter {
 }
 
 impl BatchWriter {
-    /// Opens a batch in `buf`, whose content is dropped and whose memory is used. Pass an empty
-    /// one for a start, and the buffers of earlier batches to save allocations.
+    /// Opens a batch in `buf`, whose content is overwritten and whose memory is used. Pass an empty
+    /// one for a start, and the buffers of earlier batches, with their content, to save allocations and the filling of new
+    /// memory.
     #[must_use]
     pub fn new(mut buf: BytesMut) -> Self {
-        buf.clear();
-        buf.extend_from_slice(&[0; HEADER_LEN]);
+        if buf.len() < HEADER_LEN {
+            buf.resize(HEADER_LEN, 0);
+        }
         Self {
             buf,
+            end: HEADER_LEN,
             base_timestamp: 0,
             max_timestamp: i64::MIN,
             count: 0,
@@ -115,25 +123,27 @@ impl BatchWriter {
 
     /// Bytes that `record` takes at most in any batch, to reserve memory before one is chosen.
     #[must_use]
+    #[inline]
     pub fn max_encoded_len(record: &NewRecord<'_>) -> u64 {
-        let body = body_len(
-            i64::MIN,
-            i32::MAX,
-            record.key,
-            record.value,
-            &Tail::Headers(record.headers),
-        );
+        let tail = if record.headers.is_empty() {
+            Tail::NoHeaders
+        } else {
+            Tail::Headers(record.headers)
+        };
+        let body = body_len(i64::MIN, i32::MAX, record.key, record.value, &tail);
         body + MAX_LENGTH_LEN
     }
 
     /// Bytes of the batch so far, header included: what it takes on the wire uncompressed.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
-        self.buf.len()
+        self.end
     }
 
     /// Records so far.
     #[must_use]
+    #[inline]
     pub fn record_count(&self) -> i32 {
         self.count
     }
@@ -150,9 +160,34 @@ impl BatchWriter {
         self.buf.capacity()
     }
 
-    /// Gives the buffer back, dropping what was appended.
+    /// Whether a record of at most `size` bytes ([`max_encoded_len`](Self::max_encoded_len)) fits without the buffer growing.
     #[must_use]
-    pub fn into_buffer(self) -> BytesMut {
+    #[inline]
+    pub fn has_room(&self, size: usize) -> bool {
+        self.buf.capacity() - self.end >= size + OVERSHOOT
+    }
+
+    /// The smallest buffer in which a batch of `len` bytes never grows.
+    #[must_use]
+    pub const fn capacity_for(len: usize) -> usize {
+        len + OVERSHOOT
+    }
+
+    /// Goes on in `larger`, and gives the buffer back that was used so far.
+    pub fn move_to(&mut self, mut larger: BytesMut) -> BytesMut {
+        if larger.len() < self.end {
+            larger.clear();
+            larger.extend_from_slice(&self.buf[..self.end]);
+        } else {
+            larger[..self.end].copy_from_slice(&self.buf[..self.end]);
+        }
+        std::mem::replace(&mut self.buf, larger)
+    }
+
+    /// Gives the buffer back, with what was appended.
+    #[must_use]
+    pub fn into_buffer(mut self) -> BytesMut {
+        self.buf.truncate(self.end);
         self.buf
     }
 
@@ -162,13 +197,14 @@ impl BatchWriter {
     /// # Errors
     /// [`SealError`] when there are no records or the codec fails.
     pub fn seal(
-        self,
+        mut self,
         options: &SealOptions,
         compressor: &mut Compressor,
     ) -> Result<SealedBatch, SealError> {
         if self.count == 0 {
             return Err(SealError::Empty);
         }
+        self.buf.truncate(self.end);
         let header = self.header(options.codec, 0);
         let plain = &self.buf[HEADER_LEN..];
         if options.codec.compression() == Compression::None {
@@ -188,7 +224,8 @@ impl BatchWriter {
     }
 
     /// Closes a batch that was never empty as a control batch, which is never compressed.
-    pub(super) fn seal_control(self) -> SealedBatch {
+    pub(super) fn seal_control(mut self) -> SealedBatch {
+        self.buf.truncate(self.end);
         let header = self.header(Codec::default(), CONTROL);
         SealedBatch::new(header, self.buf, None)
     }
@@ -240,25 +277,31 @@ impl BatchWriter {
             + key_bytes.len() as u64
             + value_bytes.len() as u64
             + tail.len();
-        if body + MAX_LENGTH_LEN > MAX_BATCH_LEN - self.buf.len() as u64 || self.count == i32::MAX {
+        if body + MAX_LENGTH_LEN > MAX_BATCH_LEN - self.end as u64 || self.count == i32::MAX {
             return Err(self.refuse(body));
         }
 
-        // One growth at most, and room for the fixed-size copies to overshoot.
-        self.buf
-            .reserve(body as usize + MAX_LENGTH_LEN as usize + 16);
+        let room_max = body as usize + MAX_LENGTH_LEN as usize + OVERSHOOT;
+        if self.buf.len() - self.end < room_max {
+            self.lengthen(room_max);
+        }
+        let mut room = Room {
+            bytes: &mut self.buf[self.end..],
+            at: 0,
+        };
         // Attributes, of which none are defined, are a byte of zero.
         let length = Short::varint(body as i32).then(Short::ZERO);
-        put_short(&mut self.buf, length.then(delta));
-        put_short(&mut self.buf, offset_and_key);
-        self.buf.extend_from_slice(key_bytes);
-        put_short(&mut self.buf, value_len);
-        self.buf.extend_from_slice(value_bytes);
+        room.put_short(length.then(delta));
+        room.put_short(offset_and_key);
+        room.put(key_bytes);
+        room.put_short(value_len);
+        room.put(value_bytes);
         match tail {
-            Tail::NoHeaders => self.buf.extend_from_slice(&[0]),
-            Tail::Headers(headers) => put_headers(&mut self.buf, headers),
-            Tail::Encoded(bytes) => self.buf.extend_from_slice(bytes),
+            Tail::NoHeaders => room.put_short(Short::ZERO),
+            Tail::Headers(headers) => room.put_headers(headers),
+            Tail::Encoded(bytes) => room.put(bytes),
         }
+        self.end += room.at;
 
         if self.count == 0 {
             self.base_timestamp = timestamp;
@@ -268,13 +311,21 @@ impl BatchWriter {
         Ok(offset_delta)
     }
 
+    /// Makes the buffer `room` bytes longer than what is written, and some more while that costs no memory.
+    #[cold]
+    #[inline(never)]
+    fn lengthen(&mut self, room: usize) {
+        let ahead = (self.end + LENGTHENED_BY).min(self.buf.capacity());
+        self.buf.resize(ahead.max(self.end + room), 0);
+    }
+
     #[cold]
     fn refuse(&self, body: u64) -> AppendError {
         if body + MAX_LENGTH_LEN > MAX_BATCH_LEN - HEADER_LEN as u64 {
             AppendError::RecordTooLarge { len: body }
         } else {
             AppendError::BatchFull {
-                len: self.buf.len(),
+                len: self.end,
                 count: self.count,
             }
         }
@@ -302,6 +353,7 @@ impl Tail<'_> {
 
 /// Bytes of a record after its length field. Saturates nowhere: the sum of lengths of slices in
 /// memory fits 64 bits.
+#[inline(always)]
 fn body_len(
     timestamp_delta: i64,
     offset_delta: i32,
@@ -323,6 +375,7 @@ fn nullable_len(bytes: Option<&[u8]>) -> i32 {
 
 /// Bytes of a nullable field with its length. A length past 31 bits counts as the longest varint;
 /// the sum is then too large to be appended anyway.
+#[inline(always)]
 fn nullable_encoded_len(bytes: Option<&[u8]>) -> u64 {
     let len = bytes.map_or(0, <[u8]>::len);
     let len_len = match bytes {
@@ -341,24 +394,51 @@ fn headers_len(headers: &[Header<'_>]) -> u64 {
     len
 }
 
-fn put_headers(buf: &mut BytesMut, headers: &[Header<'_>]) {
-    put_short(buf, Short::varint(headers.len() as i32));
-    for header in headers {
-        put_short(buf, Short::varint(header.key.len() as i32));
-        buf.extend_from_slice(header.key.as_bytes());
-        put_short(buf, Short::varint(nullable_len(header.value)));
-        buf.extend_from_slice(header.value.unwrap_or_default());
+/// Where a record is written, with enough bytes for it and [`OVERSHOOT`] more.
+struct Room<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+}
+
+impl Room<'_> {
+    /// Storing sixteen bytes whatever the length is one instruction; copying a length known at run time only is a
+    /// call. What comes next overwrites the rest.
+    #[inline(always)]
+    fn put_short(&mut self, short: Short) {
+        self.bytes[self.at..self.at + 16].copy_from_slice(&short.padded());
+        self.at += short.len();
+    }
+
+    #[inline(always)]
+    fn put(&mut self, bytes: &[u8]) {
+        let room = &mut self.bytes[self.at..self.at + bytes.len()];
+        match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            // Keys mostly are short: two stores that may overlap.
+            (Some(first), Some(last)) if bytes.len() <= 16 => {
+                room[..8].copy_from_slice(first);
+                room[bytes.len() - 8..].copy_from_slice(last);
+            }
+            _ => room.copy_from_slice(bytes),
+        }
+        self.at += bytes.len();
+    }
+
+    fn put_headers(&mut self, headers: &[Header<'_>]) {
+        self.put_short(Short::varint(headers.len() as i32));
+        for header in headers {
+            self.put_short(Short::varint(header.key.len() as i32));
+            self.put(header.key.as_bytes());
+            self.put_short(Short::varint(nullable_len(header.value)));
+            self.put(header.value.unwrap_or_default());
+        }
     }
 }
 
-/// Appends `short`. Copying sixteen bytes and cutting is one store; copying a length known at run
-/// time only is a call.
-#[inline(always)]
-fn put_short(buf: &mut BytesMut, short: Short) {
-    let end = buf.len() + short.len();
-    buf.extend_from_slice(&short.padded());
-    buf.truncate(end);
-}
+/// How far a record's stores may reach past its end.
+const OVERSHOOT: usize = 16;
+
+/// How much of a new buffer is filled at a time, for many records and while it stays in the first cache.
+const LENGTHENED_BY: usize = 4 << 10;
 
 /// A record's length field at its longest.
 const MAX_LENGTH_LEN: u64 = 5;
