@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use ottla_wire::Bytes;
-use ottla_wire::record::{BatchWriter, SealedBatch, restamp};
+use ottla_wire::record::{AppendError, BatchWriter, NewRecord, SealedBatch, restamp};
 use tokio::time::Instant;
 
 use crate::budget::Reserved;
 use crate::buffers::Buffers;
-use crate::delivery::{Outcome, Resolver};
+use crate::delivery::{Outcome, Resolver, Ticket};
 use crate::identity::ProducerIdentity;
 
 /// A batch that still takes records, or waits to be sealed.
@@ -25,6 +25,20 @@ pub(crate) struct OpenBatch {
 }
 
 impl OpenBatch {
+    /// Encodes `record`, which takes at most `size` bytes. Gives the records' ticket, its index, and whether no other of its size fits
+    /// within `limit` plain bytes: then there is no use in waiting for the next record to find that out.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        record: &NewRecord<'_>,
+        size: usize,
+        limit: usize,
+    ) -> Result<(Arc<Ticket>, u32, bool), AppendError> {
+        let index = self.writer.append(record)? as u32;
+        let full = self.writer.len() + size > limit;
+        Ok((self.resolver.ticket().clone(), index, full))
+    }
+
     /// Gives up on the records.
     pub(crate) fn settle(self, outcome: Outcome, buffers: &Buffers) {
         buffers.give_back(self.writer.into_buffer());

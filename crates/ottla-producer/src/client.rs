@@ -24,6 +24,7 @@ use crate::config::ProducerConfig;
 use crate::error::{FlushError, SendError, TopicPartition};
 use crate::outstanding::Outstanding;
 use crate::partitioner::{BrokerHealth, Sticky};
+use crate::recent::TableVersion;
 use crate::sealer::Sealer;
 use crate::sender::{Effect, SenderCore, Settings, Slot, run_broker};
 use crate::topic_config::TopicSettings;
@@ -36,11 +37,15 @@ pub(crate) type PartitionLine = Line<Arc<Partition>>;
 pub(crate) struct Client {
     pub(crate) config: ProducerConfig,
     pub(crate) cluster: Cluster,
+    /// A record needs nothing but a place in a batch: no interceptor wants it, nobody counts or traces it.
+    pub(crate) sends_plainly: bool,
     /// A batch is full at so many bytes: `batch.size`, and no more than a request may hold.
     pub(crate) batch_size: usize,
     pub(crate) supplies: Supplies,
     pub(crate) sealer: Sealer,
     pub(crate) topics: ArcSwap<Topics>,
+    /// Of `topics`.
+    pub(crate) topics_version: TableVersion,
     /// Held while the table of topics is replaced.
     topics_change: Mutex<()>,
     /// By slot.
@@ -88,10 +93,14 @@ impl Client {
         };
         Arc::new(Self {
             sealer: Sealer::new(),
+            sends_plainly: supplies.outstanding.interceptors.is_empty()
+                && supplies.outstanding.places.is_none()
+                && !config.trace_records,
             batch_size: config.batch_size.min(config.max_request_size),
             cluster,
             supplies,
             topics: ArcSwap::default(),
+            topics_version: TableVersion::new(),
             topics_change: Mutex::new(()),
             partitions: RwLock::default(),
             core: Mutex::new(SenderCore::new(settings)),
@@ -157,6 +166,7 @@ impl Client {
             topics.by_name.insert(topic.shared.name.clone(), topic);
         }
         self.topics.store(Arc::new(topics));
+        self.topics_version.replaced();
         self.carry_out(effects, None);
     }
 
@@ -338,6 +348,12 @@ impl Client {
     fn is_short(&self) -> bool {
         let places = &self.supplies.outstanding.places;
         self.supplies.budget.is_short() || places.as_ref().is_some_and(|places| places.is_short())
+    }
+
+    /// The partition's open batch shall leave without lingering.
+    pub(crate) fn hurry_one(&self, partition: &Arc<Partition>, front: &mut Front) {
+        front.queue.hurry();
+        self.tell_due(partition, front);
     }
 
     pub(crate) fn tell_due(&self, partition: &Arc<Partition>, front: &mut Front) {

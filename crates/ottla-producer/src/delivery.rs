@@ -38,6 +38,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    #[inline]
     pub(crate) fn new(ticket: Arc<Ticket>, index: u32, timestamp: i64) -> Self {
         Self {
             ticket: Some(ticket),

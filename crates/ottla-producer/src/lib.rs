@@ -19,10 +19,13 @@ mod outstanding;
 mod partitioner;
 mod producer;
 mod purge;
+mod recent;
 mod record;
+mod record_clock;
 mod reports;
 mod sealer;
 mod sender;
+mod sending;
 mod spans;
 mod topic_config;
 mod topics;
@@ -39,6 +42,7 @@ pub use producer::Producer;
 pub use purge::Purge;
 pub use record::{Header, ProducerRecord};
 pub use reports::{DeliverySink, DeliveryStream, delivery_stream};
+pub use sending::Sending;
 pub use topic_config::TopicConfig;
 pub use transaction::{
     CommitError, RunError, Transaction, TransactionError, TransactionOffset, TransactionalProducer,

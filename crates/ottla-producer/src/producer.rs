@@ -1,15 +1,10 @@
 //! The producer as programs see it.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ottla_net::Cluster;
-use ottla_wire::record::{BatchWriter, NewRecord};
-use tokio::time::Instant;
 
-use crate::accumulator::{Appended, HEADER_LEN};
-use crate::budget::Reserved;
 use crate::client::Client;
 use crate::config::ProducerConfig;
 use crate::delivery::{Delivery, RecordMetadata};
@@ -17,10 +12,9 @@ use crate::error::{ConfigError, FlushError, SendAllError, SendError};
 use crate::interceptor::Interceptors;
 use crate::keeper::{run_identity, run_keeper};
 use crate::metrics::ProducerMetrics;
-use crate::partitioner::Partitioning;
 use crate::purge::Purge;
 use crate::record::ProducerRecord;
-use crate::topics::Topic;
+use crate::sending::{Pace, Sending};
 
 /// Sends records to Kafka. Cheap to clone; clones are the same producer, to be used from any number of tasks and
 /// threads.
@@ -117,8 +111,9 @@ impl Producer {
     /// [`RecordTooLarge`](SendError::RecordTooLarge), [`InvalidRecord`](SendError::InvalidRecord),
     /// [`BufferFull`](SendError::BufferFull), [`Fatal`](SendError::Fatal) and
     /// [`Closed`](SendError::Closed); the record was not accepted.
-    pub async fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery, SendError> {
-        self.send_as(record, Pace::Lingering).await
+    #[inline]
+    pub fn send<'a>(&'a self, record: ProducerRecord<'a>) -> Sending<'a> {
+        Sending::new(self, record, Pace::Lingering)
     }
 
     /// Copies `records` into batches, one after the other, and returns the futures of their outcomes, in the same order. Waits as
@@ -170,7 +165,7 @@ impl Producer {
         &self,
         record: ProducerRecord<'_>,
     ) -> Result<RecordMetadata, SendError> {
-        self.send_as(record, Pace::AtOnce).await?.await
+        Sending::new(self, record, Pace::AtOnce).await?.await
     }
 
     /// As [`send`](Self::send), without waiting. The record is only borrowed: after an error the caller has it as
@@ -190,41 +185,6 @@ impl Producer {
         let record = changed.record(&headers);
         let sent = self.try_send_past_interceptors(record);
         sent.inspect_err(|error| interceptors.on_refusal(&record, error))
-    }
-
-    fn try_send_past_interceptors(
-        &self,
-        record: ProducerRecord<'_>,
-    ) -> Result<Delivery, SendError> {
-        match self.attempt(&record, &mut Waited::default(), Pace::Lingering) {
-            Attempt::Accepted(delivery) => Ok(delivery),
-            Attempt::Refused(error) => Err(error),
-            Attempt::NeedsMemory(_) => {
-                self.client().hurry();
-                Err(self.buffer_full(Duration::ZERO))
-            }
-            Attempt::NeedsPlace => {
-                self.client().hurry();
-                Err(self.queue_full(Duration::ZERO))
-            }
-            Attempt::NeedsTopic => {
-                let client = self.client();
-                let metadata = client.cluster.metadata();
-                let known = metadata
-                    .topic(record.topic)
-                    .filter(|topic| topic.is_usable());
-                if let Some(topic) = known {
-                    client.learn_topics([topic]);
-                    if client.topics.load().by_name.contains_key(record.topic) {
-                        return self.try_send_past_interceptors(record);
-                    }
-                }
-                client.cluster.prefetch_topic(record.topic);
-                Err(SendError::TopicNotLoaded {
-                    topic: record.topic.into(),
-                })
-            }
-        }
     }
 
     /// Sends what lingers, and waits until every record accepted before the call is settled, or `timeout`
@@ -300,263 +260,8 @@ impl Producer {
         &self.owner.client
     }
 
-    fn interceptors(&self) -> &Interceptors {
+    pub(crate) fn interceptors(&self) -> &Interceptors {
         &self.client().supplies.outstanding.interceptors
-    }
-
-    #[inline]
-    async fn send_as(&self, record: ProducerRecord<'_>, pace: Pace) -> Result<Delivery, SendError> {
-        if !self.interceptors().is_empty() {
-            return self.send_intercepted(record, pace).await;
-        }
-        match self.attempt(&record, &mut Waited::default(), pace) {
-            Attempt::Accepted(delivery) => Ok(delivery),
-            Attempt::Refused(error) => Err(error),
-            waits => self.send_slowly(record, waits, pace).await,
-        }
-    }
-
-    #[cold]
-    async fn send_intercepted(
-        &self,
-        record: ProducerRecord<'_>,
-        pace: Pace,
-    ) -> Result<Delivery, SendError> {
-        let changed = self.interceptors().on_send(&record);
-        let headers = changed.borrowed_headers();
-        let record = changed.record(&headers);
-        let sent = match self.attempt(&record, &mut Waited::default(), pace) {
-            Attempt::Accepted(delivery) => Ok(delivery),
-            Attempt::Refused(error) => Err(error),
-            waits => self.send_slowly(record, waits, pace).await,
-        };
-        sent.inspect_err(|error| self.interceptors().on_refusal(&record, error))
-    }
-
-    /// The part of sending a record that never waits. `waited` is what was waited for.
-    fn attempt(&self, record: &ProducerRecord<'_>, waited: &mut Waited, pace: Pace) -> Attempt {
-        let client = self.client();
-        let topics = client.topics.load();
-        let Some(topic) = topics.by_name.get(record.topic) else {
-            if client.is_closed() {
-                return Attempt::Refused(SendError::Closed);
-            }
-            return Attempt::NeedsTopic;
-        };
-        let timestamp = record.timestamp.unwrap_or_else(now_ms);
-        let new = NewRecord {
-            timestamp,
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
-        };
-        let config = &client.config;
-        let size = BatchWriter::max_encoded_len(&new);
-        if size > (config.max_request_size - HEADER_LEN) as u64 {
-            return Attempt::Refused(too_large(topic, size, config));
-        }
-        let size = size as usize;
-        let limit = if topic.shared.settings.sealing.is_plain() {
-            client.batch_size
-        } else {
-            topic.shared.ratio.plain_limit(client.batch_size)
-        };
-        let (index, sticks) = match self.choose(record, topic) {
-            Ok(choice) => choice,
-            Err(error) => return Attempt::Refused(error),
-        };
-        if timestamp < 0 {
-            return Attempt::Refused(SendError::InvalidRecord {
-                topic: topic.shared.name.clone(),
-                problem: format!("its timestamp {timestamp} is negative").into(),
-            });
-        }
-        let supplies = &client.supplies;
-        let place = match &supplies.outstanding.places {
-            None => None,
-            Some(places) => match waited.place.take().or_else(|| places.try_reserve(1)) {
-                None if client.is_closed() => return Attempt::Refused(SendError::Closed),
-                None => return Attempt::NeedsPlace,
-                place => place,
-            },
-        };
-        let partition = &topic.partitions[index as usize];
-        let mut front = partition.front.lock();
-        if front.ended || client.is_closed() {
-            drop(front);
-            let fatal = client.core.lock().fatal().cloned();
-            return Attempt::Refused(fatal.unwrap_or(SendError::Closed));
-        }
-        let memory = &mut waited.memory;
-        let appended = front
-            .queue
-            .append(&partition.at, &new, size, limit, supplies, memory);
-        let (outcome, event) = match appended {
-            Ok(Appended::Record {
-                ticket,
-                index,
-                event,
-            }) => {
-                if let Some(place) = place {
-                    place.keep(); // Given back with the outcome.
-                }
-                if config.trace_records {
-                    let batch = ticket.span();
-                    let spans = &supplies.outstanding.spans;
-                    spans.record(record, partition.at.partition, &batch);
-                }
-                let delivery = Delivery::new(ticket, index, timestamp);
-                (Attempt::Accepted(delivery), event)
-            }
-            Ok(Appended::NoMemory { bytes, event }) => {
-                waited.place = place;
-                (Attempt::NeedsMemory(bytes), event)
-            }
-            Err(error) => {
-                drop(front);
-                let (topic, problem) = (topic.shared.name.clone(), error.to_string().into());
-                return Attempt::Refused(SendError::InvalidRecord { topic, problem });
-            }
-        };
-        if event != Default::default() {
-            client.tell(partition, &mut front, event);
-        }
-        if pace == Pace::AtOnce {
-            front.queue.hurry();
-            client.tell_due(partition, &mut front);
-        }
-        drop(front);
-        if sticks && matches!(outcome, Attempt::Accepted(_)) {
-            topic.shared.sticky.sent(index, size, limit, |from| {
-                topic.another(from, client.adapting())
-            });
-        }
-        outcome
-    }
-
-    /// The record's partition, and whether it goes there only because records stick to it for now.
-    fn choose(&self, record: &ProducerRecord<'_>, topic: &Topic) -> Result<(u32, bool), SendError> {
-        let count = topic.partitions.len() as u32;
-        let config = &self.client().config;
-        let key = record.key.filter(|_| !config.partitioner_ignore_keys);
-        let partitioner = &topic.shared.settings.partitioner;
-        let chosen = match record.partition {
-            Some(partition) => Some(partition as u32),
-            None => partitioner.choose(record.topic, key, record.value, count),
-        };
-        match chosen {
-            Some(index) if index < count => Ok((index, false)),
-            None => match partitioner {
-                Partitioning::RoundRobin => Ok((topic.next_in_turn().min(count - 1), false)),
-                Partitioning::Explicit => Err(SendError::InvalidRecord {
-                    topic: topic.shared.name.clone(),
-                    problem: "it names no partition, and partitioner=explicit chooses none".into(),
-                }),
-                _ => Ok((topic.sticky(self.client().adapting()).min(count - 1), true)),
-            },
-            Some(index) => {
-                self.client().cluster.refresh_soon();
-                Err(SendError::UnknownPartition {
-                    topic: topic.shared.name.clone(),
-                    partition: index as i32,
-                    count: count as i32,
-                })
-            }
-        }
-    }
-
-    /// Waits for whatever is missing until the record is accepted.
-    #[cold]
-    async fn send_slowly(
-        &self,
-        record: ProducerRecord<'_>,
-        mut attempt: Attempt,
-        pace: Pace,
-    ) -> Result<Delivery, SendError> {
-        let client = self.client();
-        let start = Instant::now();
-        // A time too long to express is as good as none.
-        let deadline = start
-            .checked_add(client.config.max_block)
-            .unwrap_or_else(|| start + LIFETIME);
-        let mut had = Waited::default();
-        loop {
-            match attempt {
-                Attempt::Accepted(delivery) => return Ok(delivery),
-                Attempt::Refused(error) => return Err(error),
-                Attempt::NeedsTopic => self.load_topic(record.topic, start, deadline).await?,
-                Attempt::NeedsMemory(bytes) => {
-                    // What was reserved for a batch that filled meanwhile must not keep this waiting.
-                    drop(had.memory.take());
-                    let reserving = client.supplies.budget.reserve(bytes);
-                    tokio::pin!(reserving);
-                    let reserved = self.wait_for(reserving, deadline).await;
-                    let reserved = reserved.ok_or_else(|| self.buffer_full(start.elapsed()))?;
-                    had.memory = Some(reserved.ok_or(SendError::Closed)?);
-                }
-                Attempt::NeedsPlace => {
-                    let Some(places) = &client.supplies.outstanding.places else {
-                        return Err(self.queue_full(Duration::ZERO)); // Nobody needs what is not bounded.
-                    };
-                    let reserving = places.reserve(1);
-                    tokio::pin!(reserving);
-                    let reserved = self.wait_for(reserving, deadline).await;
-                    let reserved = reserved.ok_or_else(|| self.queue_full(start.elapsed()))?;
-                    had.place = Some(reserved.ok_or(SendError::Closed)?);
-                }
-            }
-            attempt = self.attempt(&record, &mut had, pace);
-        }
-    }
-
-    /// Waits for room in the buffer; `None` at the deadline.
-    async fn wait_for<T>(
-        &self,
-        mut reserving: Pin<&mut impl Future<Output = T>>,
-        deadline: Instant,
-    ) -> Option<T> {
-        // Enter the queue first: a batch that is opened from now on does not linger.
-        if let Some(reserved) = poll_once(reserving.as_mut()).await {
-            return Some(reserved);
-        }
-        self.client().hurry();
-        tokio::time::timeout_at(deadline, reserving).await.ok()
-    }
-
-    async fn load_topic(
-        &self,
-        name: &str,
-        start: Instant,
-        deadline: Instant,
-    ) -> Result<(), SendError> {
-        let client = self.client();
-        let unavailable = |detail: String| SendError::TopicUnavailable {
-            topic: name.into(),
-            waited: start.elapsed(),
-            detail: detail.into(),
-        };
-        let found = tokio::select! {
-            biased;
-            () = client.closing() => return Err(SendError::Closed),
-            found = client.cluster.topic(name, deadline) => found,
-        };
-        let topic = found.map_err(|error| unavailable(error.to_string()))?;
-        client.learn_topics([&topic]);
-        Ok(())
-    }
-
-    fn queue_full(&self, waited: Duration) -> SendError {
-        SendError::QueueFull {
-            records_max: self.client().config.buffer_records_max,
-            waited,
-        }
-    }
-
-    fn buffer_full(&self, waited: Duration) -> SendError {
-        SendError::BufferFull {
-            capacity: self.client().supplies.budget.capacity(),
-            waited,
-        }
     }
 }
 
@@ -576,62 +281,4 @@ impl Drop for Owner {
         }
         self.client.abandon();
     }
-}
-
-const LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-/// How far a record got.
-enum Attempt {
-    Accepted(Delivery),
-    Refused(SendError),
-    NeedsTopic,
-    /// So many bytes of it.
-    NeedsMemory(usize),
-    /// As many records as may be are under way.
-    NeedsPlace,
-}
-
-/// What a record that could not be accepted at once has waited for.
-#[derive(Default)]
-struct Waited {
-    memory: Option<Reserved>,
-    /// Among the records under way.
-    place: Option<Reserved>,
-}
-
-/// How much of a hurry a record is in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pace {
-    Lingering,
-    /// Somebody waits for the outcome and does nothing else.
-    AtOnce,
-}
-
-#[cold]
-fn too_large(topic: &Topic, size: u64, config: &ProducerConfig) -> SendError {
-    SendError::RecordTooLarge {
-        topic: topic.shared.name.clone(),
-        size: usize::try_from(size)
-            .unwrap_or(usize::MAX)
-            .saturating_add(HEADER_LEN),
-        limit: format!("max.request.size = {}", config.max_request_size).into(),
-    }
-}
-
-fn now_ms() -> i64 {
-    // A clock before 1970 counts as 1970; one after the year 292,000,000 cannot be told.
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    since.as_millis() as i64
-}
-
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
-    std::future::poll_fn(|cx| {
-        std::task::Poll::Ready(match future.as_mut().poll(cx) {
-            std::task::Poll::Ready(output) => Some(output),
-            std::task::Poll::Pending => None,
-        })
-    })
-    .await
 }

@@ -77,6 +77,13 @@ pub(crate) struct Event {
     pub(crate) filled: bool,
 }
 
+impl Event {
+    pub(crate) const FILLED: Self = Self {
+        opened: None,
+        filled: true,
+    };
+}
+
 /// What the sender found.
 #[derive(Debug)]
 pub(crate) enum Pulled {
@@ -144,37 +151,36 @@ impl PartitionQueue {
             self.close();
             event.filled = true;
         }
-        let open = match &mut self.open {
+        match &mut self.open {
             Some(open) => {
-                if !make_room(open, size, limit, extra) {
-                    return Ok(Appended::NoMemory { bytes: size, event });
+                let wished = open.memory.bytes().saturating_mul(2).max(self.expected);
+                if let Some(bytes) = make_room(open, size, wished, limit, supplies, extra) {
+                    return Ok(Appended::NoMemory { bytes, event });
                 }
-                open
             }
             None => {
-                let needed = HEADER_LEN + size;
-                let wanted = self.expected.min(limit).max(needed);
-                let Some(memory) = take_memory(needed, wanted, supplies, extra) else {
-                    return Ok(Appended::NoMemory {
-                        bytes: needed,
-                        event,
-                    });
+                let needed = BatchWriter::capacity_for(HEADER_LEN + size);
+                let wished = spacious(self.expected).max(OPENING_MIN);
+                let wished = wished.min(BatchWriter::capacity_for(limit)).max(needed);
+                let mut memory = match take_memory(needed, wished, supplies, extra) {
+                    Ok(memory) => memory,
+                    Err(bytes) => return Ok(Appended::NoMemory { bytes, event }),
                 };
                 let opened = Instant::now();
                 event.opened = Some(opened + supplies.linger);
-                let buffer = supplies
-                    .buffers
-                    .take(memory.bytes(), memory.bytes() + SLACK);
-                self.open.insert(OpenBatch {
-                    writer: BatchWriter::new(buffer),
+                self.open = Some(OpenBatch {
+                    writer: BatchWriter::new(supplies.buffers.take(&mut memory)),
                     resolver: Resolver::new(at.clone(), &self.load, &supplies.outstanding),
                     memory,
                     opened,
-                })
+                });
             }
+        }
+        let Some(open) = &mut self.open else {
+            unreachable!("there was an open batch, or one was opened just now");
         };
-        let index = match open.writer.append(record) {
-            Ok(index) => index as u32,
+        let (ticket, index, full) = match open.append(record, size, limit) {
+            Ok(appended) => appended,
             Err(error) => {
                 if open.writer.is_empty() {
                     self.open = None;
@@ -182,9 +188,7 @@ impl PartitionQueue {
                 return Err(error);
             }
         };
-        let ticket = open.resolver.ticket().clone();
-        // Nothing of this size fits any more: do not wait for the next record to find that out.
-        if open.writer.len() + size > limit {
+        if full {
             self.close();
             event.filled = true;
         }
@@ -193,6 +197,31 @@ impl PartitionQueue {
             index,
             event,
         })
+    }
+
+    /// Encodes `record` into the open batch, if there is one with room in every respect. Gives its ticket and place,
+    /// and whether it filled the batch, which then is closed.
+    #[inline]
+    pub(crate) fn append_to_open(
+        &mut self,
+        record: &NewRecord<'_>,
+        size: usize,
+        limit: usize,
+        records_max: i32,
+    ) -> Option<(Arc<Ticket>, u32, bool)> {
+        let open = self.open.as_mut()?;
+        let writer = &open.writer;
+        if writer.len() + size > limit
+            || !writer.has_room(size)
+            || writer.record_count() >= records_max
+        {
+            return None;
+        }
+        let appended = open.append(record, size, limit).ok()?;
+        if appended.2 {
+            self.close();
+        }
+        Some(appended)
     }
 
     /// The open batch shall not linger any longer.
@@ -367,42 +396,62 @@ fn sealing(batch: &OpenBatch) -> Closed {
     }
 }
 
-/// Makes the batch's reservation cover `size` more bytes: with what the caller waited for, or by
-/// doubling, or by just enough.
+/// Makes room for `size` more bytes in the batch, and for `wished` ones if there is memory: with what the caller waited for too.
+/// Gives how many bytes to wait for if that fails.
 fn make_room(
     open: &mut OpenBatch,
     size: usize,
+    wished: usize,
     limit: usize,
+    supplies: &Supplies,
     extra: &mut Option<Reserved>,
-) -> bool {
-    let needed = open.writer.len() + size;
-    if open.memory.bytes() >= needed {
-        return true;
+) -> Option<usize> {
+    if open.writer.has_room(size) {
+        return None;
     }
     if let Some(extra) = extra.take() {
         open.memory.absorb(extra);
     }
+    let needed = BatchWriter::capacity_for(open.writer.len() + size);
+    let wished = wished.min(BatchWriter::capacity_for(limit)).max(needed);
     let held = open.memory.bytes();
-    if held >= needed {
-        return true;
+    if held < wished && !open.memory.try_grow(wished - held) && held < needed {
+        // The batch moves to a larger buffer each time, so a few bytes at a time would be dear.
+        let least = (held / 4).max(needed - held);
+        if !open.memory.try_grow(least) {
+            let bounded = (wished - held).min(supplies.budget.capacity() / 8);
+            return Some(bounded.max(least));
+        }
     }
-    let doubled = held.saturating_mul(2).min(limit).max(needed);
-    open.memory.try_grow(doubled - held) || open.memory.try_grow(needed - held)
+    let larger = supplies.buffers.take(&mut open.memory);
+    supplies.buffers.give_back(open.writer.move_to(larger));
+    None
 }
 
+/// Memory for a new batch: `wished` bytes, or `needed` ones. Gives how many to wait for if there are none.
 fn take_memory(
     needed: usize,
-    wanted: usize,
+    wished: usize,
     supplies: &Supplies,
     extra: &mut Option<Reserved>,
-) -> Option<Reserved> {
-    if let Some(extra) = extra.take_if(|extra| extra.bytes() >= needed) {
-        return Some(extra);
+) -> Result<Reserved, usize> {
+    let budget = &supplies.budget;
+    let needed = needed.min(budget.capacity());
+    if let Some(mut memory) = extra.take_if(|extra| extra.bytes() >= needed) {
+        if memory.bytes() < wished {
+            memory.try_grow(wished - memory.bytes());
+        }
+        return Ok(memory);
     }
-    supplies
-        .budget
-        .try_reserve(wanted.max(OPENING_MIN))
-        .or_else(|| supplies.budget.try_reserve(needed))
+    let reserved = budget.try_reserve(wished);
+    reserved
+        .or_else(|| budget.try_reserve(needed))
+        .ok_or_else(|| wished.min(budget.capacity() / 8).max(needed))
+}
+
+/// Somewhat more than `expected`: a power of two, so that buffers fit one batch after the other.
+fn spacious(expected: usize) -> usize {
+    (expected + expected / 8).next_power_of_two()
 }
 
 /// The header in front of a batch's records.
@@ -410,9 +459,6 @@ pub(crate) const HEADER_LEN: usize = 61;
 
 /// What a new batch reserves at least, so that a few records do not each ask for more.
 const OPENING_MIN: usize = 512;
-
-/// By how much a buffer may exceed its reservation: the writer's own margin.
-const SLACK: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -533,7 +579,7 @@ mod tests {
             }
         };
         assert!((10..20).contains(&taken), "{taken}");
-        assert!(bytes <= 150, "{bytes}");
+        assert!(bytes <= 2000 / 4, "{bytes}");
         for batch in queue.give_up(Instant::now()) {
             batch.settle(crate::SendError::Closed.into(), &supplies.buffers);
         }

@@ -17,5 +17,6 @@ mod delivery;
 mod kafka;
 mod observing;
 mod outcomes;
+mod recent;
 mod settings;
 mod spreading;
