@@ -381,8 +381,9 @@ fn last_visible(log: &[Event]) -> Option<i64> {
 /// The topic of the results.
 const RESULTS: u8 = 9;
 
-/// How long those who take part may take to end what they are at.
-const ENDING_PATIENCE: Duration = Duration::from_secs(600);
+/// How long those who take part may take to end what they are at. Readers give up by themselves when they come no
+/// further; with the smallest of fetches they are slow.
+const ENDING_PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
 /// How long a transaction may be open in fair weather: its timeout, and somewhat more.
 const SETTLING_PATIENCE: Duration = Duration::from_secs(120);
