@@ -429,7 +429,7 @@ impl Client {
             }
             // Nothing is heard of it for a while.
             1 if !calm => {}
-            2 | 3 | 4 => {
+            2..=4 => {
                 if let Some(told) = self.told.take() {
                     self.owned = told;
                 }
