@@ -505,7 +505,7 @@ impl Consumer {
         reader.finish();
         let offsets = shared.core(|core| {
             reader.sync(core, true);
-            core.mark_processed();
+            core.mark_committed();
             core.positions()
                 .map(|(name, position)| (name.clone(), committed(position)))
                 .collect()

@@ -369,6 +369,16 @@ impl<D> Core<D> {
         })
     }
 
+    /// The application commits all positions, also those that a reset led to without a record being handed out.
+    pub(crate) fn mark_committed(&mut self) {
+        self.handed_out.clear();
+        for partition in self.slots.iter_mut().flatten() {
+            if partition.located() {
+                partition.processed = Some(partition.consumed);
+            }
+        }
+    }
+
     /// Of what was handed out of a partition, the application is done with what lies before `position`.
     pub(crate) fn set_processed(&mut self, token: Token, position: Position) {
         if self.config.stores_handed_out

@@ -419,6 +419,26 @@ fn out_of_range_waits_for_what_was_fetched_before() {
 }
 
 #[test]
+fn after_a_commit_nothing_from_before_a_reset_is_committed() {
+    let (mut core, now) = assigned(1, 0);
+    order(&mut core, 1, now);
+    let read = vec![answer(0, vec![batch(0, 4, 50)])];
+    core.handle_fetched(1, ErrorCode::NONE, 7, read, now);
+    order(&mut core, 1, now);
+    let gone = vec![refusal(0, ErrorCode::OFFSET_OUT_OF_RANGE)];
+    core.handle_fetched(1, ErrorCode::NONE, 7, gone, now);
+    assert_eq!(deliver(&mut core), Some((0, 0, 4)));
+    core.mark_processed();
+    assert_eq!(deliver(&mut core), None);
+    let question = core.take_questions(true, now).remove(0);
+    core.handle_truth(question.token, Truth::At(Position::at(77)), now);
+    // The application commits its position; automatic commit must not take that back.
+    core.mark_committed();
+    let written: Vec<i64> = core.take_processed().iter().map(|of| of.1.offset).collect();
+    assert_eq!(written, [77]);
+}
+
+#[test]
 fn out_of_range_without_a_policy_is_the_applications() {
     let mut core: Core<Data> = Core::new(CoreConfig {
         reset: OffsetReset::Fail,
