@@ -14,7 +14,7 @@ use crate::history::{Member, Start, What};
 
 impl Application {
     /// In fair weather a commit works.
-    pub(super) async fn last_commit(&self, life: &Life) -> Result<(), String> {
+    pub(super) async fn last_commit(&mut self, life: &Life) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_secs(180);
         loop {
             let number = self.history().new_number();
@@ -33,11 +33,7 @@ impl Application {
                 return Err(format!("commit() fails in fair weather: {error}"));
             }
             self.history().note(format!("m{member}: {error}"));
-            let _ = tokio::time::timeout(
-                Duration::from_secs(1),
-                life.consumer.poll(Duration::from_secs(1)),
-            )
-            .await;
+            self.poll(life).await?;
         }
     }
 
