@@ -60,6 +60,10 @@ pub(crate) fn recover(shared: &Shared) -> Result<Vec<Damage>, Error> {
         for saved in data_dir.groups()? {
             let group = groups.get_or_create(&saved.group, now);
             group.offsets = saved.offsets();
+            // A crash may have come between a topic's deletion and the writing of those who had read it.
+            group
+                .offsets
+                .retain(|topic, _| view.by_name.contains_key(topic));
             match saved.consumer {
                 Some(consumer) => group.consumer = Some(consumer.restore(settings, &view, now)),
                 None => group.classic.restore(saved.protocol_type),

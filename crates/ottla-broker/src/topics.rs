@@ -142,13 +142,19 @@ pub(crate) fn delete(shared: &Shared, name: &str) -> Result<Topic, TopicError> {
         let message = "This server does not host this topic-partition.";
         TopicError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
     })?;
+    // Under the same lock: a topic that is made anew may be read and committed at once.
+    let had_offsets = shared.groups.lock().forget_topic(name);
     if let Some(data_dir) = &shared.data_dir
         && let Err(error) = data_dir.remove_deleted(&topic)
     {
         tracing::warn!(topic = name, %error, "not all files of a deleted topic could be removed");
     }
     drop(cluster);
-    shared.groups.lock().forget_topic(name);
+    for group in had_offsets {
+        if let Err(error) = shared.keep_group(&group) {
+            tracing::error!(group, %error, "cannot write that offsets of a deleted topic are gone");
+        }
+    }
     Ok(topic)
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ottla_broker::{BrokerOptions, EmbeddedCluster, Error};
 use ottla_wire::ErrorCode;
+use ottla_wire::messages::delete_topics::DeleteTopicsRequest;
 use ottla_wire::messages::offset_commit::{OffsetCommitRequest, OffsetCommitRequestTopic};
 
 mod support;
@@ -208,6 +209,33 @@ async fn commits_that_cannot_be_kept_are_refused_and_work_again_when_there_is_ro
         ErrorCode::INVALID_GROUP_ID,
     ];
     assert_eq!(errors, expected);
+}
+
+#[tokio::test]
+async fn a_deleted_topics_offsets_do_not_come_back_to_a_new_topic_of_its_name() {
+    let dir = used().await;
+    let group = dir.path().join(format!("groups/{:02x}.json", b'g'));
+    let before = fs::read(&group).unwrap();
+    // The second time as if the broker was killed before it had written the group.
+    for killed in [false, true] {
+        let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+        let mut client = Client::new(cluster.connect(1).unwrap());
+        client.ask(&commit("g"), 8).await.unwrap();
+        let delete = DeleteTopicsRequest {
+            topic_names: vec!["t".into()],
+            ..Default::default()
+        };
+        let deleted = client.ask(&delete, 5).await.unwrap();
+        assert_eq!(deleted.responses[0].error_code, ErrorCode::NONE);
+        drop(client);
+        cluster.stop().await;
+        if killed {
+            fs::write(&group, &before).unwrap();
+        }
+        let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+        assert_eq!(cluster.committed("g", "t", 0), None, "killed: {killed}");
+        cluster.stop().await;
+    }
 }
 
 fn commit(group: &str) -> OffsetCommitRequest {

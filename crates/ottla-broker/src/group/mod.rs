@@ -98,10 +98,13 @@ impl Groups {
         self.by_id.remove(id)
     }
 
-    pub(crate) fn forget_topic(&mut self, topic: &str) {
-        for group in self.by_id.values_mut() {
-            group.offsets.remove_topic(topic);
-        }
+    /// Forgets the offsets of a topic that is gone. Returns the groups that had any.
+    pub(crate) fn forget_topic(&mut self, topic: &str) -> Vec<String> {
+        let had_any = |(id, group): (&String, &mut Group)| {
+            let had_any = group.offsets.remove_topic(topic);
+            had_any.then(|| id.clone())
+        };
+        self.by_id.iter_mut().filter_map(had_any).collect()
     }
 
     /// The group as one of the new protocol, which one without members becomes.

@@ -48,8 +48,8 @@ impl Offsets {
         self.committed.len() < before
     }
 
-    /// Removes every offset of a topic that is gone.
-    pub(crate) fn remove_topic(&mut self, topic: &str) {
-        self.committed.retain(|(name, _), _| name != topic);
+    /// Removes every offset of a topic that is gone; whether there was any.
+    pub(crate) fn remove_topic(&mut self, topic: &str) -> bool {
+        self.retain(|name, _| name != topic)
     }
 }
