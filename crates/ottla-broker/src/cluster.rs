@@ -192,6 +192,7 @@ impl Cluster {
             let mut state = partition.state.lock();
             state.leader = None;
             state.leader_epoch += 1;
+            state.log.abandon();
             state.wake();
         }
         Some(topic)

@@ -54,6 +54,8 @@ pub(crate) struct Log {
     damage: Vec<Damage>,
     settings: LogSettings,
     cleaner: CleanerState,
+    /// See [`Log::abandon`].
+    abandoned: bool,
 }
 
 /// A topic's settings, as far as its logs obey them.
@@ -131,7 +133,15 @@ impl Log {
             damage: Vec::new(),
             settings,
             cleaner: CleanerState::default(),
+            abandoned: false,
         }
+    }
+
+    /// The topic was deleted. Its files are not this log's any more: a new topic of that name has files of the same
+    /// names, which what is done in the background for this log must not touch.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = true;
+        self.note_segments_changed();
     }
 
     /// What recovery found wrong; only the first call gets it.
@@ -382,7 +392,7 @@ impl Log {
     /// Removes what `retention.ms` and `retention.bytes` let go; always whole segments, never the active
     /// one. Returns whether anything went.
     pub(crate) fn enforce_retention(&mut self, now_ms: i64) -> io::Result<bool> {
-        if !self.settings.delete {
+        if !self.settings.delete || self.abandoned {
             return Ok(false);
         }
         let mut removed = 0;

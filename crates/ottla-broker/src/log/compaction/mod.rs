@@ -93,7 +93,7 @@ impl Log {
         now_ms: i64,
         forced: bool,
     ) -> io::Result<Option<CleaningJob>> {
-        if !self.settings.compact || self.cleaner.failed {
+        if !self.settings.compact || self.cleaner.failed || self.abandoned {
             return Ok(None);
         }
         let lag_min_ms = self.settings.compaction.lag_min_ms;

@@ -1,15 +1,18 @@
 //! Compaction against a model: a map from key to newest value must read the same before and after.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
+use ottla_wire::Uuid;
 use ottla_wire::compress::{Codec, Compression, Compressor};
 use ottla_wire::record::{Batch, BatchWriter, NewRecord, SealOptions, control_batch};
 use proptest::prelude::*;
 
 use super::cleaner::{Cleaner, NewestOffsets, Rules, Verdict};
 use super::*;
+use crate::cluster::{Cluster, Partition, Topic};
 use crate::log::tests::incoming;
+use crate::topic_config::TopicConfig;
 
 const SETTINGS: LogSettings = LogSettings {
     segment_bytes: 600,
@@ -112,6 +115,42 @@ fn newest(log: &Log) -> BTreeMap<u8, u8> {
         };
     }
     map
+}
+
+#[test]
+fn the_log_of_a_deleted_topic_leaves_the_files_of_its_successor_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), 0);
+    for value in 0..40 {
+        write(&mut log, &[(value % 3, Some(value))], 0);
+    }
+    let partition = Arc::new(Partition::new(0, vec![1], &BTreeSet::new(), log));
+    let mut cluster = Cluster::new("c".to_owned(), Vec::new());
+    cluster.add_topic(Topic {
+        name: "t".to_owned(),
+        id: Uuid([7; 16]),
+        internal: false,
+        config: Arc::new(TopicConfig::new([("cleanup.policy", "compact")]).unwrap()),
+        partitions: vec![Arc::clone(&partition)],
+    });
+    let job = partition.state.lock().log.cleaning_job(0, true).unwrap();
+    let cleaned = job.unwrap().run().unwrap();
+    cluster.remove_topic("t");
+    fs::remove_dir_all(dir.path()).unwrap();
+    let mut successor = open(dir.path(), 0);
+    write(&mut successor, &[(9, Some(9))], 0);
+    let old = &mut partition.state.lock().log;
+    // What comes of these does not matter, only what becomes of the files.
+    let _ = old.install(cleaned);
+    old.set_settings(LogSettings {
+        delete: true,
+        retention_bytes: 0,
+        ..SETTINGS
+    });
+    let _ = old.enforce_retention(0);
+    assert!(old.cleaning_job(0, true).unwrap().is_none());
+    drop(successor);
+    assert_eq!(newest(&open(dir.path(), 0)), BTreeMap::from([(9, 9)]));
 }
 
 #[derive(Clone, Debug)]
