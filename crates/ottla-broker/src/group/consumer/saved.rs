@@ -17,6 +17,9 @@ pub(crate) struct SavedConsumerGroup {
     assignment_epoch: i32,
     assignor: String,
     members: Vec<SavedMember>,
+    /// How many partitions the topics had that members read, when the epoch last rose.
+    #[serde(default)]
+    partitions: Option<Vec<(String, i32)>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,6 +73,13 @@ impl SavedConsumerGroup {
             assignment_epoch: group.assignment_epoch,
             assignor: group.assignor.name().to_owned(),
             members: members.collect(),
+            partitions: Some(
+                group
+                    .partitions
+                    .iter()
+                    .map(|(topic, count)| (topic.to_string(), *count))
+                    .collect(),
+            ),
         }
     }
 
@@ -110,8 +120,15 @@ impl SavedConsumerGroup {
             group.target.insert(member.id.clone(), target);
             group.members.insert(member.id.clone(), member);
         }
-        // What changed about the topics since is no reason to rebalance: nothing has while no broker ran.
         group.follow_topics(view, true);
+        if let Some(partitions) = self.partitions {
+            // Topics may have changed after the last heartbeat: the next one has to see that.
+            group.seen = None;
+            group.partitions = partitions
+                .iter()
+                .filter_map(|(topic, count)| Some((topic.parse().ok()?, *count)))
+                .collect();
+        }
         group
     }
 }

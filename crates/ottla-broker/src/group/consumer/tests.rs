@@ -340,6 +340,23 @@ fn a_group_that_was_kept_goes_on_where_it_was() {
     assert_eq!((two.epoch, two.assignment), (2, Some(&all - &kept)));
 }
 
+#[test]
+fn what_changed_about_topics_just_before_a_crash_is_seen_after_it() {
+    let mut stage = Stage::new(&[2]);
+    let all = stage.send(&join("one", &["a"])).unwrap().assignment;
+    // The topic grew and was kept, and nobody sent a heartbeat before the end.
+    let saved = serde_json::to_vec(&SavedConsumerGroup::of(&stage.group)).unwrap();
+    let saved: SavedConsumerGroup = serde_json::from_slice(&saved).unwrap();
+    stage.view = view(1, &[3]);
+    stage.group = saved.restore(SETTINGS, &stage.view, stage.now);
+    let told = stage.send(&beat("one", 1, all.as_ref())).unwrap();
+    assert_eq!(
+        (told.epoch, told.assignment),
+        (2, Some(parts(1, 0..3))),
+        "the new partition has to have an owner"
+    );
+}
+
 /// Members as clients are: they lose answers, are slow to give up, leave, and come back.
 #[test]
 fn no_partition_ever_has_two_owners_and_in_the_end_each_has_one() {
