@@ -30,7 +30,7 @@ pub(crate) struct Rules<'a> {
 pub(crate) struct Refusal {
     pub(crate) error: ErrorCode,
     pub(crate) message: String,
-    /// Index in the batch of each record at fault, if it is single records.
+    /// Index in the batch of each record at fault, if it is single records; of very many, the first.
     pub(crate) records: Vec<(i32, String)>,
 }
 
@@ -186,7 +186,9 @@ fn check_records(decoded: &DecodedBatch, batch: &Batch, rules: Rules<'_>) -> Res
 /// Records that are no good, each for itself.
 #[derive(Debug, Default)]
 struct Faults {
+    /// The first of them.
     records: Vec<(i32, String)>,
+    count: usize,
     of_time: bool,
 }
 
@@ -194,12 +196,11 @@ impl Faults {
     fn look_at(&mut self, index: i32, record: &RecordRef<'_>, batch: &Batch, rules: Rules<'_>) {
         let config = rules.config;
         if config.log.compact && record.key().is_none() {
-            self.records.push((
-                index,
+            self.note(index, || {
                 format!(
                     "Compacted topic cannot accept message without key in topic partition {rules}."
-                ),
-            ));
+                )
+            });
             return;
         }
         let time = record.timestamp();
@@ -212,19 +213,25 @@ impl Faults {
                 let last = rules.now_ms.saturating_add(config.timestamp_after_max_ms);
                 let offset = record.offset();
                 self.of_time = true;
-                self.records.push((
-                    index,
+                self.note(index, || {
                     format!(
                         "Timestamp {time} of message with offset {offset} is out of range. The timestamp should be within [{first}, {last}]"
-                    ),
-                ));
+                    )
+                });
             }
         } else if batch.header().timestamp_type() == TimestampType::LogAppendTime {
             self.of_time = true;
-            self.records.push((
-                index,
-                "Invalid timestamp type in message. Producer should not set timestamp type to LogAppendTime.".to_owned(),
-            ));
+            self.note(index, || {
+                "Invalid timestamp type in message. Producer should not set timestamp type to LogAppendTime.".to_owned()
+            });
+        }
+    }
+
+    /// Compressed, a batch of ordinary size can hold millions of records, so not all can be told what is wrong.
+    fn note(&mut self, index: i32, message: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.records.len() < NAMED_MAX {
+            self.records.push((index, message()));
         }
     }
 
@@ -246,7 +253,7 @@ impl Faults {
             .take(3)
             .map(|(index, message)| format!("RecordError(batchIndex={index}, message='{message}')"))
             .collect();
-        let (count, first) = (self.records.len(), first.join(", "));
+        let (count, first) = (self.count, first.join(", "));
         Err(Refusal {
             error: ErrorCode::INVALID_RECORD,
             message: format!(
@@ -291,6 +298,9 @@ impl Refusal {
 }
 
 const MAGIC_AT: usize = 16;
+
+/// So many records of a batch are named as being at fault.
+const NAMED_MAX: usize = 10_000;
 
 /// The timestamp of a record without one.
 const NO_TIMESTAMP: i64 = -1;
@@ -459,6 +469,30 @@ mod tests {
             )
         );
         assert!(verdict(&plain(), &config, 9).is_ok());
+    }
+
+    #[test]
+    fn of_very_many_bad_records_all_are_counted_and_the_first_are_named() {
+        let config = TopicConfig::new([("cleanup.policy", "compact")]).unwrap();
+        let mut writer = BatchWriter::new(BytesMut::new());
+        for _ in 0..20_000 {
+            let record = NewRecord {
+                timestamp: NOW_MS,
+                key: None,
+                value: None,
+                headers: &[],
+            };
+            writer.append(&record).unwrap();
+        }
+        let sealed = writer.seal(&SealOptions::default(), &mut Compressor::new());
+        let refusal = verdict(&sealed.unwrap().freeze(), &config, 9).unwrap_err();
+        assert!(
+            refusal
+                .message
+                .contains("due to 20000 record errors in total")
+        );
+        // Each message is much larger than such a record is once it is compressed.
+        assert!(refusal.records.len() <= 10_000, "{}", refusal.records.len());
     }
 
     #[test]
