@@ -8,6 +8,11 @@ use regex::{Error, Regex, RegexBuilder};
 /// # Errors
 /// If it is no regular expression, or too large.
 pub(crate) fn whole(pattern: &str) -> Result<Regex, Error> {
+    // Reading a pattern takes many times the room of its text, before anybody knows how large it is compiled.
+    if pattern.len() > LEN_MAX {
+        let why = format!("it is longer than {LEN_MAX} bytes");
+        return Err(Error::Syntax(why));
+    }
     // By itself first: parentheses that close what was opened around them are no part of a pattern.
     build(pattern)?;
     build(&format!("^(?:{pattern})$"))
@@ -22,6 +27,9 @@ fn build(pattern: &str) -> Result<Regex, Error> {
 
 /// Bytes that a pattern may take once it is compiled.
 const SIZE_MAX: usize = 1 << 20;
+
+/// Bytes of a pattern's text.
+const LEN_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -39,5 +47,13 @@ mod tests {
         for pattern in ["(", "a)|(b", "[", "a{1000}{1000}{1000}", "(?=look)"] {
             assert!(whole(pattern).is_err(), "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_pattern_that_only_its_text_makes_large_is_refused_before_it_is_read() {
+        let comment = format!("(?x)a{}", " ".repeat(1 << 20));
+        assert!(whole(&comment).is_err());
+        let names = vec!["a-topic-of-some-name"; 500].join("|");
+        assert!(whole(&names).is_ok());
     }
 }
