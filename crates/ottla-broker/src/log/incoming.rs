@@ -57,11 +57,12 @@ impl Incoming {
     }
 
     /// Takes large batches over from the body of the request that they came in, of which they must be parts, in
-    /// order. Without effect if anybody else still holds any of that.
+    /// order. Without effect if anybody else still holds any of that, or if they are not most of it: whoever keeps
+    /// one of them keeps the room of the whole body.
     pub(crate) fn take_over<'a>(batches: impl Iterator<Item = &'a mut Self>, body: Bytes) {
         let mut found = Vec::new();
         let mut free_from = 0;
-        let mut worth_it = false;
+        let mut kept = 0;
         for incoming in batches {
             let Held::Shared(bytes) = &incoming.batch else {
                 return;
@@ -74,10 +75,12 @@ impl Incoming {
                 return;
             }
             free_from = start + len;
-            worth_it |= len >= KEPT_WHOLE_FROM;
+            if len >= KEPT_WHOLE_FROM {
+                kept += len;
+            }
             found.push((incoming, start, len));
         }
-        if !worth_it {
+        if kept == 0 || kept < body.len() / 2 {
             return;
         }
         for (incoming, ..) in &mut found {
@@ -175,6 +178,16 @@ mod tests {
         assert_eq!(BatchHeader::parse(&kept).unwrap().base_offset, 77);
         assert_eq!(small.take_whole(), None);
         assert_eq!(small.to_bytes(), batch(100));
+    }
+
+    #[test]
+    fn a_batch_does_not_keep_a_request_that_is_much_larger() {
+        let large = batch(KEPT_WHOLE_FROM);
+        let body = Bytes::from([&large[..], &vec![0; 2 * KEPT_WHOLE_FROM]].concat());
+        let mut incoming = Incoming::new(&body.slice(..large.len())).unwrap();
+        Incoming::take_over([&mut incoming].into_iter(), body);
+        assert_eq!(incoming.take_whole(), None);
+        assert_eq!(incoming.to_bytes(), large);
     }
 
     #[test]
