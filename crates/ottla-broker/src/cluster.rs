@@ -327,6 +327,12 @@ impl PartitionState {
         self.waiting.push(Arc::clone(waiter));
     }
 
+    /// How many wish to be notified.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Takes a wish to be notified back.
     pub(crate) fn stop_waiting(&mut self, waiter: &Arc<Notify>) {
         self.waiting.retain(|other| !Arc::ptr_eq(other, waiter));

@@ -219,6 +219,11 @@ impl EmbeddedCluster {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     fn run_node(&self, id: i32, listener: Option<TcpListener>) {
         let stop = Arc::new(Stop::default());
         let shared = Arc::clone(&self.shared);

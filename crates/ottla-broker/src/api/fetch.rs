@@ -42,16 +42,13 @@ impl Serve for FetchRequest {
             .collect();
         loop {
             // Registered before reading: what is appended meanwhile wakes us.
-            for partition in partitions.iter().flatten() {
-                partition.state.lock().wait(&waiter);
-            }
+            let waiting = Waiting::begin(&partitions, &waiter);
             let read = Read::all(context, &self, &plan, &partitions);
             if read.is_enough(&self) || Instant::now() >= deadline {
-                stop_waiting(&partitions, &waiter);
+                drop(waiting);
                 return Some(read.respond(context, &plan));
             }
             let _ = tokio::time::timeout_at(deadline, waiter.notified()).await;
-            stop_waiting(&partitions, &waiter);
         }
     }
 
@@ -73,9 +70,27 @@ fn find(context: &Context, wanted: &Wanted) -> Found {
         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
 }
 
-fn stop_waiting(partitions: &[Found], waiter: &Arc<Notify>) {
-    for partition in partitions.iter().flatten() {
-        partition.state.lock().stop_waiting(waiter);
+/// Asks partitions to notify, until it is dropped: a request that waits may be given up, and nothing may ever be
+/// appended that would make its partitions forget it.
+struct Waiting<'a> {
+    partitions: &'a [Found],
+    waiter: &'a Arc<Notify>,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(partitions: &'a [Found], waiter: &'a Arc<Notify>) -> Self {
+        for partition in partitions.iter().flatten() {
+            partition.state.lock().wait(waiter);
+        }
+        Self { partitions, waiter }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        for partition in self.partitions.iter().flatten() {
+            partition.state.lock().stop_waiting(self.waiter);
+        }
     }
 }
 
@@ -292,3 +307,43 @@ const BYTES_MAX: usize = 55 << 20;
 
 /// Nobody may park a request for longer.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use ottla_wire::messages::fetch::{FetchPartition, FetchTopic};
+
+    use super::*;
+    use crate::{BrokerOptions, EmbeddedCluster};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_that_is_given_up_waits_for_nothing_any_more() {
+        let options = BrokerOptions {
+            topics: vec![("t".into(), 1)],
+            ..Default::default()
+        };
+        let cluster = EmbeddedCluster::start_in_memory(options).unwrap();
+        let context = Context {
+            shared: Arc::clone(cluster.shared()),
+            node: 1,
+            client_id: String::new(),
+            client_host: String::new(),
+            version: 12,
+        };
+        let request = FetchRequest {
+            max_wait_ms: 60_000,
+            min_bytes: 1,
+            session_epoch: -1,
+            topics: vec![FetchTopic {
+                topic: "t".into(),
+                partitions: vec![FetchPartition::default()],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let given_up = tokio::time::timeout(Duration::from_secs(1), request.serve(&context)).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+        let topic = resolve(&context, "t", Uuid::ZERO).unwrap();
+        let partition = topic.partition(0).unwrap();
+        assert_eq!(partition.state.lock().waiting(), 0);
+    }
+}
