@@ -152,6 +152,9 @@ impl ConsumerGroup {
             return Err(unknown_member(&beat.member_id));
         };
         if let Some(instance) = &beat.instance_id {
+            if let Some(before) = member.instance_id.as_ref().filter(|id| *id != instance) {
+                self.instances.remove(before);
+            }
             self.instances
                 .insert(instance.clone(), beat.member_id.clone());
         }
@@ -214,6 +217,11 @@ impl ConsumerGroup {
             return self.take_place(beat, &other, now);
         }
         if let Some(member) = self.members.get(id) {
+            // Only who joins can say under what instance id.
+            let instance = beat.instance_id.as_ref().filter(|_| !joins);
+            if instance.is_some_and(|instance| !self.instances.contains_key(instance)) {
+                return Err(unknown_member(id));
+            }
             member.check_epoch(beat.epoch, beat.owned.as_ref())?;
             return Ok(false);
         }

@@ -357,6 +357,26 @@ fn what_changed_about_topics_just_before_a_crash_is_seen_after_it() {
     );
 }
 
+#[test]
+fn a_member_has_one_instance_id_and_leaves_none_behind() {
+    let mut stage = Stage::new(&[1]);
+    let of_instance = |beat: Heartbeat, instance: &str| Heartbeat {
+        instance_id: Some(instance.to_owned()),
+        ..beat
+    };
+    stage.send(&of_instance(join("one", &["a"]), "i")).unwrap();
+    assert_eq!(
+        stage.send(&of_instance(beat("one", 1, None), "j")),
+        Err(ErrorCode::UNKNOWN_MEMBER_ID)
+    );
+    stage.send(&of_instance(join("one", &["a"]), "k")).unwrap();
+    stage.send(&beat("one", -1, None)).unwrap();
+    for (member, instance) in [("two", "i"), ("three", "j"), ("four", "k")] {
+        let joined = stage.send(&of_instance(join(member, &["a"]), instance));
+        assert!(joined.is_ok(), "{instance}: {joined:?}");
+    }
+}
+
 /// Members as clients are: they lose answers, are slow to give up, leave, and come back.
 #[test]
 fn no_partition_ever_has_two_owners_and_in_the_end_each_has_one() {
