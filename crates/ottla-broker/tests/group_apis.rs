@@ -139,3 +139,37 @@ async fn groups_are_committed_to_listed_and_deleted_as_in_kafka() {
         ErrorCode::GROUP_ID_NOT_FOUND
     );
 }
+
+#[tokio::test]
+async fn offsets_of_partitions_that_there_are_not_are_refused() {
+    let cluster = cluster(1);
+    cluster.create_topic("t", 2).unwrap();
+    let mut client = Client::new(&cluster, 1);
+    let partitions = [0, 1, 2, -1, i32::MAX];
+    let request = OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: partitions
+                .map(|partition_index| OffsetCommitRequestPartition {
+                    partition_index,
+                    ..Default::default()
+                })
+                .to_vec(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let answer = client.ask(&request, 8).await;
+    let errors: Vec<_> = answer.topics[0]
+        .partitions
+        .iter()
+        .map(|p| p.error_code)
+        .collect();
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    let none = ErrorCode::NONE;
+    assert_eq!(errors, [none, none, unknown, unknown, unknown]);
+    assert_eq!(cluster.committed("g", "t", 1), Some(0));
+    assert_eq!(cluster.committed("g", "t", 2), None);
+}

@@ -25,7 +25,7 @@ impl Serve for OffsetCommitRequest {
             .iter()
             .map(|topic| {
                 let found = resolve(context, &topic.name, topic.topic_id);
-                found.map(|found| (found.name, found.id))
+                found.map(|found| (found.name, found.id, found.partitions.len()))
             })
             .collect();
         let topics = match commit(context, &self, names) {
@@ -59,8 +59,8 @@ impl Serve for OffsetCommitRequest {
     }
 }
 
-/// A topic's name and id.
-type Named = Result<(String, Uuid), ErrorCode>;
+/// A topic's name, id and number of partitions.
+type Named = Result<(String, Uuid, usize), ErrorCode>;
 
 fn commit(
     context: &Context,
@@ -93,7 +93,7 @@ fn commit(
             let partitions = topic.partitions.iter();
             let may = |index| {
                 name.as_ref()
-                    .is_ok_and(|(_, id)| may_commit.partition(*id, index))
+                    .is_ok_and(|(_, id, _)| may_commit.partition(*id, index))
             };
             partitions
                 .map(|partition| may(partition.partition_index))
@@ -117,11 +117,15 @@ fn commit_topic(
     let mut errors = Vec::with_capacity(topic.partitions.len());
     for (partition, allowed) in topic.partitions.iter().zip(allowed) {
         let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
+        let index = usize::try_from(partition.partition_index).ok();
         errors.push(match &name {
             Err(error) => *error,
+            Ok((_, _, count)) if index.is_none_or(|index| index >= *count) => {
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            }
             Ok(_) if metadata.len() > METADATA_LEN_MAX => ErrorCode::OFFSET_METADATA_TOO_LARGE,
             Ok(_) if !allowed => ErrorCode::STALE_MEMBER_EPOCH,
-            Ok((name, _)) => {
+            Ok((name, ..)) => {
                 let committed = Committed {
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
