@@ -75,6 +75,10 @@ impl ClassicGroup {
     }
 
     fn accepts_protocols(&self, join: &Join) -> bool {
+        // Each is looked for among those of all members, while all groups wait.
+        if join.protocols.len() > PROTOCOLS_MAX {
+            return false;
+        }
         if self.is_empty() {
             return !join.protocol_type.is_empty() && !join.protocols.is_empty();
         }
@@ -246,3 +250,6 @@ impl ClassicGroup {
         }
     }
 }
+
+/// Assignors that a member may support.
+const PROTOCOLS_MAX: usize = 100;

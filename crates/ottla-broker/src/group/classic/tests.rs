@@ -509,3 +509,29 @@ fn offsets_may_be_committed_by_whom_kafka_lets() {
         Err(ErrorCode::UNKNOWN_MEMBER_ID)
     );
 }
+
+#[test]
+fn a_member_with_very_many_assignors_is_refused() {
+    let mut bench = Bench::new();
+    let names = (0..1000).map(|index| (format!("assignor-{index}"), Bytes::new()));
+    let join = Join {
+        member_id: String::new(),
+        instance_id: None,
+        client_id: "c".to_owned(),
+        client_host: "h".to_owned(),
+        protocol_type: "consumer".to_owned(),
+        protocols: names.collect(),
+        session_timeout: SESSION,
+        rebalance_timeout: REBALANCE,
+        must_know_its_id: false,
+        can_skip_assignment: true,
+        unique: 1,
+    };
+    let mut actions = Vec::new();
+    bench.group.join(1, join, bench.now, &mut actions);
+    let [Action::Joined(1, joined)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(joined.error, ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    assert!(bench.group.is_empty());
+}
