@@ -186,9 +186,8 @@ fn secrets_stay_secret() {
 fn a_key_that_is_not_built_accepts_its_default_only() {
     config(&[
         ("security.protocol", "PLAINTEXT"),
-        ("enable.partition.eof", "false"),
+        ("group.protocol", "classic"),
     ]);
-    assert!(error("enable.partition.eof", "true").contains("not implemented"));
     assert!(error("transaction.two.phase.commit.enable", "true").contains("not implemented"));
     assert!(error("group.protocol", "consumer").contains("not implemented"));
 }
