@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ottla_broker::{BrokerOptions, EmbeddedCluster, Error};
 use ottla_wire::ErrorCode;
+use ottla_wire::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use ottla_wire::messages::delete_topics::DeleteTopicsRequest;
 use ottla_wire::messages::offset_commit::{OffsetCommitRequest, OffsetCommitRequestTopic};
 
@@ -209,6 +210,17 @@ async fn commits_that_cannot_be_kept_are_refused_and_work_again_when_there_is_ro
         ErrorCode::INVALID_GROUP_ID,
     ];
     assert_eq!(errors, expected);
+    // Nor would a member ever get in, however often it asked.
+    let join = ConsumerGroupHeartbeatRequest {
+        group_id: "long".repeat(31).into(),
+        member_id: "m".into(),
+        rebalance_timeout_ms: 1000,
+        subscribed_topic_names: Some(vec!["t".into()]),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    let answer = client.ask(&join, 1).await.unwrap();
+    assert_eq!(answer.error_code, ErrorCode::INVALID_GROUP_ID);
 }
 
 #[tokio::test]

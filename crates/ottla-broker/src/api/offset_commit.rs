@@ -1,6 +1,6 @@
 //! OffsetCommit: a group's positions are written down.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use ottla_wire::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
@@ -34,11 +34,7 @@ impl Serve for OffsetCommitRequest {
         };
         if let Err(error) = context.shared.group_kept(&self.group_id).await {
             tracing::error!(group = &*self.group_id, %error, "cannot write committed offsets");
-            return Some(self.refuse(match error.kind() {
-                // No other try will make a file of its name.
-                ErrorKind::InvalidInput => ErrorCode::INVALID_GROUP_ID,
-                _ => ErrorCode::COORDINATOR_NOT_AVAILABLE,
-            }));
+            return Some(self.refuse(not_kept(&error)));
         }
         Some(OffsetCommitResponse {
             topics,
@@ -56,6 +52,15 @@ impl Serve for OffsetCommitRequest {
             topics,
             ..Default::default()
         }
+    }
+}
+
+/// What a client is told if its group could not be written.
+pub(super) fn not_kept(error: &io::Error) -> ErrorCode {
+    match error.kind() {
+        // No other try will make a file of its name.
+        ErrorKind::InvalidInput => ErrorCode::INVALID_GROUP_ID,
+        _ => ErrorCode::COORDINATOR_NOT_AVAILABLE,
     }
 }
 
