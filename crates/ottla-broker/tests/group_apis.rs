@@ -5,6 +5,7 @@ mod in_memory;
 mod support;
 
 use in_memory::{Client, cluster};
+use ottla_wire::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use ottla_wire::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
 use ottla_wire::messages::delete_groups::DeleteGroupsRequest;
 use ottla_wire::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
@@ -172,4 +173,27 @@ async fn offsets_of_partitions_that_there_are_not_are_refused() {
     assert_eq!(errors, [none, none, unknown, unknown, unknown]);
     assert_eq!(cluster.committed("g", "t", 1), Some(0));
     assert_eq!(cluster.committed("g", "t", 2), None);
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_is_refused_leaves_the_group_of_the_kind_that_it_is() {
+    let cluster = cluster(1);
+    cluster.create_topic("t", 1).unwrap();
+    let mut client = Client::new(&cluster, 1);
+    let client = &mut client;
+    assert_eq!(commit(client, "t", -1, 8).await, ErrorCode::NONE);
+    let refused = ConsumerGroupHeartbeatRequest {
+        group_id: "g".into(),
+        member_id: "m".into(),
+        rebalance_timeout_ms: 1000,
+        subscribed_topic_regex: Some("(".into()),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    assert_eq!(
+        client.ask(&refused, 1).await.error_code,
+        ErrorCode::INVALID_REGULAR_EXPRESSION
+    );
+    assert_eq!(listed(client, "Empty", "classic").await, 1);
+    assert_eq!(listed(client, "Empty", "consumer").await, 0);
 }

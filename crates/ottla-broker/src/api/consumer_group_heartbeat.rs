@@ -52,7 +52,9 @@ async fn beat(
     let (beaten, interval) = {
         let now = shared.now();
         let mut groups = shared.groups.lock();
-        let is_new = groups.get(&request.group_id).is_none();
+        let before = groups.get(&request.group_id);
+        let is_new = before.is_none();
+        let was_consumer = before.is_some_and(|group| group.consumer.is_some());
         if is_new && request.member_epoch != 0 {
             return Err(Refused {
                 error: ErrorCode::GROUP_ID_NOT_FOUND,
@@ -67,8 +69,12 @@ async fn beat(
             })?;
         let interval = group.heartbeat_interval();
         let beaten = group.heartbeat(&beat, &view, now);
-        if is_new && beaten.is_err() {
-            groups.remove(&request.group_id);
+        if beaten.is_err() {
+            if is_new {
+                groups.remove(&request.group_id);
+            } else if !was_consumer && let Some(group) = groups.get_mut(&request.group_id) {
+                group.consumer = None;
+            }
         }
         (beaten?, interval)
     };
