@@ -16,6 +16,9 @@ use ottla_wire::messages::offset_commit::{
 use ottla_wire::messages::offset_delete::{
     OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
+use ottla_wire::messages::txn_offset_commit::{
+    TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic,
+};
 use ottla_wire::{ErrorCode, encode_versioned};
 
 async fn commit(client: &mut Client, topic: &str, generation: i32, version: i16) -> ErrorCode {
@@ -196,4 +199,43 @@ async fn a_heartbeat_that_is_refused_leaves_the_group_of_the_kind_that_it_is() {
     );
     assert_eq!(listed(client, "Empty", "classic").await, 1);
     assert_eq!(listed(client, "Empty", "consumer").await, 0);
+}
+
+#[tokio::test]
+async fn a_request_of_which_nothing_comes_makes_no_group() {
+    let cluster = cluster(1);
+    cluster.create_topic("t", 1).unwrap();
+    let mut client = Client::new(&cluster, 1);
+    let client = &mut client;
+    assert_eq!(
+        commit(client, "unknown", -1, 8).await,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    );
+    let join = JoinGroupRequest {
+        group_id: "h".into(),
+        session_timeout_ms: 10_000,
+        ..Default::default()
+    };
+    assert_eq!(
+        client.ask(&join, 4).await.error_code,
+        ErrorCode::INCONSISTENT_GROUP_PROTOCOL
+    );
+    let unknown = TxnOffsetCommitRequest {
+        transactional_id: "nobody".into(),
+        group_id: "i".into(),
+        generation_id: -1,
+        topics: vec![TxnOffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: vec![Default::default()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let answer = client.ask(&unknown, 3).await;
+    assert_eq!(
+        answer.topics[0].partitions[0].error_code,
+        ErrorCode::INVALID_PRODUCER_ID_MAPPING
+    );
+    let listed = client.ask(&ListGroupsRequest::default(), 5).await.groups;
+    assert!(listed.is_empty(), "{listed:?}");
 }

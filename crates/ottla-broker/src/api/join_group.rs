@@ -36,7 +36,10 @@ impl Serve for JoinGroupRequest {
                 return Some(self.refuse(ErrorCode::UNKNOWN_MEMBER_ID));
             }
             match groups.classic_group(&self.group_id, now) {
-                Ok(group) => group.join(waiter, join, now, &mut actions),
+                Ok(group) => {
+                    group.join(waiter, join, now, &mut actions);
+                    groups.remove_if_unused(&self.group_id);
+                }
                 Err(error) => {
                     drop(groups);
                     context.shared.unpark(waiter);

@@ -106,9 +106,11 @@ fn commit(
         })
         .collect();
     let topics = request.topics.iter().zip(names).zip(allowed);
-    Ok(topics
+    let topics = topics
         .map(|((topic, name), allowed)| commit_topic(context, group, topic, name, &allowed))
-        .collect())
+        .collect();
+    groups.remove_if_unused(&request.group_id);
+    Ok(topics)
 }
 
 fn commit_topic(

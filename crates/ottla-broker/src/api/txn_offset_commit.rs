@@ -121,6 +121,13 @@ impl Commit for TxnOffsetCommitRequest {
                 Ok(Next::Nothing)
             },
         );
+        if kept.is_err() {
+            context
+                .shared
+                .groups
+                .lock()
+                .remove_if_unused(&self.group_id);
+        }
         match kept {
             Ok(_) => Ok(()),
             // What this API has always said.

@@ -98,6 +98,19 @@ impl Groups {
         self.by_id.remove(id)
     }
 
+    /// Takes a group back that was made for a request of which nothing came.
+    pub(crate) fn remove_if_unused(&mut self, id: &str) {
+        let unused = |group: &Group| {
+            group.is_empty()
+                && group.protocol_type().is_none()
+                && !group.classic.expects_members()
+                && group.offsets.iter().next().is_none()
+        };
+        if self.by_id.get(id).is_some_and(unused) {
+            self.by_id.remove(id);
+        }
+    }
+
     /// Forgets the offsets of a topic that is gone. Returns the groups that had any.
     pub(crate) fn forget_topic(&mut self, topic: &str) -> Vec<String> {
         let had_any = |(id, group): (&String, &mut Group)| {

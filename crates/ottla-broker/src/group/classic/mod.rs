@@ -119,6 +119,11 @@ impl ClassicGroup {
         self.state == State::Empty
     }
 
+    /// Whether ids were handed out whose owners have not come yet.
+    pub(crate) fn expects_members(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     pub(crate) fn is_stable(&self) -> bool {
         self.state == State::Stable
     }
