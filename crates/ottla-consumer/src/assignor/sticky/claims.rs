@@ -36,8 +36,9 @@ impl Claims {
             let member = &members[index];
             // Java takes one without topics, whose pattern matches nothing yet, for one that has them all.
             let subscribed = subscribed.get_or_insert_with(|| member.topics.iter().collect());
+            // Java looks for each of the member's topics only, so one that is named twice hides one that is not.
             same_subscriptions &= member.topics.len() == subscribed.len()
-                && member.topics.iter().all(|topic| subscribed.contains(topic));
+                && member.topics.iter().collect::<HashSet<_>>() == *subscribed;
             let (partitions, generation) = &had[index];
             let generation = generation.unwrap_or(NONE);
             generation_max = generation_max.max(generation);

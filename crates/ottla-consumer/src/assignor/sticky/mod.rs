@@ -215,6 +215,18 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_that_a_subscription_names_twice_does_not_stand_for_another() {
+        let topics = topics(&[("a", 2), ("b", 2)]);
+        let members = [member("one", &["a", "b"]), member("two", &["a", "a"])];
+        let assignment = Sticky.assign(&topics, &members);
+        assert!(
+            assignment[1].iter().all(|given| *given.topic == *"a"),
+            "{assignment:?}"
+        );
+        assert_eq!(assignment.iter().flatten().count(), 4);
+    }
+
+    #[test]
     fn user_data_is_javas() {
         let previous_one = Previous {
             partitions: vec![tp("ab", 3), tp("ab", 1)],
