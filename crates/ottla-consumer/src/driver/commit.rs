@@ -60,14 +60,26 @@ impl Shared {
         offsets: Offsets,
         deadline: Instant,
     ) -> oneshot::Receiver<Outcome> {
-        let identity = match &self.group {
-            Some(group) => group.lock().classic.identity(),
-            None => Identity {
+        let (sender, receiver) = oneshot::channel();
+        let committer = match &self.group {
+            Some(group) => group.lock().classic.committer(),
+            None => Ok(Identity {
                 member_id: Str::new(),
                 generation: -1,
-            },
+            }),
         };
-        let (sender, receiver) = oneshot::channel();
+        let identity = match committer {
+            Ok(identity) => identity,
+            Err(error) => {
+                Counters::add(&self.counters.commit_failures, 1);
+                // The receiver is still here.
+                let _ = sender.send(Outcome::Refused {
+                    partition: None,
+                    error,
+                });
+                return receiver;
+            }
+        };
         let mut commits = self.commits.lock();
         let ticket = commits.committer.commit(identity, offsets, deadline);
         commits.waiters.insert(ticket, sender);

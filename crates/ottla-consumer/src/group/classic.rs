@@ -558,6 +558,21 @@ impl Classic {
         self.state == State::Joining
     }
 
+    /// On whose behalf a commit is made now. Without a subscription that is nobody's, for partitions that were assigned
+    /// by hand. A member that lost its place has no say: an empty group would take its commit as one by hand.
+    pub(crate) fn committer(&self) -> Result<Identity, ErrorCode> {
+        if self.state == State::Absent {
+            return Ok(self.identity());
+        }
+        if self.member_id.is_empty() {
+            return Err(ErrorCode::UNKNOWN_MEMBER_ID);
+        }
+        if self.generation < 0 {
+            return Err(ErrorCode::ILLEGAL_GENERATION);
+        }
+        Ok(self.identity())
+    }
+
     pub(crate) fn identity(&self) -> Identity {
         Identity {
             member_id: self.member_id.clone(),

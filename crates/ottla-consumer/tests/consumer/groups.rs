@@ -1,13 +1,13 @@
 //! Reading as a member of a group, over scripted brokers and with a paused clock.
 
 use std::{
-    sync::Arc,
     sync::atomic::{AtomicUsize, Ordering},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use crate::support::*;
-use ottla_consumer::{ConsumerConfig, Error, Str};
+use ottla_consumer::{CommittedOffset, ConsumerConfig, Error, Str};
 use ottla_net::testing::Reply;
 use ottla_wire::{
     ErrorCode,
@@ -188,6 +188,39 @@ async fn a_commit_follows_the_coordinator() {
     assert_eq!(world.lock().unwrap().committed[&0], 2);
     let committed = consumer.committed(&[tp(0)]).await.unwrap();
     assert_eq!(committed[&tp(0)].as_ref().unwrap().offset, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lost_its_place_does_not_commit_as_nobody() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    let generations = Arc::new(Mutex::new(Vec::new()));
+    let seen = generations.clone();
+    cluster
+        .broker(1)
+        .on::<OffsetCommitRequest>(move |request, _| {
+            let generation = request.generation_id_or_member_epoch;
+            seen.lock().unwrap().push(generation);
+            let error = match generation {
+                // An empty group takes it.
+                -1 => ErrorCode::NONE,
+                _ => ErrorCode::UNKNOWN_MEMBER_ID,
+            };
+            world.lock().unwrap().commit(&request, error).into()
+        });
+    for _ in 0..3 {
+        let offsets = [(tp(0), CommittedOffset::from(1))];
+        match consumer.commit_offsets(offsets).await {
+            Err(Error::CommitRefused { error, .. }) => {
+                assert_eq!(error, ErrorCode::UNKNOWN_MEMBER_ID);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(*generations.lock().unwrap(), [1]);
 }
 
 #[tokio::test(start_paused = true)]
