@@ -1,6 +1,7 @@
 //! `ottla topics`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use ottla::admin::{
     Admin, AlterConfig, ConfigEntry, ConfigSource, Error, NewPartitions, NewTopic, OffsetSpec,
@@ -45,6 +46,11 @@ async fn create(session: &Session, admin: &Admin, args: CreateTopicArgs) -> Resu
         })
         .collect();
     let results = admin.create_topics(&topics, args.dry_run).await;
+    if !args.dry_run {
+        let made = results.iter().filter(|(_, result)| result.is_ok());
+        let names: Vec<_> = made.map(|(name, _)| name.as_str()).collect();
+        await_known(admin, &names).await;
+    }
     let exists = |e: &Error| e.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS);
     report(
         session,
@@ -80,6 +86,24 @@ async fn create(session: &Session, admin: &Admin, args: CreateTopicArgs) -> Resu
         },
     )
 }
+
+/// Waits until a broker knows these topics: the controller's answer does not wait for the brokers to hear of them, and
+/// the next command may be one that writes. Gives up in silence, as the topics are made.
+async fn await_known(admin: &Admin, names: &[&str]) {
+    let known = async {
+        loop {
+            let topics = admin.describe_topics(names).await;
+            if topics.iter().all(|(_, result)| result.is_ok()) {
+                return;
+            }
+            tokio::time::sleep(KNOWN_EVERY).await;
+        }
+    };
+    let _ = tokio::time::timeout(KNOWN_WITHIN, known).await;
+}
+
+const KNOWN_EVERY: Duration = Duration::from_millis(20);
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
 async fn delete(session: &Session, admin: &Admin, args: DeleteTopicsArgs) -> Result<(), Failure> {
     let names: Vec<_> = args.topics.iter().map(String::as_str).collect();
