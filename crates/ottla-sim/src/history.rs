@@ -434,6 +434,11 @@ impl History {
         self.started.elapsed().as_millis() as u64
     }
 
+    /// What to stamp a record with. By the time of the machine, batches would be of other sizes every time.
+    pub(crate) fn timestamp(&self) -> i64 {
+        self.now_ms() as i64
+    }
+
     pub(crate) fn record(&self, what: What) {
         let at_ms = self.now_ms();
         let mut inner = self.lock();

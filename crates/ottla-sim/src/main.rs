@@ -28,6 +28,9 @@ struct Arguments {
     /// Says how every run went; for a failing one, all that happened in it.
     #[arg(long, short)]
     verbose: bool,
+    /// Runs every seed twice: both runs must be the same, or no failure could be run again.
+    #[arg(long)]
+    twice: bool,
     /// Goes on after a failure, and counts them.
     #[arg(long)]
     keep_going: bool,
@@ -115,7 +118,13 @@ fn run_all(
             scope.spawn(move || {
                 let next = || wanted.lock().unwrap_or_else(PoisonError::into_inner).next();
                 while let Some((scenario, seed)) = next() {
-                    let run = run_seed(scenario, seed);
+                    let mut run = run_seed(scenario, seed);
+                    if arguments.twice
+                        && run.outcome.is_ok()
+                        && let Some(parting) = run.parting(&run_seed(scenario, seed))
+                    {
+                        run.outcome = Err(format!("it runs in two ways:\n{parting}"));
+                    }
                     // Nobody wants to know any more: a promise was broken.
                     if sender.send((scenario, seed, run)).is_err() {
                         return;

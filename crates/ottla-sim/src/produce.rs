@@ -12,7 +12,7 @@ use ottla_producer::{
     Compression, Partitioning, Producer, ProducerConfig, ProducerRecord, SendError,
 };
 
-use crate::chaos::{Targets, Weather};
+use crate::chaos::Targets;
 use crate::faults::FaultKind;
 use crate::history::Part;
 use crate::world::{World, check};
@@ -48,7 +48,7 @@ pub(crate) async fn run(world: &Arc<World>) -> Result<String, String> {
         let (net, _seat) = world.client()?;
         tasks.push(tokio::spawn(one_producer(
             net,
-            Arc::clone(&world.weather),
+            Arc::clone(world),
             topic.clone(),
             partitions,
             producer,
@@ -91,7 +91,7 @@ type Told = (BTreeMap<String, Fate>, Result<(), String>);
 
 async fn one_producer(
     net: Cluster,
-    weather: Arc<Weather>,
+    world: Arc<World>,
     topic: String,
     partitions: i32,
     number: usize,
@@ -129,7 +129,9 @@ async fn one_producer(
     for sequence in 0..count {
         let value = format!("{number}/{sequence}{}", "x".repeat(rng.usize(0..60)));
         let key = format!("k{}", rng.u32(0..6));
-        let mut record = ProducerRecord::to(&topic).value(&value);
+        let mut record = ProducerRecord::to(&topic)
+            .value(&value)
+            .timestamp(world.history.timestamp());
         if rng.bool() {
             record = record.key(&key);
         } else if rng.bool() {
@@ -141,7 +143,7 @@ async fn one_producer(
             let patience = Duration::from_millis(rng.u64(0..20));
             let sent = tokio::time::timeout(patience, send).await.ok();
             if sent.is_none() {
-                weather.faults().note(FaultKind::CallerCancelled);
+                world.weather.faults().note(FaultKind::CallerCancelled);
             }
             sent
         } else {
@@ -181,8 +183,7 @@ async fn one_producer(
         };
         fates.insert(value, fate);
     }
-    if let Err(problem) = last_record(&producer, &weather, &topic, number, count, &mut fates).await
-    {
+    if let Err(problem) = last_record(&producer, &world, &topic, number, count, &mut fates).await {
         return (fates, Err(problem));
     }
     let closed = producer
@@ -196,17 +197,20 @@ async fn one_producer(
 /// Whatever happened before, in fair weather a record is written.
 async fn last_record(
     producer: &Producer,
-    weather: &Weather,
+    world: &World,
     topic: &str,
     number: usize,
     sequence: usize,
     fates: &mut BTreeMap<String, Fate>,
 ) -> Result<(), String> {
-    while !weather.is_fair() {
+    while !world.weather.is_fair() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let value = format!("{number}/{sequence}");
-    let sent = producer.send(ProducerRecord::to(topic).value(&value)).await;
+    let record = ProducerRecord::to(topic)
+        .value(&value)
+        .timestamp(world.history.timestamp());
+    let sent = producer.send(record).await;
     let delivered = match sent {
         Ok(delivery) => delivery.await,
         Err(error) => Err(error),

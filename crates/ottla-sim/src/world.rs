@@ -1,6 +1,7 @@
 //! One seed's world: a cluster, a network, a clock that only moves when everyone waits.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once};
@@ -54,7 +55,37 @@ impl Run {
             format!("{event}{mark}")
         })
     }
+
+    /// Where this run and another one of the same seed part, with what led there; `None` if they do not.
+    #[must_use]
+    pub fn parting(&self, other: &Self) -> Option<String> {
+        if self.hash == other.hash {
+            return None;
+        }
+        let (mut ours, mut theirs) = (self.trace(), other.trace());
+        let mut shared = VecDeque::new();
+        let (one, two) = loop {
+            match (ours.next(), theirs.next()) {
+                (Some(one), Some(two)) if one == two => {
+                    if shared.len() == TOLD_BEFORE_PARTING {
+                        shared.pop_front();
+                    }
+                    shared.push_back(one);
+                }
+                parted => break parted,
+            }
+        };
+        let before: String = shared.iter().map(|line| format!("{line}\n")).collect();
+        let end = || "the end".to_owned();
+        let (one, two) = (one.unwrap_or_else(end), two.unwrap_or_else(end));
+        Some(format!(
+            "{before}then one run has\n{one}\nand the other\n{two}"
+        ))
+    }
 }
+
+/// So many events that two runs have in common are told before the one that they do not.
+const TOLD_BEFORE_PARTING: usize = 8;
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,6 +221,8 @@ impl World {
         let options = BrokerOptions {
             nodes: rng.u16(1..=3),
             auto_create_topics: false,
+            // Records have the run's own time, which is long ago for brokers.
+            retention_check_interval: Duration::from_secs(1 << 30),
             ..BrokerOptions::default()
         };
         let cluster = EmbeddedCluster::start_in_memory(options).map_err(|e| e.to_string())?;

@@ -67,7 +67,7 @@ impl Writer {
                 return;
             };
             self.written += 1;
-            let timestamp = self.history.now_ms() as i64;
+            let timestamp = self.history.timestamp();
             let padding = match self.rng.u32(0..20) {
                 0 => self.rng.usize(0..5_000),
                 _ => self.rng.usize(0..100),

@@ -12,7 +12,7 @@
 
 mod merge;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::cluster::metadata::{Broker, LeaderHint, Metadata, Topic};
 pub(super) struct MetadataCache {
     policy: Policy,
     snapshot: Arc<Metadata>,
-    interests: HashMap<Str, Interest>,
+    interests: BTreeMap<Str, Interest>,
     /// How many want to see all topics.
     all_tracked: usize,
     /// When anybody first asked for anything. Nothing is sent before.
@@ -119,7 +119,7 @@ impl MetadataCache {
         Self {
             policy,
             snapshot: Arc::default(),
-            interests: HashMap::new(),
+            interests: BTreeMap::new(),
             all_tracked: 0,
             started_at: None,
             in_flight: false,
@@ -221,17 +221,15 @@ impl MetadataCache {
         let topics = if is_full && self.all_tracked > 0 {
             None
         } else {
-            let mut names: Vec<Str> = self
+            let names = self
                 .interests
                 .iter_mut()
                 .filter(|(_, interest)| is_full || interest.is_open())
                 .map(|(name, interest)| {
                     interest.asked = true;
                     name.clone()
-                })
-                .collect();
-            names.sort_unstable();
-            Some(names)
+                });
+            Some(names.collect())
         };
         self.in_flight = true;
         Some(Query {

@@ -3,7 +3,7 @@
 //! A plain state machine: callers' wishes, answers and the time go in; look-ups and outcomes come out.
 //! All who wish for the same coordinator share one look-up, and one who gives up takes it from nobody.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use ottla_wire::messages::find_coordinator::FindCoordinatorResponse;
 use ottla_wire::{ErrorCode, Str};
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::watch;
 
 /// What a coordinator is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i8)]
 pub enum CoordinatorKind {
     /// The coordinator of a consumer group; the key is the group's id.
@@ -33,7 +33,7 @@ impl CoordinatorKind {
 #[derive(Debug)]
 pub(super) struct Coordinators {
     retry: Backoff,
-    entries: HashMap<(CoordinatorKind, Str), Entry>,
+    entries: BTreeMap<(CoordinatorKind, Str), Entry>,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Coordinators {
     pub(super) fn new(retry: Backoff) -> Self {
         Self {
             retry,
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
         }
     }
 
@@ -144,7 +144,6 @@ impl Coordinators {
                 }
             }
             if !keys.is_empty() {
-                keys.sort_unstable();
                 lookups.push(Lookup { kind, keys });
             }
         }

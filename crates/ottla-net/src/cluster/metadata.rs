@@ -18,7 +18,7 @@ pub struct Metadata {
     pub(super) cluster_id: Option<Str>,
     pub(super) controller: Option<i32>,
     pub(super) brokers: Arc<BTreeMap<i32, Arc<Broker>>>,
-    pub(super) topics: HashMap<Str, Arc<Topic>>,
+    pub(super) topics: BTreeMap<Str, Arc<Topic>>,
     pub(super) names: HashMap<Uuid, Str>,
     pub(super) has_all_topics: bool,
 }
@@ -60,7 +60,7 @@ impl Metadata {
         self.topic(self.names.get(&id)?)
     }
 
-    /// All topics that have been asked for, in no order.
+    /// All topics that have been asked for, by name.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<Topic>> {
         self.topics.values()
     }

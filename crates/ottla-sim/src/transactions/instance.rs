@@ -154,7 +154,7 @@ impl Instance {
         of: Option<(Part, i64)>,
     ) -> Sent {
         let id = record_id(tx, number);
-        let timestamp = self.world.history.now_ms();
+        let timestamp = self.world.history.timestamp();
         let padding = match self.rng.u32(0..20) {
             0 => self.rng.usize(0..3_000),
             _ => self.rng.usize(0..60),
@@ -163,7 +163,8 @@ impl Instance {
         let topic = part.topic_name();
         let record = ProducerRecord::to(&topic)
             .value(&value)
-            .partition(part.partition);
+            .partition(part.partition)
+            .timestamp(timestamp);
         self.tell(Event::Offered { id, part, of });
         let sent = if self.rng.u32(0..10) == 0 {
             Some(transaction.try_send(record))
