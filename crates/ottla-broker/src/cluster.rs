@@ -20,7 +20,8 @@ use crate::topic_config::TopicConfig;
 pub(crate) struct Cluster {
     pub(crate) id: String,
     pub(crate) nodes: BTreeMap<i32, Node>,
-    topics: BTreeMap<String, Topic>,
+    /// Shared with the requests that are about them: a request finds a topic without copying it.
+    topics: BTreeMap<String, Arc<Topic>>,
     names_by_id: HashMap<Uuid, String>,
     next_producer_id: i64,
     /// Coordinators that tests chose, by group or transactional id.
@@ -83,15 +84,15 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn topic(&self, name: &str) -> Option<&Topic> {
+    pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(name)
     }
 
-    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<&Topic> {
+    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
         self.topics.get(self.names_by_id.get(&id)?)
     }
 
-    pub(crate) fn topics(&self) -> impl Iterator<Item = &Topic> {
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.topics.values()
     }
 
@@ -181,10 +182,10 @@ impl Cluster {
     pub(crate) fn add_topic(&mut self, topic: Topic) {
         self.forget_view();
         self.names_by_id.insert(topic.id, topic.name.clone());
-        self.topics.insert(topic.name.clone(), topic);
+        self.topics.insert(topic.name.clone(), Arc::new(topic));
     }
 
-    pub(crate) fn remove_topic(&mut self, name: &str) -> Option<Topic> {
+    pub(crate) fn remove_topic(&mut self, name: &str) -> Option<Arc<Topic>> {
         let topic = self.topics.remove(name)?;
         self.forget_view();
         self.names_by_id.remove(&topic.id);
@@ -200,7 +201,7 @@ impl Cluster {
 
     pub(crate) fn topic_mut(&mut self, name: &str) -> Option<&mut Topic> {
         self.forget_view();
-        self.topics.get_mut(name)
+        self.topics.get_mut(name).map(Arc::make_mut)
     }
 
     /// A node went down or came back: leaders move to replicas that are up.

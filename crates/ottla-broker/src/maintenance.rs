@@ -88,7 +88,7 @@ impl Shared {
         Ok(())
     }
 
-    fn topics(&self) -> Vec<Topic> {
+    fn topics(&self) -> Vec<Arc<Topic>> {
         self.cluster.read().topics().cloned().collect()
     }
 }

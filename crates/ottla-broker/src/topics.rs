@@ -118,19 +118,17 @@ pub(crate) fn add_partitions(
     if validate_only {
         return Ok(());
     }
-    let mut topic = topic.clone();
+    let mut topic = Topic::clone(topic);
     grow(shared, &cluster, &mut topic, replicas)?;
     if let Some(data_dir) = &shared.data_dir {
         data_dir.save_topic(&topic).map_err(TopicError::storage)?;
     }
-    if let Some(place) = cluster.topic_mut(name) {
-        *place = topic;
-    }
+    cluster.add_topic(topic);
     Ok(())
 }
 
 /// Deletes a topic with all that is in it.
-pub(crate) fn delete(shared: &Shared, name: &str) -> Result<Topic, TopicError> {
+pub(crate) fn delete(shared: &Shared, name: &str) -> Result<Arc<Topic>, TopicError> {
     // Held throughout: who makes a topic of that name at once must not have its new logs removed.
     let mut cluster = shared.cluster.write();
     if let Some(data_dir) = &shared.data_dir

@@ -73,7 +73,7 @@ fn delete(context: &Context, name: Option<Str>, topic_id: Uuid) -> DeletableTopi
     };
     match topics::delete(&context.shared, &known) {
         Ok(topic) => DeletableTopicResult {
-            name: Some(topic.name.into()),
+            name: Some(topic.name.as_str().into()),
             topic_id: topic.id,
             ..Default::default()
         },

@@ -1,6 +1,7 @@
 //! Metadata: nodes, topics, and who leads which partition; creates a topic that is asked for if it may.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ottla_wire::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -77,7 +78,7 @@ impl Serve for MetadataRequest {
 }
 
 /// The topic that a request names, by id if it has one.
-pub(super) fn resolve(context: &Context, name: &str, id: Uuid) -> Result<Topic, ErrorCode> {
+pub(super) fn resolve(context: &Context, name: &str, id: Uuid) -> Result<Arc<Topic>, ErrorCode> {
     let cluster = context.shared.cluster.read();
     if id == Uuid::ZERO {
         cluster

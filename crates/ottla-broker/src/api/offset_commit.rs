@@ -1,6 +1,7 @@
 //! OffsetCommit: a group's positions are written down.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 
 use ottla_wire::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
@@ -10,6 +11,7 @@ use ottla_wire::{ErrorCode, Uuid};
 
 use super::Serve;
 use super::metadata::resolve;
+use crate::cluster::Topic;
 use crate::context::Context;
 use crate::group::Group;
 use crate::group::offsets::Committed;
@@ -20,15 +22,12 @@ impl Serve for OffsetCommitRequest {
             return Some(self.refuse(error));
         }
         // Names first: the groups' lock is never held while the cluster's is taken.
-        let names: Vec<Named> = self
+        let found: Vec<Found> = self
             .topics
             .iter()
-            .map(|topic| {
-                let found = resolve(context, &topic.name, topic.topic_id);
-                found.map(|found| (found.name, found.id, found.partitions.len()))
-            })
+            .map(|topic| resolve(context, &topic.name, topic.topic_id))
             .collect();
-        let topics = match commit(context, &self, names) {
+        let topics = match commit(context, &self, found) {
             Ok(topics) => topics,
             Err(error) => return Some(self.refuse(error)),
         };
@@ -64,13 +63,13 @@ pub(super) fn not_kept(error: &io::Error) -> ErrorCode {
     }
 }
 
-/// A topic's name, id and number of partitions.
-type Named = Result<(String, Uuid, usize), ErrorCode>;
+/// What a request names.
+type Found = Result<Arc<Topic>, ErrorCode>;
 
 fn commit(
     context: &Context,
     request: &OffsetCommitRequest,
-    names: Vec<Named>,
+    found: Vec<Found>,
 ) -> Result<Vec<OffsetCommitResponseTopic>, ErrorCode> {
     let mut groups = context.shared.groups.lock();
     let now = context.shared.now();
@@ -93,21 +92,22 @@ fn commit(
     let allowed: Vec<Vec<bool>> = request
         .topics
         .iter()
-        .zip(&names)
-        .map(|(topic, name)| {
+        .zip(&found)
+        .map(|(topic, found)| {
             let partitions = topic.partitions.iter();
             let may = |index| {
-                name.as_ref()
-                    .is_ok_and(|(_, id, _)| may_commit.partition(*id, index))
+                found
+                    .as_ref()
+                    .is_ok_and(|topic| may_commit.partition(topic.id, index))
             };
             partitions
                 .map(|partition| may(partition.partition_index))
                 .collect()
         })
         .collect();
-    let topics = request.topics.iter().zip(names).zip(allowed);
+    let topics = request.topics.iter().zip(found).zip(allowed);
     let topics = topics
-        .map(|((topic, name), allowed)| commit_topic(context, group, topic, name, &allowed))
+        .map(|((topic, found), allowed)| commit_topic(context, group, topic, found, &allowed))
         .collect();
     groups.remove_if_unused(&request.group_id);
     Ok(topics)
@@ -117,31 +117,27 @@ fn commit_topic(
     context: &Context,
     group: &mut Group,
     topic: &OffsetCommitRequestTopic,
-    name: Named,
+    found: Found,
     allowed: &[bool],
 ) -> OffsetCommitResponseTopic {
     let commit_time_ms = context.shared.now_ms();
     let mut errors = Vec::with_capacity(topic.partitions.len());
     for (partition, allowed) in topic.partitions.iter().zip(allowed) {
         let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
-        let index = usize::try_from(partition.partition_index).ok();
-        errors.push(match &name {
+        let index = partition.partition_index;
+        errors.push(match &found {
             Err(error) => *error,
-            Ok((_, _, count)) if index.is_none_or(|index| index >= *count) => {
-                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-            }
+            Ok(topic) if topic.partition(index).is_none() => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             Ok(_) if metadata.len() > METADATA_LEN_MAX => ErrorCode::OFFSET_METADATA_TOO_LARGE,
             Ok(_) if !allowed => ErrorCode::STALE_MEMBER_EPOCH,
-            Ok((name, ..)) => {
+            Ok(topic) => {
                 let committed = Committed {
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
                     metadata: metadata.to_owned(),
                     commit_time_ms,
                 };
-                group
-                    .offsets
-                    .commit(name, partition.partition_index, committed);
+                group.offsets.commit(&topic.name, index, committed);
                 ErrorCode::NONE
             }
         });

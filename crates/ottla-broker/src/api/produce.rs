@@ -35,7 +35,7 @@ impl Serve for ProduceRequest {
         let now_ms = context.shared.now_ms();
         let mut sound = Vec::new();
         for topic in &self.topic_data {
-            let found = resolve(context, &topic.name, topic.topic_id).map(Arc::new);
+            let found = resolve(context, &topic.name, topic.topic_id);
             let mut answers = Vec::with_capacity(topic.partition_data.len());
             for data in &topic.partition_data {
                 let answer = match &found {
