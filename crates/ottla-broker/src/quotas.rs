@@ -13,9 +13,31 @@ pub(crate) type Entity = BTreeMap<String, Option<String>>;
 
 /// All quotas.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Kept", into = "Kept")]
 pub(crate) struct Quotas {
-    /// In the order in which they were first set. A list, for JSON has no objects as keys.
-    by_entity: Vec<(Entity, BTreeMap<String, f64>)>,
+    by_entity: BTreeMap<Entity, Values>,
+}
+
+type Values = BTreeMap<String, f64>;
+
+/// Quotas in a file: a list, for JSON has no objects as keys.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    by_entity: Vec<(Entity, Values)>,
+}
+
+impl From<Kept> for Quotas {
+    fn from(kept: Kept) -> Self {
+        let by_entity = kept.by_entity.into_iter().collect();
+        Self { by_entity }
+    }
+}
+
+impl From<Quotas> for Kept {
+    fn from(quotas: Quotas) -> Self {
+        let by_entity = quotas.by_entity.into_iter().collect();
+        Self { by_entity }
+    }
 }
 
 /// Which entities DescribeClientQuotas asks for, of one type.
@@ -34,14 +56,14 @@ impl Quotas {
         changes: impl IntoIterator<Item = (String, Option<f64>)>,
     ) -> Result<(), Refused> {
         check_entity(&entity)?;
-        let place = self
-            .by_entity
-            .iter()
-            .position(|(known, _)| *known == entity);
-        let mut values = match place {
-            Some(place) => self.by_entity[place].1.clone(),
-            None => BTreeMap::new(),
-        };
+        let known = self.by_entity.get(&entity);
+        if known.is_none() && self.by_entity.len() >= ENTITIES_MAX {
+            return Err(Refused {
+                error: ErrorCode::POLICY_VIOLATION,
+                message: format!("This broker keeps quotas of {ENTITIES_MAX} entities at most."),
+            });
+        }
+        let mut values = known.cloned().unwrap_or_default();
         for (key, value) in changes {
             check_quota(&entity, &key, value)?;
             match value {
@@ -49,11 +71,10 @@ impl Quotas {
                 None => values.remove(&key),
             };
         }
-        match place {
-            Some(place) if values.is_empty() => drop(self.by_entity.remove(place)),
-            Some(place) => self.by_entity[place].1 = values,
-            None if values.is_empty() => {}
-            None => self.by_entity.push((entity, values)),
+        if values.is_empty() {
+            self.by_entity.remove(&entity);
+        } else {
+            self.by_entity.insert(entity, values);
         }
         Ok(())
     }
@@ -63,7 +84,7 @@ impl Quotas {
         &'a self,
         wanted: &'a [(String, Wanted)],
         strict: bool,
-    ) -> impl Iterator<Item = &'a (Entity, BTreeMap<String, f64>)> {
+    ) -> impl Iterator<Item = (&'a Entity, &'a Values)> {
         self.by_entity.iter().filter(move |(entity, _)| {
             (!strict || entity.len() == wanted.len())
                 && wanted
@@ -77,6 +98,9 @@ impl Quotas {
         })
     }
 }
+
+/// Whoever may set quotas may not fill the memory with them.
+const ENTITIES_MAX: usize = 10_000;
 
 fn check_entity(entity: &Entity) -> Result<(), Refused> {
     let is = |kinds: &[&str]| entity.keys().map(String::as_str).eq(kinds.iter().copied());
@@ -189,6 +213,38 @@ mod tests {
         assert_eq!(count(Wanted::Default, false), 1);
         assert_eq!(quotas.matching(&[], false).count(), 3);
         assert_eq!(quotas.matching(&[], true).count(), 0);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_entities_and_no_more() {
+        let mut quotas = Quotas::default();
+        let mut add = |name: &str| {
+            set(
+                &mut quotas,
+                &[("user", Some(name))],
+                "producer_byte_rate",
+                Some(1.0),
+            )
+        };
+        for number in 0..ENTITIES_MAX {
+            assert!(add(&number.to_string()));
+        }
+        assert!(!add("one too many"));
+        assert!(add("0"), "that one is known");
+    }
+
+    #[test]
+    fn quotas_are_read_as_they_were_written() {
+        let mut quotas = Quotas::default();
+        assert!(set(
+            &mut quotas,
+            &[("user", None)],
+            "producer_byte_rate",
+            Some(1.0)
+        ));
+        let text = r#"{"by_entity":[[{"user":null},{"producer_byte_rate":1.0}]]}"#;
+        assert_eq!(serde_json::to_string(&quotas).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Quotas>(text).unwrap(), quotas);
     }
 
     #[test]

@@ -49,6 +49,24 @@ async fn serves(cluster: &EmbeddedCluster) {
     assert!(answer.error_code.is_ok());
 }
 
+/// As by Kafka: a client that reads no answers hears of a new leader by losing its connection.
+#[test]
+fn a_failed_produce_without_an_answer_closes_the_connection() {
+    in_memory(|cluster| async move {
+        let mut client = Client::new(cluster.connect(1).unwrap());
+        let mut request = produce_request("t", 0, batch(&[b"a"]));
+        request.acks = 0;
+        client.send(&request, 9).await.unwrap();
+        let answer = client.produce("t", 0, &[b"b"]).await.unwrap();
+        assert_eq!(answer.base_offset, 1, "all went well: it stays open");
+        let mut request = produce_request("nowhere", 0, batch(&[b"c"]));
+        request.acks = 0;
+        client.send(&request, 9).await.unwrap();
+        assert!(client.receive_frame().await.is_err());
+        serves(&cluster).await;
+    });
+}
+
 #[test]
 fn who_says_nothing_is_closed_after_the_time_for_that() {
     in_memory(|cluster| async move {

@@ -161,7 +161,7 @@ async fn levels_throttles_and_quotas_outlive_a_restart() {
             )
         })
         .collect();
-    assert_eq!(named, [(Some("alice"), 10.0), (None, 20.0)]);
+    assert_eq!(named, [(None, 20.0), (Some("alice"), 10.0)]);
     cluster.stop().await;
 }
 

@@ -9,16 +9,25 @@ use ottla_wire::messages::alter_client_quotas::{
 use super::Serve;
 use crate::context::Context;
 use crate::error::Refused;
-use crate::quotas::Entity;
+use crate::quotas::{Entity, Quotas};
 
 impl Serve for AlterClientQuotasRequest {
     async fn serve(self, context: &Context) -> Option<AlterClientQuotasResponse> {
-        let entries = self.entries.iter().map(|entry| {
-            let changed = change(context, entry, self.validate_only);
-            answer(entry, changed.err())
-        });
+        // Written once for all: each entry is changed as a whole, or not at all.
+        let mut refusals = Vec::with_capacity(self.entries.len());
+        let kept = context
+            .shared
+            .change_settings(self.validate_only, |settings| {
+                let changes = self.entries.iter();
+                refusals.extend(changes.map(|entry| change(&mut settings.quotas, entry).err()));
+                Ok(())
+            });
+        let kept = kept.err();
+        let entries = self.entries.iter().zip(refusals);
         Some(AlterClientQuotasResponse {
-            entries: entries.collect(),
+            entries: entries
+                .map(|(entry, refused)| answer(entry, refused.or_else(|| kept.clone())))
+                .collect(),
             ..Default::default()
         })
     }
@@ -36,11 +45,7 @@ impl Serve for AlterClientQuotasRequest {
     }
 }
 
-fn change(
-    context: &Context,
-    entry: &AlterClientQuotasRequestEntryData,
-    validate_only: bool,
-) -> Result<(), Refused> {
+fn change(quotas: &mut Quotas, entry: &AlterClientQuotasRequestEntryData) -> Result<(), Refused> {
     let mut entity = Entity::new();
     for part in &entry.entity {
         let name = part.entity_name.as_deref().map(str::to_owned);
@@ -55,9 +60,7 @@ fn change(
         .ops
         .iter()
         .map(|op| (op.key.to_string(), (!op.remove).then_some(op.value)));
-    context.shared.change_settings(validate_only, |settings| {
-        settings.quotas.change(entity, changes)
-    })
+    quotas.change(entity, changes)
 }
 
 fn answer(

@@ -80,7 +80,7 @@ pub(crate) enum Answer {
 
 /// How an API is served.
 pub(crate) trait Serve: Request {
-    /// Does what the request asks for. `None` if it wants no answer.
+    /// Does what the request asks for. `None` if it wants no answer and all went well.
     fn serve(self, context: &Context) -> impl Future<Output = Option<Self::Response>> + Send;
 
     /// As [`Self::serve`]; `body` is what the request was decoded from, and can be kept once nothing of the request is
@@ -92,6 +92,11 @@ pub(crate) trait Serve: Request {
     ) -> impl Future<Output = Option<Self::Response>> + Send {
         drop(body);
         self.serve(context)
+    }
+
+    /// Whether the client reads no answer (Produce with acks=0). All that it can be told is that its connection closes.
+    fn wants_no_answer(&self) -> bool {
+        false
     }
 
     /// The answer that says `error` wherever an error can stand, for faults on request.
@@ -150,6 +155,7 @@ async fn run<R: Serve>(
         Err(error) => return Answer::Close(error.to_string()),
     };
     drop(input);
+    let wants_no_answer = request.wants_no_answer();
     let fault = context.shared.script.fault(R::KEY, context.node);
     let response = match &fault {
         Some(Fault::Drop) => return Answer::Silence,
@@ -166,6 +172,9 @@ async fn run<R: Serve>(
     let Some(response) = response else {
         return Answer::Nothing;
     };
+    if wants_no_answer {
+        return Answer::Close(format!("{} without an answer failed", R::KEY.name()));
+    }
     match (
         encode_response::<R>(&response, context.version, correlation_id),
         fault,

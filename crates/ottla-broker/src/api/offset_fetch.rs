@@ -133,14 +133,12 @@ fn fetch_group(
             response.error_code = error;
             return response;
         }
-        group
-            .map(|group| by_topic(&group.offsets))
-            .unwrap_or_default()
+        group.map(|group| group.offsets.clone()).unwrap_or_default()
     };
     let cluster = context.shared.cluster.read();
     let id_of = |name: &str| cluster.topic(name).map_or(Uuid::ZERO, |topic| topic.id);
     let Some(topics) = &asked.topics else {
-        response.topics = offsets
+        response.topics = by_topic(&offsets)
             .into_iter()
             .map(|(name, partitions)| OffsetFetchResponseTopics {
                 topic_id: id_of(&name),
@@ -166,11 +164,7 @@ fn fetch_group(
         let committed = |index: i32| match &name {
             Err(error) => Err(*error),
             Ok(name) => {
-                let found = offsets
-                    .iter()
-                    .find(|(known, _)| known == name)
-                    .and_then(|(_, partitions)| partitions.iter().find(|(i, _)| *i == index));
-                let committed = found.map(|(_, committed)| committed);
+                let committed = offsets.get(name, index);
                 settled(&unstable, name, index, committed)
             }
         };

@@ -78,7 +78,16 @@ impl Serve for ProduceRequest {
                 &mut response.node_endpoints,
             );
         }
-        (acks != 0).then_some(response)
+        let failed = |answer: &PartitionProduceResponse| answer.error_code.is_err();
+        let mut answers = response
+            .responses
+            .iter()
+            .flat_map(|r| &r.partition_responses);
+        (acks != 0 || answers.any(failed)).then_some(response)
+    }
+
+    fn wants_no_answer(&self) -> bool {
+        self.acks == 0
     }
 
     fn refuse(&self, error: ErrorCode) -> ProduceResponse {

@@ -115,9 +115,7 @@ impl Commit for TxnOffsetCommitRequest {
                 } else if !transaction.groups.contains(&*self.group_id) {
                     return Err(ErrorCode::INVALID_TXN_STATE);
                 }
-                for offset in offsets {
-                    transaction.put_offset(offset);
-                }
+                transaction.put_offsets(offsets);
                 Ok(Next::Nothing)
             },
         );

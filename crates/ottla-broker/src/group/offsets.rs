@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Offsets of one group, by topic and partition.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Offsets {
     committed: BTreeMap<(String, i32), Committed>,
 }

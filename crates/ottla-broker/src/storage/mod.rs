@@ -222,9 +222,8 @@ impl DataDir {
         settings: LogSettings,
         now_ms: i64,
     ) -> io::Result<Log> {
-        let dir = self.log_dir(topic, partition);
-        remove_dir_if_there(&dir)?;
-        Log::open(&dir, Arc::clone(&self.disk), settings, now_ms)
+        remove_dir_if_there(&self.log_dir(topic, partition))?;
+        self.open_log(topic, partition, settings, now_ms)
     }
 
     /// Opens a partition's log and cuts what a crash left torn.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ottla_wire::ErrorCode;
 use ottla_wire::record::control_batch;
 
-use super::{Next, State, Transaction};
+use super::{Next, PendingOffset, State, Transaction};
 use crate::cluster::Partition;
 use crate::context::Shared;
 use crate::group::offsets::Committed;
@@ -149,9 +149,12 @@ impl Shared {
 
     fn commit_offsets(&self, transaction: &Transaction) -> io::Result<()> {
         let (now, commit_time_ms) = (self.now(), self.now_ms());
+        // A topic that was deleted meanwhile took its committed offsets with it; none is while they are written.
+        let cluster = self.cluster.read();
+        let there = |pending: &&PendingOffset| cluster.topic(&pending.topic).is_some();
         let mut groups = self.groups.lock();
         let mut changed = BTreeSet::new();
-        for pending in &transaction.offsets {
+        for pending in transaction.offsets.iter().filter(there) {
             let committed = Committed {
                 offset: pending.offset,
                 leader_epoch: pending.leader_epoch,
@@ -165,6 +168,7 @@ impl Shared {
             changed.insert(&pending.group);
         }
         drop(groups);
+        drop(cluster);
         changed.into_iter().try_for_each(|id| self.keep_group(id))
     }
 

@@ -8,7 +8,7 @@ pub(crate) mod coordinator;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_wire::ErrorCode;
 use serde::{Deserialize, Serialize};
@@ -167,12 +167,15 @@ impl Transaction {
         self.state == State::Ongoing && self.partitions.contains(&(topic.to_owned(), partition))
     }
 
-    /// Adds an offset, in the place of one for the same partition.
-    pub(crate) fn put_offset(&mut self, new: PendingOffset) {
-        self.offsets.retain(|old| {
-            (&old.group, &old.topic, old.partition) != (&new.group, &new.topic, new.partition)
-        });
-        self.offsets.push(new);
+    /// Adds offsets, in the place of those for the same partitions; of several for one, the last counts.
+    pub(crate) fn put_offsets(&mut self, new: Vec<PendingOffset>) {
+        let place = |offset: &PendingOffset| {
+            let PendingOffset { group, topic, .. } = offset;
+            (group.clone(), topic.clone(), offset.partition)
+        };
+        let all = std::mem::take(&mut self.offsets).into_iter().chain(new);
+        let by_place: BTreeMap<_, _> = all.map(|offset| (place(&offset), offset)).collect();
+        self.offsets = by_place.into_values().collect();
     }
 
     /// The producer ends its transaction. With `bumps` (KIP-890) every transaction has an epoch of its own: the next

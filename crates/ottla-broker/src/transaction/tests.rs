@@ -20,6 +20,27 @@ fn open(epoch: i16) -> Transaction {
 }
 
 #[test]
+fn the_last_offset_of_a_partition_counts() {
+    let mut transaction = open(0);
+    let offset = |topic: &str, partition, offset| PendingOffset {
+        group: "g".to_owned(),
+        topic: topic.to_owned(),
+        partition,
+        offset,
+        leader_epoch: -1,
+        metadata: String::new(),
+    };
+    transaction.put_offsets(vec![
+        offset("t", 0, 1),
+        offset("t", 1, 2),
+        offset("t", 0, 3),
+    ]);
+    transaction.put_offsets(vec![offset("u", 0, 4), offset("t", 1, 5)]);
+    let pending = [offset("t", 0, 3), offset("t", 1, 5), offset("u", 0, 4)];
+    assert_eq!(transaction.offsets, pending);
+}
+
+#[test]
 fn a_new_start_fences_the_producer_before() {
     let mut transaction = new();
     assert_eq!(
