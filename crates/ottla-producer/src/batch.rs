@@ -47,7 +47,8 @@ impl OpenBatch {
     }
 }
 
-/// A sealed batch, on its way or waiting for it.
+/// A sealed batch, on its way or waiting for it. Boxed, for it goes through many hands, and a partition's queues keep their
+/// room while they are empty.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) payload: Payload,
@@ -82,10 +83,10 @@ impl Batch {
         mut resolver: Resolver,
         memory: Reserved,
         opened: Instant,
-    ) -> Self {
+    ) -> Box<Self> {
         resolver.records = sealed.record_count() as u32;
         resolver.bytes = sealed.len();
-        Self {
+        Box::new(Self {
             records: sealed.record_count(),
             resolver: Some(resolver),
             payload: Payload::Fresh(sealed),
@@ -99,7 +100,7 @@ impl Batch {
             maybe_written: false,
             resets: 0,
             last_error: None,
-        }
+        })
     }
 
     /// Bytes on the wire.
@@ -112,12 +113,16 @@ impl Batch {
 
     /// The bytes to send, carrying [`stamp`](Self::stamp): the same bytes as last time when the
     /// stamp is the same. A producer's batches are all transactional, or none is.
-    pub(crate) fn wire_bytes(self, transactional: bool) -> (Self, Bytes) {
+    pub(crate) fn wire_bytes(&mut self, transactional: bool) -> Bytes {
         let stamp = self.stamp;
         let (id, epoch, sequence) = stamp.map_or((-1, -1, -1), |stamp| {
             (stamp.identity.id, stamp.identity.epoch, stamp.sequence)
         });
-        let bytes = match self.payload {
+        let nothing = Payload::Stamped {
+            bytes: Bytes::new(),
+            stamp,
+        };
+        let bytes = match std::mem::replace(&mut self.payload, nothing) {
             Payload::Fresh(mut sealed) => {
                 if stamp.is_some() {
                     sealed.stamp(id, epoch, sequence, transactional);
@@ -132,21 +137,27 @@ impl Batch {
                 // Our own sealed batch, unchanged since it was written.
                 .expect("a batch of ours has a sound header"),
         };
-        let payload = Payload::Stamped {
+        self.payload = Payload::Stamped {
             bytes: bytes.clone(),
             stamp,
         };
-        (Self { payload, ..self }, bytes)
+        bytes
     }
 
     /// Tells the caller, if it has not been told already, and lets go of memory and buffer.
-    pub(crate) fn settle(mut self, outcome: Outcome, buffers: &Buffers) {
-        match self.payload {
+    pub(crate) fn settle(self: Box<Self>, outcome: Outcome, buffers: &Buffers) {
+        let Self {
+            payload,
+            memory,
+            resolver,
+            ..
+        } = *self;
+        match payload {
             Payload::Fresh(sealed) => buffers.give_back_frozen(sealed.freeze()),
             Payload::Stamped { bytes, .. } => buffers.give_back_frozen(bytes),
         }
-        drop(self.memory);
-        if let Some(resolver) = self.resolver.take() {
+        drop(memory);
+        if let Some(resolver) = resolver {
             resolver.resolve(outcome);
         }
     }

@@ -37,7 +37,7 @@ impl Buffers {
     /// cover it.
     pub(crate) fn take(&self, memory: &mut Reserved) -> BytesMut {
         let wanted = memory.bytes();
-        if let Some(buffer) = self.take_idle(wanted) {
+        if let Some(buffer) = self.take_idle(wanted, usize::MAX) {
             let more = buffer.capacity() - wanted;
             if more == 0 || memory.try_grow(more) {
                 return buffer;
@@ -47,15 +47,22 @@ impl Buffers {
         BytesMut::with_capacity(wanted)
     }
 
-    fn take_idle(&self, wanted: usize) -> Option<BytesMut> {
+    /// A buffer for `wanted` bytes, with room for no more than `bytes_max`.
+    pub(crate) fn take_within(&self, wanted: usize, bytes_max: usize) -> BytesMut {
+        self.take_idle(wanted, bytes_max)
+            .unwrap_or_else(|| BytesMut::with_capacity(wanted))
+    }
+
+    /// A buffer of which `wanted` bytes are at least a half.
+    fn take_idle(&self, wanted: usize, bytes_max: usize) -> Option<BytesMut> {
         if wanted < KEPT_MIN {
             return None;
         }
+        let room = wanted..=wanted.saturating_mul(2).min(bytes_max);
         let mut idle = self.idle.lock();
         // The last one returned is the one most likely in cache; a short look for one that fits.
         let from = idle.buffers.len().saturating_sub(LOOKS);
-        let fits =
-            |buffer: &BytesMut| (wanted..=wanted.saturating_mul(2)).contains(&buffer.capacity());
+        let fits = |buffer: &BytesMut| room.contains(&buffer.capacity());
         let found = idle.buffers.range(from..).rposition(fits)?;
         let buffer = idle.buffers.remove(from + found)?;
         idle.bytes -= buffer.capacity();
@@ -129,6 +136,20 @@ mod tests {
         buffers.give_back_frozen(sent);
         assert_ne!(take(&buffers, capacity).0.as_ptr(), at, "still shared");
         drop(shared);
+    }
+
+    #[test]
+    fn a_buffer_for_what_is_reserved_has_room_for_no_more() {
+        let buffers = Buffers::new(1 << 20);
+        buffers.give_back(BytesMut::with_capacity(64 << 10));
+        let (wanted, capacity) = (40 << 10, 64 << 10);
+        assert_eq!(buffers.take_within(wanted, capacity - 1).capacity(), wanted);
+        assert_eq!(buffers.take_within(wanted, capacity).capacity(), capacity);
+        assert_eq!(
+            buffers.take_within(wanted, capacity).capacity(),
+            wanted,
+            "there was one"
+        );
     }
 
     #[test]

@@ -368,7 +368,7 @@ impl Client {
         self: &Arc<Self>,
         partition: &Arc<Partition>,
         now: Instant,
-    ) -> (Option<Batch>, bool) {
+    ) -> (Option<Box<Batch>>, bool) {
         let linger = self.config.linger;
         let in_passing = partition.topic.settings.sealing.in_passing();
         let mut front = partition.front.lock();

@@ -113,15 +113,20 @@ impl Sealer {
         client: &Client,
         topic: &TopicShared,
         batch: OpenBatch,
-    ) -> Option<Batch> {
+    ) -> Option<Box<Batch>> {
         COMPRESSOR.with_borrow_mut(|compressor| self.seal_with(compressor, client, topic, batch))
     }
 
     /// Cuts a batch that a broker found too large. The pieces keep their records' sequences.
-    pub(crate) fn split(&self, client: &Client, topic: &TopicShared, batch: Batch) -> Vec<Batch> {
+    pub(crate) fn split(
+        &self,
+        client: &Client,
+        topic: &TopicShared,
+        batch: Box<Batch>,
+    ) -> Vec<Batch> {
         topic.ratio.reset();
         let Payload::Stamped { bytes, .. } = &batch.payload else {
-            return vec![batch]; // Never sent: nobody can have found it too large.
+            return vec![*batch]; // Never sent: nobody can have found it too large.
         };
         let plain_max = (batch.len() / 2).max(SPLIT_MIN);
         let mut decompressor = Decompressor::default();
@@ -152,7 +157,7 @@ impl Sealer {
             first_sent,
             last_error,
             ..
-        } = batch;
+        } = *batch;
         let Some(resolver) = resolver else {
             return Vec::new(); // Its callers were told already.
         };
@@ -171,7 +176,7 @@ impl Sealer {
                 attempts,
                 first_sent,
                 last_error: last_error.clone(),
-                ..Batch::new(part, own, reserved, opened)
+                ..*Batch::new(part, own, reserved, opened)
             });
             first += records as u32;
         }
@@ -246,7 +251,7 @@ impl Sealer {
         client: &Client,
         topic: &TopicShared,
         batch: OpenBatch,
-    ) -> Option<Batch> {
+    ) -> Option<Box<Batch>> {
         let OpenBatch {
             writer,
             resolver,
@@ -254,7 +259,10 @@ impl Sealer {
             opened,
         } = batch;
         let plain = writer.len();
-        let seal = contain(|| writer.seal(&topic.settings.sealing.options, compressor));
+        let buffers = &client.supplies.buffers;
+        let options = &topic.settings.sealing.options;
+        let spare = |bytes| buffers.take_within(bytes, memory.bytes());
+        let seal = contain(|| writer.seal_into(options, compressor, spare));
         let mut sealed = match seal.and_then(|sealed| sealed.map_err(|error| error.to_string())) {
             Ok(sealed) => sealed,
             Err(reason) => {
@@ -275,8 +283,8 @@ impl Sealer {
             topic.ratio.learn(plain, sealed.len());
         }
         if let Some(spare) = sealed.take_spare() {
-            client.supplies.buffers.give_back(spare);
-            memory.shrink_to(sealed.len());
+            buffers.give_back(spare);
+            memory.shrink_to(sealed.capacity());
         }
         Some(Batch::new(sealed, resolver, memory, opened))
     }

@@ -197,7 +197,7 @@ impl Producer {
         }
         let size = size as usize;
         let limit = self.limit(topic);
-        let Some(chosen) = self.choose_quickly(record, topic) else {
+        let Ok(chosen) = self.choose_quickly(record, topic) else {
             return (None, Chosen::NOT);
         };
         let partition = &topic.partitions[chosen.index as usize];
@@ -233,9 +233,14 @@ impl Producer {
         }
     }
 
-    /// The record's partition, if it takes no more than its key or the place where records stick.
+    /// The record's partition, if it takes no more than its key or the place where records stick; else what the record or the
+    /// partitioner named.
     #[inline]
-    fn choose_quickly(&self, record: &ProducerRecord<'_>, topic: &Topic) -> Option<Chosen> {
+    fn choose_quickly(
+        &self,
+        record: &ProducerRecord<'_>,
+        topic: &Topic,
+    ) -> Result<Chosen, Option<u32>> {
         let count = topic.partitions.len() as u32;
         let client = self.client();
         let partitioner = &topic.shared.settings.partitioner;
@@ -248,12 +253,12 @@ impl Producer {
             None => partitioner.choose(record.topic, key, record.value, count),
         };
         match (index, partitioner) {
-            (Some(index), _) if index < count => Some(Chosen {
+            (Some(index), _) if index < count => Ok(Chosen {
                 index,
                 sticks: false,
             }),
-            (Some(_), _) | (None, Partitioning::RoundRobin | Partitioning::Explicit) => None,
-            (None, _) => Some(Chosen {
+            (Some(_), _) | (None, Partitioning::RoundRobin | Partitioning::Explicit) => Err(index),
+            (None, _) => Ok(Chosen {
                 index: topic.sticky(client.adapting()).min(count - 1),
                 sticks: true,
             }),
@@ -373,17 +378,12 @@ impl Producer {
     }
 
     fn choose(&self, record: &ProducerRecord<'_>, topic: &Topic) -> Result<Chosen, SendError> {
-        if let Some(chosen) = self.choose_quickly(record, topic) {
-            return Ok(chosen);
-        }
-        let count = topic.partitions.len() as u32;
-        let config = &self.client().config;
-        let key = record.key.filter(|_| !config.partitioner_ignore_keys);
-        let partitioner = &topic.shared.settings.partitioner;
-        let index = match record.partition {
-            Some(partition) => Some(partition as u32),
-            None => partitioner.choose(record.topic, key, record.value, count),
+        let index = match self.choose_quickly(record, topic) {
+            Ok(chosen) => return Ok(chosen),
+            Err(index) => index,
         };
+        let count = topic.partitions.len() as u32;
+        let partitioner = &topic.shared.settings.partitioner;
         match (index, partitioner) {
             (None, Partitioning::Explicit) => Err(SendError::InvalidRecord {
                 topic: topic.shared.name.clone(),

@@ -47,13 +47,13 @@ pub(crate) struct PartitionQueue {
 
 #[derive(Debug)]
 enum Closed {
-    Plain(OpenBatch),
+    Plain(Box<OpenBatch>),
     /// A worker has it.
     Sealing {
         opened: Instant,
         records: i32,
     },
-    Sealed(Batch),
+    Sealed(Box<Batch>),
 }
 
 /// What came of appending a record.
@@ -97,14 +97,14 @@ pub(crate) enum Pulled {
     /// The oldest batch, too large to be sealed in passing: for a worker, to be
     /// [returned](PartitionQueue::put_sealed) under this number.
     PlainLarge(u64, OpenBatch),
-    Sealed(Batch),
+    Sealed(Box<Batch>),
 }
 
 /// A batch that will not be sent. To be settled outside the partition's lock.
 #[derive(Debug)]
 pub(crate) enum GivenUp {
     Open(OpenBatch),
-    Sealed(Batch),
+    Sealed(Box<Batch>),
 }
 
 impl GivenUp {
@@ -247,10 +247,10 @@ impl PartitionQueue {
         };
         match oldest {
             Closed::Sealed(batch) => Pulled::Sealed(batch),
-            Closed::Plain(batch) if batch.writer.len() <= in_passing => Pulled::Plain(batch),
+            Closed::Plain(batch) if batch.writer.len() <= in_passing => Pulled::Plain(*batch),
             Closed::Plain(batch) => {
                 self.closed.push_front((number, sealing(&batch)));
-                Pulled::PlainLarge(number, batch)
+                Pulled::PlainLarge(number, *batch)
             }
             held @ Closed::Sealing { .. } => {
                 self.closed.push_front((number, held));
@@ -286,7 +286,7 @@ impl PartitionQueue {
             records: batch.writer.record_count(),
         };
         match std::mem::replace(entry, held) {
-            Closed::Plain(batch) => Some((*number, batch)),
+            Closed::Plain(batch) => Some((*number, *batch)),
             _ => None,
         }
     }
@@ -298,13 +298,13 @@ impl PartitionQueue {
     pub(crate) fn put_sealed(
         &mut self,
         number: u64,
-        sealed: Option<Batch>,
+        sealed: Option<Box<Batch>>,
     ) -> Result<bool, Box<Batch>> {
         let place = self.closed.iter().position(|(held, _)| *held == number);
         match (place, sealed) {
             (Some(place), Some(batch)) => self.closed[place].1 = Closed::Sealed(batch),
             (Some(place), None) => drop(self.closed.remove(place)),
-            (None, Some(batch)) => return Err(Box::new(batch)),
+            (None, Some(batch)) => return Err(batch),
             (None, None) => {}
         }
         Ok(matches!(
@@ -338,7 +338,7 @@ impl PartitionQueue {
         let mut given_up = Vec::new();
         while self.oldest().is_some_and(|opened| opened <= latest) {
             match self.closed.pop_front() {
-                Some((_, Closed::Plain(batch))) => given_up.push(GivenUp::Open(batch)),
+                Some((_, Closed::Plain(batch))) => given_up.push(GivenUp::Open(*batch)),
                 Some((_, Closed::Sealed(batch))) => given_up.push(GivenUp::Sealed(batch)),
                 Some(held) => {
                     self.closed.push_front(held);
@@ -355,7 +355,7 @@ impl PartitionQueue {
         let closed = self.closed.drain(..);
         let mut left: Vec<_> = closed
             .filter_map(|(_, entry)| match entry {
-                Closed::Plain(batch) => Some(GivenUp::Open(batch)),
+                Closed::Plain(batch) => Some(GivenUp::Open(*batch)),
                 Closed::Sealed(batch) => Some(GivenUp::Sealed(batch)),
                 Closed::Sealing { .. } => None,
             })
@@ -382,7 +382,7 @@ impl PartitionQueue {
         if let Some(batch) = self.take_open() {
             self.expected = batch.writer.len().max(self.expected / 2);
             self.closed
-                .push_back((self.closed_so_far, Closed::Plain(batch)));
+                .push_back((self.closed_so_far, Closed::Plain(Box::new(batch))));
             self.closed_so_far += 1;
             self.hurried = false;
         }
@@ -507,7 +507,7 @@ mod tests {
         }
     }
 
-    fn seal(batch: OpenBatch) -> Batch {
+    fn seal(batch: OpenBatch) -> Box<Batch> {
         let sealed = batch
             .writer
             .seal(

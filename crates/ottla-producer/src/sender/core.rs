@@ -79,11 +79,11 @@ pub(crate) struct Failure {
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// The batch's way ends here.
-    Settle(Batch, Outcome),
+    Settle(Box<Batch>, Outcome),
     /// The caller learns this; the batch itself is still with a broker.
     Tell(Resolver, Outcome),
     /// Cut the batch in pieces, and bring them back with [`SenderCore::split_done`].
-    Split(Slot, Batch),
+    Split(Slot, Box<Batch>),
     /// The producer can send no more.
     Fail(SendError),
     /// The broker's sender has something to do.

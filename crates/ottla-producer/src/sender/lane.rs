@@ -32,7 +32,7 @@ pub(crate) struct Lane {
     pub(crate) leader: Option<i32>,
     pub(crate) leader_epoch: i32,
     /// Ascending in place; those with a stamp before those without.
-    pub(crate) queue: VecDeque<Batch>,
+    pub(crate) queue: VecDeque<Box<Batch>>,
     /// Ascending in place.
     pub(crate) in_flight: VecDeque<InFlight>,
     /// The broker that has what is in flight.
@@ -78,7 +78,7 @@ pub(crate) struct Lane {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub(crate) request: u64,
-    pub(crate) batch: Batch,
+    pub(crate) batch: Box<Batch>,
 }
 
 /// How a partition stands to the open transaction.
@@ -163,7 +163,7 @@ impl Lane {
     }
 
     /// Takes a batch from the accumulator, behind all others.
-    pub(crate) fn push_new(&mut self, mut batch: Batch) {
+    pub(crate) fn push_new(&mut self, mut batch: Box<Batch>) {
         batch.place = (self.next_place, 0);
         self.next_place += 1;
         self.typical_len = batch.len();
@@ -171,7 +171,7 @@ impl Lane {
     }
 
     /// Puts a batch back, at its place.
-    pub(crate) fn push_back_in_place(&mut self, batch: Batch) {
+    pub(crate) fn push_back_in_place(&mut self, batch: Box<Batch>) {
         let at = self
             .queue
             .partition_point(|queued| queued.place < batch.place);

@@ -46,7 +46,7 @@ struct World {
     logs: Vec<PartitionLog>,
     /// Who leads, really; with the epoch.
     leaders: Vec<(i32, i32)>,
-    fronts: Vec<VecDeque<Batch>>,
+    fronts: Vec<VecDeque<Box<Batch>>>,
     /// Per broker: requests it has not read, and answers the client has not.
     networks: Vec<Network>,
     /// Requests of ended connections that their broker may still carry out.
@@ -334,8 +334,8 @@ impl World {
                         let epoch = i16::MAX - self.rng.i16(0..4);
                         self.core.identity_obtained(ProducerIdentity { id, epoch });
                     }
-                    Effect::Split(slot, batch) => {
-                        let pieces = cut(batch, &self.budget);
+                    Effect::Split(slot, mut batch) => {
+                        let pieces = cut(&mut batch, &self.budget);
                         self.core.split_done(slot, pieces);
                     }
                 }
@@ -399,7 +399,7 @@ impl World {
     }
 }
 
-fn cut(batch: Batch, budget: &Arc<Budget>) -> Vec<Batch> {
+fn cut(batch: &mut Batch, budget: &Arc<Budget>) -> Vec<Batch> {
     let Payload::Stamped { bytes, .. } = &batch.payload else {
         unreachable!("it was sent")
     };
@@ -407,7 +407,7 @@ fn cut(batch: Batch, budget: &Arc<Budget>) -> Vec<Batch> {
     let options = SealOptions::default();
     let half = bytes.len() / 2 + 30;
     let parts = split(bytes, half, &options, &mut compressor, &mut decompressor).unwrap();
-    let Some(resolver) = batch.resolver else {
+    let Some(resolver) = batch.resolver.take() else {
         return Vec::new();
     };
     let (mut first, mut pieces, mut tickets) = (0, Vec::new(), Vec::new());
@@ -424,7 +424,7 @@ fn cut(batch: Batch, budget: &Arc<Budget>) -> Vec<Batch> {
         pieces.push(Batch {
             place,
             stamp,
-            ..Batch::new(part, own, memory, batch.opened)
+            ..*Batch::new(part, own, memory, batch.opened)
         });
         first += count;
     }

@@ -77,6 +77,12 @@ impl SealedBatch {
         self.write_header();
     }
 
+    /// Bytes that its buffer has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+
     /// Bytes on the wire, header included.
     #[must_use]
     pub fn len(&self) -> usize {

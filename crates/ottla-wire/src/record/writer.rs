@@ -197,9 +197,23 @@ impl BatchWriter {
     /// # Errors
     /// [`SealError`] when there are no records or the codec fails.
     pub fn seal(
+        self,
+        options: &SealOptions,
+        compressor: &mut Compressor,
+    ) -> Result<SealedBatch, SealError> {
+        self.seal_into(options, compressor, BytesMut::with_capacity)
+    }
+
+    /// As [`Self::seal`]; what was compressed goes into the buffer that `buffer` gives when it is told how many bytes that
+    /// takes. Whatever the buffer holds is overwritten, and one that is too small grows.
+    ///
+    /// # Errors
+    /// As [`Self::seal`].
+    pub fn seal_into(
         mut self,
         options: &SealOptions,
         compressor: &mut Compressor,
+        buffer: impl FnOnce(usize) -> BytesMut,
     ) -> Result<SealedBatch, SealError> {
         if self.count == 0 {
             return Err(SealError::Empty);
@@ -215,9 +229,9 @@ impl BatchWriter {
             let header = self.header(Codec::default(), 0);
             return Ok(SealedBatch::new(header, self.buf, None));
         }
-        // Exactly as large as needed: a batch waits for its acknowledgement in this buffer, while
-        // the large one goes back to work.
-        let mut sealed = BytesMut::with_capacity(HEADER_LEN + packed.len());
+        // A batch waits for its acknowledgement in this buffer, while the large one goes back to work.
+        let mut sealed = buffer(HEADER_LEN + packed.len());
+        sealed.clear();
         sealed.extend_from_slice(&[0; HEADER_LEN]);
         sealed.extend_from_slice(packed);
         Ok(SealedBatch::new(header, sealed, Some(self.buf)))

@@ -185,14 +185,14 @@ impl SenderCore {
         match self.gate.bar().cloned().or(purged) {
             None => {
                 for piece in pieces {
-                    lane.push_back_in_place(piece);
+                    lane.push_back_in_place(Box::new(piece));
                 }
             }
             Some(ended) => {
                 lane.lost_sequences();
                 for piece in pieces {
                     self.effects
-                        .push(Effect::Settle(piece, ended.clone().into()));
+                        .push(Effect::Settle(Box::new(piece), ended.clone().into()));
                 }
             }
         }
@@ -203,7 +203,7 @@ impl SenderCore {
         &mut self,
         broker: i32,
         slot: Slot,
-        batch: Batch,
+        batch: Box<Batch>,
         for_leader: bool,
         now: Instant,
         random: f64,
@@ -236,7 +236,7 @@ impl SenderCore {
     }
 
     /// Queues a batch again, unless its caller was told already or its time is up.
-    pub(super) fn put_back(&mut self, slot: Slot, batch: Batch, now: Instant) {
+    pub(super) fn put_back(&mut self, slot: Slot, batch: Box<Batch>, now: Instant) {
         if let Some(ended) = self.fatal.as_ref().or(self.gate.bar()).cloned() {
             return self.give_up(slot, batch, ended, Vec::new(), now);
         }
@@ -258,7 +258,7 @@ impl SenderCore {
     pub(super) fn give_up(
         &mut self,
         slot: Slot,
-        batch: Batch,
+        batch: Box<Batch>,
         error: SendError,
         blamed: Vec<(u32, SendError)>,
         now: Instant,
@@ -304,7 +304,7 @@ fn leaves_a_gap(error: &SendError) -> bool {
     )
 }
 
-fn take_flying(lane: &mut Lane, request: u64) -> Option<Batch> {
+fn take_flying(lane: &mut Lane, request: u64) -> Option<Box<Batch>> {
     let at = lane
         .in_flight
         .iter()

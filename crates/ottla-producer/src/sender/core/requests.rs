@@ -50,7 +50,7 @@ impl SenderCore {
     }
 
     /// What the accumulator had: a batch or none, and whether there is `more` right now.
-    pub(crate) fn supply(&mut self, slot: Slot, batch: Option<Batch>, more: bool) {
+    pub(crate) fn supply(&mut self, slot: Slot, batch: Option<Box<Batch>>, more: bool) {
         let lane = &mut self.lanes[slot];
         lane.pulling = false;
         lane.front_ready = std::mem::take(&mut lane.told_while_pulling) || more;
@@ -137,7 +137,7 @@ impl SenderCore {
             if let Some(resolver) = &mut batch.resolver {
                 resolver.maybe_sent = true;
             }
-            let (batch, payload) = batch.wire_bytes(self.settings.transactional);
+            let payload = batch.wire_bytes(self.settings.transactional);
             bytes += payload.len();
             parts.push((slot, payload));
             acks = Some(lane.acks);
