@@ -14,7 +14,7 @@ use crate::{
     CommittedOffset, ConsumerConfig, ConsumerMetrics, Error, Offset, OffsetForTime,
     PartitionMetrics, Record, RecordBatch, RecordStream, Str, TopicPartition, TopicPattern,
     Watermarks,
-    core::Position,
+    core::{LeaseId, Position, StreamEnd},
     driver::{
         Shared,
         commit::committed,
@@ -254,8 +254,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// Leaves the group, or gives up what was assigned by hand. With automatic commit, what the
-    /// application is done with is committed first; the rebalance listener is told before partitions of the group
+    /// Leaves the group, or gives up what was assigned by hand. Streams of single partitions end, and are waited for, for up
+    /// to `default.api.timeout.ms`. With automatic commit, what the application is done with is committed first; the rebalance listener is told before partitions of the group
     /// are given up.
     ///
     /// Cancel-safe: when dropped, the group may or may not have been left.
@@ -266,6 +266,12 @@ impl Consumer {
         let shared = self.shared();
         shared.check_open()?;
         check_not_in_listener()?;
+        let deadline = now() + shared.config.default_api_timeout;
+        if !shared.end_streams(StreamEnd::Revoked, deadline).await {
+            tracing::warn!(
+                "streams of single partitions were not dropped in time: going on without"
+            );
+        }
         self.commit_before_leaving(now() + shared.config.default_api_timeout)
             .await;
         self.tell_revoked().await;
@@ -511,7 +517,7 @@ impl Consumer {
                 .collect()
         });
         drop(reader);
-        self.start_commit(offsets)
+        self.start_commit(offsets, None)
     }
 
     /// Commits these offsets, each that of the next record to read, and waits for the outcome.
@@ -524,7 +530,8 @@ impl Consumer {
         &self,
         offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
     ) -> Result<(), Error> {
-        self.start_commit(offsets.into_iter().collect())?.await
+        self.start_commit(offsets.into_iter().collect(), None)?
+            .await
     }
 
     /// Starts a commit of these offsets, as [`Consumer::commit_async`] does for the positions.
@@ -535,7 +542,7 @@ impl Consumer {
         &self,
         offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
     ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
-        self.start_commit(offsets.into_iter().collect())
+        self.start_commit(offsets.into_iter().collect(), None)
     }
 
     /// Commits that this record, and all before it in its partition, are processed; waits for the outcome.
@@ -615,7 +622,7 @@ impl Consumer {
     pub async fn commit_stored(&self) -> Result<(), Error> {
         let offsets = self.shared().processed(false);
         let names: Vec<_> = offsets.keys().cloned().collect();
-        let outcome = self.start_commit(offsets)?.await;
+        let outcome = self.start_commit(offsets, None)?.await;
         if outcome.is_err() {
             self.shared().core(|core| core.auto_commit_failed(&names));
         }
@@ -763,8 +770,9 @@ impl Consumer {
         })
     }
 
-    /// Commits what was handed out (with automatic commit), tells the rebalance listener, leaves the group (unless
-    /// this is a static member), ends all tasks. Calls that wait for records end with [`Error::Closed`].
+    /// Ends streams of single partitions and waits until they are dropped, commits what was handed out (with automatic
+    /// commit), tells the rebalance listener, leaves the group (unless this is a static member), ends all tasks. Calls
+    /// that wait for records end with [`Error::Closed`].
     ///
     /// Always ends, at the deadline at the latest; calling it again does nothing. Not cancel-safe: when dropped
     /// the consumer is closed, but the commit may be missing.
@@ -782,6 +790,13 @@ impl Consumer {
         let leaving = async {
             // A commit that cannot be made must not keep the group waiting for this member.
             let commit_by = deadline - deadline.saturating_duration_since(now()) / 4;
+            // What their readers still do, they do as the partitions' owners.
+            let streams_by = commit_by - commit_by.saturating_duration_since(now()) / 4;
+            if !shared.end_streams(StreamEnd::Closed, streams_by).await {
+                tracing::warn!(
+                    "streams of single partitions were not dropped in time: closing without them"
+                );
+            }
             let committed = self.commit_before_leaving(commit_by).await;
             // Nor must the application's listener, which cannot be trusted to end.
             if tokio::time::timeout_at(commit_by.into(), self.tell_revoked())
@@ -861,18 +876,20 @@ impl Consumer {
         }
     }
 
-    fn start_commit(
+    /// Of `lease`: on behalf of the stream of one partition, as long as that has it.
+    pub(crate) fn start_commit(
         &self,
         offsets: Offsets,
+        lease: Option<LeaseId>,
     ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
         let shared = self.shared();
-        // A listener that is told of the consumer's end may commit.
-        if check_not_in_listener().is_ok() {
+        // A listener that is told of the consumer's end may commit, and so may a stream.
+        if lease.is_none() && check_not_in_listener().is_ok() {
             shared.check_open()?;
         }
         let group = self.group_id()?;
         let timeout = shared.config.default_api_timeout;
-        let outcome = shared.queue_commit(offsets, now() + timeout);
+        let outcome = shared.queue_commit(offsets, now() + timeout, lease);
         Ok(async move {
             match outcome.await {
                 Ok(Outcome::Committed) => Ok(()),
@@ -923,7 +940,7 @@ impl Consumer {
 }
 
 /// What to commit when the record at `offset` is processed.
-fn behind(offset: i64, leader_epoch: Option<i32>) -> CommittedOffset {
+pub(crate) fn behind(offset: i64, leader_epoch: Option<i32>) -> CommittedOffset {
     CommittedOffset {
         offset: offset.saturating_add(1),
         leader_epoch,

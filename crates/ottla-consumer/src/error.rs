@@ -157,6 +157,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// The partition whose records cannot be read, if it is about one.
+    pub(crate) fn partition(&self) -> Option<&TopicPartition> {
+        match self {
+            Self::PartitionEof { partition, .. }
+            | Self::NoOffset { partition }
+            | Self::OffsetOutOfRange { partition, .. }
+            | Self::LogTruncated { partition, .. }
+            | Self::Unreadable { partition, .. }
+            | Self::Fetch { partition, .. } => Some(partition),
+            _ => None,
+        }
+    }
+
     /// Whether the same call may succeed later without anything being changed.
     pub fn is_retriable(&self) -> bool {
         match self {

@@ -5,6 +5,7 @@ pub mod assignor;
 mod config;
 mod consumer;
 mod core;
+mod current;
 mod driver;
 mod error;
 mod group;
@@ -14,6 +15,7 @@ mod pattern;
 mod payload;
 mod reader;
 mod record;
+mod split;
 mod stream;
 mod topic_partition;
 
@@ -26,12 +28,13 @@ pub use ottla_wire::{
 pub use self::{
     config::{ConsumerConfig, IsolationLevel, OffsetReset},
     consumer::Consumer,
-    core::Watermarks,
+    core::{StreamEnd, Watermarks},
     error::Error,
     listener::{ListenerFuture, RebalanceListener},
     metrics::{ConsumerMetrics, PartitionMetrics},
     pattern::TopicPattern,
     record::{BatchRecords, IntoRecords, Record, RecordBatch},
+    split::{PartitionStream, PartitionStreams},
     stream::RecordStream,
     topic_partition::{CommittedOffset, Offset, OffsetForTime, TopicPartition},
 };

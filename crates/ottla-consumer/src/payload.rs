@@ -15,9 +15,10 @@ use ottla_wire::{
     messages::fetch::AbortedTransaction,
     record::{Batch, BatchError, Batches, ControlType, DecodedBatch},
 };
+use parking_lot::Mutex;
 
 use crate::{
-    IsolationLevel,
+    ConsumerConfig, IsolationLevel,
     core::{Body, Entry, NOWHERE, Position},
 };
 
@@ -37,6 +38,44 @@ pub(crate) struct DecodeLimits {
     pub(crate) check_crcs: bool,
     pub(crate) batch_bytes_max: usize,
 }
+
+impl DecodeLimits {
+    pub(crate) fn of(config: &ConsumerConfig) -> Self {
+        Self {
+            check_crcs: config.check_crcs,
+            batch_bytes_max: config.batch_bytes_max,
+        }
+    }
+}
+
+/// Decompressors for readers of which few decode at the same time.
+#[derive(Debug, Default)]
+pub(crate) struct Decompressors {
+    idle: Mutex<Vec<Decompressor>>,
+}
+
+impl Decompressors {
+    pub(crate) fn decode(
+        &self,
+        payload: Payload,
+        limits: DecodeLimits,
+    ) -> Result<DecodedBatch, BatchError> {
+        if !payload.is_heavy() {
+            return payload.decode(limits, &mut Decompressor::new());
+        }
+        let idle = self.idle.lock().pop();
+        let mut decompressor = idle.unwrap_or_default();
+        let decoded = payload.decode(limits, &mut decompressor);
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE_MAX {
+            idle.push(decompressor);
+        }
+        decoded
+    }
+}
+
+/// Each may keep a window of some megabytes. More threads than that find new ones.
+const IDLE_MAX: usize = 8;
 
 impl Payload {
     pub(crate) fn decode(

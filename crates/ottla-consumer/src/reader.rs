@@ -8,17 +8,14 @@
 
 use std::sync::Arc;
 
-use ottla_wire::{
-    compress::Decompressor,
-    record::{BatchError, OwnedRecords, RecordFault},
-};
+use ottla_wire::compress::Decompressor;
 
 use crate::{
     Error, Record, RecordBatch, TopicPartition,
-    core::{Core, Delivery, Handout, Position, Token},
+    core::{Core, Handout},
+    current::{Current, Next},
     driver::{Shared, now},
     payload::{DecodeLimits, Payload},
-    record::Origin,
 };
 
 #[derive(Debug)]
@@ -36,32 +33,6 @@ pub(crate) struct Reader {
     pub(crate) attention: bool,
     /// Why no call for records can succeed until there is another subscription.
     pub(crate) fatal: Option<Error>,
-}
-
-/// The batch being handed out record by record.
-#[derive(Debug)]
-struct Current {
-    token: Token,
-    origin: Arc<Origin>,
-    /// What is left of it.
-    records: OwnedRecords,
-    /// Before the latest record that was handed out. `None` where a batch that the application got in the same
-    /// call comes before: what it is done with ends in front of that one, and the core knows.
-    done: Option<i64>,
-    /// Behind the latest record that was handed out. Records before it are skipped.
-    handed: i64,
-    /// Behind the batch.
-    end: Position,
-}
-
-impl Current {
-    fn at(&self, offset: i64) -> Position {
-        // The epoch is that of the record before the position, if that is of this batch.
-        Position {
-            offset,
-            leader_epoch: self.origin.leader_epoch,
-        }
-    }
 }
 
 impl Reader {
@@ -83,21 +54,10 @@ impl Reader {
         self.polls += 1;
         loop {
             if let Some(current) = self.current.as_mut().filter(|_| !self.hold) {
-                let fault = match current.records.next() {
-                    Some(Ok(record)) => {
-                        let offset = record.offset();
-                        if offset < current.handed {
-                            continue;
-                        }
-                        if offset < current.end.offset {
-                            current.done = Some(current.handed);
-                            current.handed = offset + 1;
-                            return Ok(Some(Record::new(&current.origin, record)));
-                        }
-                        Some(misplaced(&current.records, offset))
-                    }
-                    None => None,
-                    Some(Err(source)) => Some(source),
+                let fault = match current.next_record() {
+                    Next::Record(record) => return Ok(Some(record)),
+                    Next::Finished => None,
+                    Next::Fault(source) => Some(source),
                 };
                 if let Some(source) = fault {
                     let error = current.origin.unreadable(current.handed, source);
@@ -212,14 +172,18 @@ impl Reader {
 
     /// Gives the batch being read back if it is of this partition, which is about to be paused.
     pub(crate) fn give_back(&mut self, name: &TopicPartition, core: &mut Core<Payload>) {
-        if self.position(name).is_none() {
-            return;
+        if self.position(name).is_some() {
+            self.give_back_current(core);
         }
+    }
+
+    /// Gives the batch being read back: from now on it is read otherwise.
+    pub(crate) fn give_back_current(&mut self, core: &mut Core<Payload>) {
         let Some(current) = self.current.take() else {
             return;
         };
         let at = current.at(current.handed);
-        let batch = current.records.batch().clone();
+        let batch = current.batch();
         let bytes = batch.body_len();
         core.put_back(
             current.token,
@@ -257,88 +221,19 @@ impl Reader {
             Handout::Error(error) => return Err(error),
             Handout::Batch(delivery) => delivery,
         };
-        let Delivery {
-            token,
-            name,
-            data,
-            from,
-            next,
-        } = delivery;
-        match data.decode(self.limits, &mut self.decompressor) {
-            Ok(batch) => {
-                let header = batch.header();
-                let origin = Arc::new(Origin {
-                    name,
-                    leader_epoch: next.leader_epoch,
-                    timestamp_type: header.timestamp_type(),
-                });
-                let records = batch.into_records();
-                self.current = Some(Current {
-                    token,
-                    origin,
-                    records,
-                    done: entered.then_some(from),
-                    handed: from,
-                    end: next,
-                });
+        let opened = Current::open(delivery, entered, |data| {
+            data.decode(self.limits, &mut self.decompressor)
+        });
+        match opened {
+            Ok(current) => {
+                self.current = Some(current);
                 Ok(true)
             }
-            Err(source) => {
+            Err((token, error)) => {
                 shared.core(|core| core.handle_unreadable(token, now()));
-                Err(Error::Unreadable {
-                    partition: name,
-                    offset: from,
-                    source: Arc::new(source),
-                })
+                Err(error)
             }
         }
-    }
-}
-
-impl Current {
-    /// The first `max` records as a batch, with its token and the position behind it; and the rest, if any.
-    fn split_off(mut self, max: usize) -> ((RecordBatch, Token, Position), Option<Self>) {
-        let records = self.records.clone();
-        let from = self.handed;
-        if records.left() > max {
-            let mut taken = 0;
-            while taken < max {
-                match self.records.next_ref() {
-                    Some(Ok(record)) if record.offset() < from => {}
-                    Some(Ok(record)) => {
-                        taken += 1;
-                        self.handed = record.offset().saturating_add(1);
-                    }
-                    // Whoever reads the batch finds the error in its place.
-                    Some(Err(_)) | None => break,
-                }
-            }
-            if self.records.left() > 0 {
-                let batch = RecordBatch::new(self.origin.clone(), records, from, max, self.handed);
-                // The application is done with what came before this call, and not with what it hands out.
-                self.done = self.done.map(|_| from);
-                let at = self.at(self.handed);
-                return ((batch, self.token, at), Some(self));
-            }
-        }
-        let (token, end) = (self.token, self.end);
-        let batch = RecordBatch::new(self.origin, records, from, max, end.offset);
-        ((batch, token, end), None)
-    }
-}
-
-/// A record that claims an offset behind the end of its batch, where the next batch has its own: it would take
-/// the position there, and back again.
-pub(crate) fn misplaced(records: &OwnedRecords, offset: i64) -> BatchError {
-    let header = records.batch().header();
-    let base_offset = header.base_offset();
-    let read = header.record_count().unwrap_or(0) as usize;
-    BatchError::Record {
-        base_offset,
-        index: read.saturating_sub(records.left() + 1) as u32,
-        fault: RecordFault::Offset {
-            delta: offset.saturating_sub(base_offset),
-        },
     }
 }
 

@@ -7,7 +7,7 @@ use ottla_wire::record::{
     self, BatchError, OwnedRecords, RecordHeaders, RecordRef, Records, TimestampType,
 };
 
-use crate::{Bytes, Error, Str, TopicPartition, reader::misplaced};
+use crate::{Bytes, Error, Str, TopicPartition, current::misplaced};
 
 /// A record.
 ///

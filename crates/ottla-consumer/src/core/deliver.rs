@@ -34,10 +34,19 @@ pub(crate) struct Delivery<D> {
 impl<D> Core<D> {
     /// Takes the next batch for the application.
     pub(crate) fn next_handout(&mut self) -> Handout<D> {
-        if let Some(error) = self.errors.pop_front() {
-            return Handout::Error(error);
+        if self.is_split() {
+            return Handout::Error(Error::Usage(
+                "the consumer is split into streams of single partitions: read those, or drop them and their \
+                 PartitionStreams",
+            ));
         }
-        while let Some(slot) = self.ready.pop_front() {
+        loop {
+            if let Some(error) = self.errors.pop_front() {
+                return Handout::Error(error);
+            }
+            let Some(slot) = self.ready.pop_front() else {
+                return Handout::Nothing;
+            };
             let Some(partition) = self.at_mut(slot) else {
                 continue;
             };
@@ -45,49 +54,49 @@ impl<D> Core<D> {
             if !partition.deliverable() {
                 continue;
             }
-            let Some(entry) = partition.queue.pop_front() else {
-                continue;
-            };
-            partition.queued_bytes -= entry.bytes;
-            let ahead = entry.ahead();
-            let (token, from) = (partition.token, partition.consumed.offset);
-            let delivery = match entry.body {
-                Body::Batch(data, _) => Some(Delivery {
-                    token,
-                    name: partition.name.clone(),
-                    data,
-                    from,
-                    next: entry.next,
-                }),
-                Body::Nothing => {
-                    partition.consumed = entry.next;
-                    self.handed_out.insert(token);
-                    None
-                }
-                Body::OutOfRange => {
-                    self.reset(slot);
-                    self.note_wanted(slot);
-                    if let Some(error) = self.errors.pop_front() {
-                        return Handout::Error(error);
-                    }
-                    continue;
-                }
-                Body::End => {
-                    let (partition, offset) = (partition.name.clone(), entry.next.offset);
-                    self.line_up(slot);
-                    return Handout::Error(Error::PartitionEof { partition, offset });
-                }
-                // `deliverable` said that it is not.
-                Body::Away(_) => None,
-            };
-            self.release(slot, entry.bytes);
-            self.release_ahead(ahead);
-            self.line_up(slot);
-            if let Some(delivery) = delivery {
-                return Handout::Batch(delivery);
+            if let Some(handout) = self.take_entry(slot) {
+                return handout;
             }
         }
-        Handout::Nothing
+    }
+
+    /// Deals with what is at the head of a partition's queue. None: the application need not know.
+    pub(super) fn take_entry(&mut self, slot: u32) -> Option<Handout<D>> {
+        let partition = self.at_mut(slot)?;
+        let entry = partition.queue.pop_front()?;
+        partition.queued_bytes -= entry.bytes;
+        let ahead = entry.ahead();
+        let (token, from) = (partition.token, partition.consumed.offset);
+        let delivery = match entry.body {
+            Body::Batch(data, _) => Some(Delivery {
+                token,
+                name: partition.name.clone(),
+                data,
+                from,
+                next: entry.next,
+            }),
+            Body::Nothing => {
+                partition.consumed = entry.next;
+                self.handed_out.insert(token);
+                None
+            }
+            Body::OutOfRange => {
+                self.reset(slot);
+                self.note_wanted(slot);
+                return None;
+            }
+            Body::End => {
+                let (partition, offset) = (partition.name.clone(), entry.next.offset);
+                self.line_up(slot);
+                return Some(Handout::Error(Error::PartitionEof { partition, offset }));
+            }
+            // Who asks has seen that it is not.
+            Body::Away(_) => None,
+        };
+        self.release(slot, entry.bytes);
+        self.release_ahead(ahead);
+        self.line_up(slot);
+        delivery.map(Handout::Batch)
     }
 
     /// Records before `position` were handed out.
@@ -158,7 +167,8 @@ impl<D> Core<D> {
     ) -> Vec<(Token, u64, D)> {
         let mut work = Vec::new();
         let mut bytes = 0;
-        if self.ahead_bytes >= self.ahead_max() {
+        // Readers of single partitions decode what they take, each in its own task.
+        if self.is_split() || self.ahead_bytes >= self.ahead_max() {
             return work;
         }
         for &slot in &self.ready {

@@ -5,6 +5,9 @@
 //! Each broker has an equal share of the budget, so that one that is slow, idle or ahead never keeps
 //! another from fetching. A partition is asked for only while it has room, is not paused and is led by
 //! that broker: nothing comes twice.
+//!
+//! Where partitions are read one by one, each has an equal share of its broker's: one that nobody takes anything of
+//! fills that and is not asked for any more, and takes nothing from the others.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -34,6 +37,8 @@ pub(crate) enum FetchPlan {
 pub(crate) struct FetchOrder {
     pub(crate) session: SessionRequest,
     pub(crate) max_bytes: i32,
+    /// A partition that is not asked for may have room any moment: the broker must not wait for others' records for long.
+    pub(crate) hurries: bool,
 }
 
 /// One partition of an answer, split into batches.
@@ -57,6 +62,8 @@ pub(crate) struct Broker {
     pub(super) partitions: HashSet<u32>,
     /// Partitions for which what is wanted may have changed.
     dirty: Vec<u32>,
+    /// Partitions that are not asked for because their reader has enough, where partitions are read one by one.
+    pub(super) full: HashSet<u32>,
     /// Partitions that wait out a pause, by its end.
     pub(super) delayed: BTreeSet<(Instant, u32)>,
     /// What is fetched and not handed out, without that of paused partitions.
@@ -110,7 +117,9 @@ impl<D> Core<D> {
             return FetchPlan::Wait(wake);
         }
         let max_bytes = reserve(&self.config, share, broker.session.wanted());
-        if broker.queued_bytes > 0 && broker.queued_bytes + max_bytes > share {
+        // Shares of partitions add up to no more than the broker's.
+        let crowded = broker.queued_bytes > 0 && broker.queued_bytes + max_bytes > share;
+        if crowded && self.split.is_none() {
             broker.crowded = true;
             return FetchPlan::Wait(wake);
         }
@@ -119,6 +128,7 @@ impl<D> Core<D> {
         FetchPlan::Send(FetchOrder {
             session: broker.session.next_request(ids),
             max_bytes: max_bytes.min(i32::MAX as usize) as i32,
+            hurries: !broker.full.is_empty(),
         })
     }
 
@@ -334,8 +344,11 @@ impl<D> Core<D> {
             return;
         };
         let (paused, source) = (partition.paused, partition.source());
-        let room_before = has_room(&self.config, partition.queued_bytes + bytes);
-        let room = has_room(&self.config, partition.queued_bytes);
+        let limits = self.limits(source);
+        // Shares change with the partitions: what had no room before may not be known to have some now.
+        let room_before = limits.have_room(partition.queued_bytes + bytes)
+            && (partition.wanted || !self.is_split());
+        let room = limits.have_room(partition.queued_bytes);
         if !paused && let Some(broker) = source.and_then(|node| self.brokers.get_mut(&node)) {
             let max_bytes = reserve(&self.config, share, broker.session.wanted().max(1));
             broker.queued_bytes -= bytes;
@@ -346,6 +359,29 @@ impl<D> Core<D> {
         }
         if room && !room_before {
             self.note_wanted(slot);
+        }
+    }
+
+    /// What one of the partitions of a broker may hold now.
+    fn limits(&self, node: Option<i32>) -> Limits {
+        let (fetch_bytes, queued_bytes) = (
+            self.config.max_partition_fetch_bytes,
+            self.config.queued_partition_bytes_max,
+        );
+        if self.split.is_none() {
+            return Limits {
+                fetch_bytes,
+                queued_bytes,
+            };
+        }
+        let broker = node.and_then(|node| self.brokers.get(&node));
+        let partitions = broker.map_or(1, |broker| broker.partitions.len().max(1));
+        let share = self.config.queued_bytes_max / self.brokers.len().max(1) / partitions;
+        let queued_bytes = queued_bytes.min(share);
+        Limits {
+            // Half, so that the next can be fetched while one is read.
+            fetch_bytes: fetch_bytes.min(queued_bytes / 2).max(1),
+            queued_bytes,
         }
     }
 
@@ -364,12 +400,14 @@ impl<D> Core<D> {
         dirty.sort_unstable();
         dirty.dedup();
         dirty.iter().for_each(|slot| self.check_advice(*slot, now));
+        let (limits, split) = (self.limits(Some(node)), self.is_split());
         for slot in dirty.drain(..) {
-            let Some(Some(partition)) = self.slots.get(slot as usize) else {
-                continue;
-            };
             let Some(broker) = self.brokers.get_mut(&node) else {
                 return;
+            };
+            broker.full.remove(&slot);
+            let Some(Some(partition)) = self.slots.get_mut(slot as usize) else {
+                continue;
             };
             if partition.source() != Some(node) {
                 continue;
@@ -382,14 +420,19 @@ impl<D> Core<D> {
             let wanted = matches!(partition.phase, Phase::Fetching)
                 && !partition.paused
                 && pausing.is_none()
-                && !dead_end
-                && has_room(&self.config, partition.queued_bytes);
+                && !dead_end;
+            let room = limits.have_room(partition.queued_bytes);
+            if split && wanted && !room {
+                broker.full.insert(slot);
+            }
+            let wanted = wanted && room;
+            partition.wanted = wanted;
             let want = partition.leader.filter(|_| wanted).map(|leader| Want {
                 token: partition.token,
                 topic_id: leader.topic_id,
                 offset: partition.fetched.offset,
                 leader_epoch: leader.epoch,
-                bytes_max: self.config.max_partition_fetch_bytes as i32,
+                bytes_max: limits.fetch_bytes as i32,
             });
             broker.session.set(&partition.name, want);
         }
@@ -401,9 +444,20 @@ impl<D> Core<D> {
     }
 }
 
-/// Whether a partition with so much in its queue may be fetched further.
-fn has_room(config: &super::CoreConfig, queued: usize) -> bool {
-    queued == 0 || queued + config.max_partition_fetch_bytes <= config.queued_partition_bytes_max
+/// What a partition may hold.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// What one fetch may bring of it.
+    fetch_bytes: usize,
+    /// What may wait to be handed out.
+    queued_bytes: usize,
+}
+
+impl Limits {
+    /// Whether a partition with so much in its queue may be fetched further.
+    fn have_room(self, queued: usize) -> bool {
+        queued == 0 || queued + self.fetch_bytes <= self.queued_bytes
+    }
 }
 
 /// What one fetch from a broker may bring, and needs room for: half of the broker's share, so that the next

@@ -129,6 +129,8 @@ impl<D> Core<D> {
     /// `end` is where the new leader's log of our epoch ends: what we read beyond it is not in the log.
     fn validate(&mut self, slot: u32, end: Option<Position>) {
         let reset = self.config.reset;
+        // It may be in the middle of a batch.
+        self.sync_lease(slot);
         let Some(partition) = self.at_mut(slot) else {
             return;
         };

@@ -11,6 +11,7 @@
 
 mod deliver;
 mod fetch;
+mod leases;
 mod locate;
 mod partition;
 mod session;
@@ -20,20 +21,23 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    task::Waker,
     time::{Duration, Instant},
 };
 
-pub use self::partition::Watermarks;
 pub(crate) use self::{
     deliver::{Delivery, Handout},
     fetch::{FetchOrder, FetchPlan, FetchedPartition},
+    leases::{LeaseHandout, LeaseId, Leased},
     locate::{Asked, Question, Truth},
     partition::{Body, Entry, Leader, NOWHERE, Position},
 };
 use self::{
     fetch::Broker,
+    leases::Split,
     partition::{Partition, Phase},
 };
+pub use self::{leases::StreamEnd, partition::Watermarks};
 use ottla_net::Backoff;
 
 use crate::{Error, Offset, OffsetReset, Str, TopicPartition};
@@ -60,6 +64,10 @@ pub(crate) struct Effects {
     pub(crate) positions: bool,
     /// A leader is missing or wrong.
     pub(crate) refresh_metadata: bool,
+    /// A reader of one partition let go of it, or is to.
+    pub(crate) leases: bool,
+    /// Readers of single partitions that have something, or must know something; and who takes such partitions.
+    pub(crate) wakers: Vec<Waker>,
 }
 
 /// Limits and policies, from [`ConsumerConfig`](crate::ConsumerConfig).
@@ -101,6 +109,10 @@ pub(crate) struct Core<D> {
     away: u64,
     /// Sum of what was decoded ahead, over all queues.
     ahead_bytes: usize,
+    /// Set while the application reads partitions one by one. Then nothing is in `ready`.
+    split: Option<Split>,
+    /// Numbers leases.
+    leases_made: u64,
     random: fastrand::Rng,
     pub(crate) effects: Effects,
 }
@@ -119,6 +131,8 @@ impl<D> Core<D> {
             errors: VecDeque::new(),
             away: 0,
             ahead_bytes: 0,
+            split: None,
+            leases_made: 0,
             random: fastrand::Rng::with_seed(config.seed),
             effects: Effects::default(),
             config,
@@ -154,6 +168,7 @@ impl<D> Core<D> {
         let Some(slot) = self.by_name.remove(name) else {
             return;
         };
+        self.detach_lease(slot);
         self.discard_queue(slot);
         self.set_leader(slot, None);
         self.unlocated.remove(&slot);
@@ -201,6 +216,7 @@ impl<D> Core<D> {
                 broker.queued_bytes += bytes;
             }
         }
+        self.nudge_lease(slot);
         self.note_ready(slot);
         self.note_wanted(slot);
         Ok(())
@@ -238,17 +254,23 @@ impl<D> Core<D> {
     /// Where the application is in a partition; none while that is being found out.
     pub(crate) fn position(&self, name: &TopicPartition) -> Result<Option<Position>, Error> {
         let slot = self.slot(name)?;
-        Ok(self
-            .at(slot)
-            .and_then(|p| p.located().then_some(p.consumed)))
+        let Some(partition) = self.at(slot).filter(|p| p.located()) else {
+            return Ok(None);
+        };
+        Ok(Some(
+            self.lease_position(slot).unwrap_or(partition.consumed),
+        ))
     }
 
+    /// What a commit of all positions writes: those behind what was handed out, or where partitions are read one by
+    /// one behind what their readers are done with.
     pub(crate) fn positions(&self) -> impl Iterator<Item = (&TopicPartition, Position)> {
-        self.slots
-            .iter()
-            .flatten()
-            .filter(|p| p.located())
-            .map(|p| (&p.name, p.consumed))
+        let split = self.is_split();
+        let partitions = self.slots.iter().flatten().filter(|p| p.located());
+        partitions.filter_map(move |p| {
+            let position = if split { p.processed? } else { p.consumed };
+            Some((&p.name, position))
+        })
     }
 
     pub(crate) fn watermarks(&self, name: &TopicPartition) -> Result<Option<Watermarks>, Error> {
@@ -308,6 +330,7 @@ impl<D> Core<D> {
 
     /// What automatic commit should write now: positions behind what the application is done with.
     pub(crate) fn take_processed(&mut self) -> Vec<(TopicPartition, Position, Str)> {
+        self.sync_leases();
         let mut offsets = Vec::new();
         for partition in self.slots.iter_mut().flatten() {
             if let Some(position) = partition.processed
@@ -335,8 +358,12 @@ impl<D> Core<D> {
         }
     }
 
-    /// The application comes for more: it is done with all that it was handed.
+    /// The application comes for more: it is done with all that it was handed. Of partitions that are read one by one
+    /// only their readers can say that.
     pub(crate) fn mark_processed(&mut self) {
+        if self.is_split() {
+            return;
+        }
         let stores = self.config.stores_handed_out;
         for token in self.handed_out.drain() {
             if stores
@@ -350,6 +377,9 @@ impl<D> Core<D> {
 
     /// The same for these partitions alone: the application has come since nothing more of them is handed out.
     pub(crate) fn mark_processed_of(&mut self, names: &[TopicPartition]) {
+        if self.is_split() {
+            return;
+        }
         for name in names {
             if let Ok(slot) = self.slot(name)
                 && let Some(Some(partition)) = self.slots.get_mut(slot as usize)
@@ -371,6 +401,9 @@ impl<D> Core<D> {
 
     /// The application commits all positions, also those that a reset led to without a record being handed out.
     pub(crate) fn mark_committed(&mut self) {
+        if self.is_split() {
+            return self.sync_leases();
+        }
         self.handed_out.clear();
         for partition in self.slots.iter_mut().flatten() {
             if partition.located() {
@@ -416,12 +449,16 @@ impl<D> Core<D> {
 
     /// An error the application should see with its next call for records.
     pub(crate) fn report(&mut self, error: Error) {
+        if self.report_to_lease(&error) {
+            return;
+        }
         if self.errors.len() >= ERRORS_MAX {
             tracing::warn!(%error, "not told to the application, which has not asked about earlier errors");
             return;
         }
         self.errors.push_back(error);
         self.effects.application = true;
+        self.wake_taker();
     }
 
     /// A new position with a new token; drops what was fetched.
@@ -433,6 +470,7 @@ impl<D> Core<D> {
             partition.start_at(to);
             self.handed_out.remove(&old);
         }
+        self.nudge_lease(slot);
         self.note_phase(slot);
         self.note_wanted(slot);
     }
@@ -468,6 +506,11 @@ impl<D> Core<D> {
 
     /// The same on behalf of the application, which need not be woken. Whether it was not in line before.
     fn line_up(&mut self, slot: u32) -> bool {
+        if self.is_split() {
+            // Its reader takes it without a line.
+            self.wake_lease(slot);
+            return false;
+        }
         let Some(partition) = self.at_mut(slot) else {
             return false;
         };

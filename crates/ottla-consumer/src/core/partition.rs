@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use ottla_wire::Uuid;
 
-use super::Token;
+use super::{LeaseId, Token};
 use crate::{Offset, Str, TopicPartition};
 
 /// A place in a log, and the leader epoch of the record before it (KIP-320).
@@ -96,6 +96,12 @@ pub(crate) struct Partition<D> {
     /// Nothing is handed out until whoever holds it says so: the group is giving it up, or the application's listener
     /// is being told of it.
     pub(crate) held: Option<u64>,
+    /// Who alone is handed its records, where partitions are read one by one.
+    pub(crate) lease: Option<LeaseId>,
+    /// It is to be given up: nobody else may have it.
+    pub(crate) lease_over: bool,
+    /// Whether its broker is, or will be, asked for more of it.
+    pub(crate) wanted: bool,
     /// The next offset to hand out. Meaningless while `phase` is `Locating`.
     pub(crate) consumed: Position,
     /// The next offset to commit automatically: behind what the application was handed before its
@@ -148,6 +154,9 @@ impl<D> Partition<D> {
             phase: Phase::Stopped,
             paused: false,
             held: None,
+            lease: None,
+            lease_over: false,
+            wanted: false,
             consumed: Position::at(0),
             processed: None,
             auto_committed: None,

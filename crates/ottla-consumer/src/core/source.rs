@@ -76,6 +76,7 @@ impl<D> Core<D> {
             if let Some(broker) = before.and_then(|node| self.brokers.get_mut(&node)) {
                 broker.session.set(&name, None);
                 broker.partitions.remove(&slot);
+                broker.full.remove(&slot);
                 broker.queued_bytes -= bytes;
             }
             // Its loop may have to end, or has room now.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 mod contradictions;
 mod followers;
 mod interleavings;
+mod leases;
 
 use ottla_wire::{ErrorCode, Uuid};
 

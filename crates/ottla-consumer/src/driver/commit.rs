@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{Shared, now};
 use crate::{
     CommittedOffset, TopicPartition,
-    core::Position,
+    core::{LeaseId, Position},
     group::{
         classic::{CommitAs, Identity},
         commit::{CommitAnswer, CommitStep, Committer, Offsets, Outcome, Ticket},
@@ -54,15 +54,25 @@ impl Commits {
 }
 
 impl Shared {
-    /// Queues a commit; it is tried until the deadline, whether or not anybody waits for the outcome.
+    /// Queues a commit; it is tried until the deadline, whether or not anybody waits for the outcome. Of `lease`: refused
+    /// if that has its partition no more.
     pub(crate) fn queue_commit(
-        &self,
+        self: &Arc<Self>,
         offsets: Offsets,
         deadline: Instant,
+        lease: Option<LeaseId>,
     ) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
+        let holds = || lease.is_none_or(|lease| self.core(|core| core.lease_holds(lease)));
         let committer = match &self.group {
-            Some(group) => group.lock().classic.committer(),
+            Some(group) => {
+                // Under the group's lock: no partition comes back, in another generation, in between.
+                let group = group.lock();
+                match holds() {
+                    true => group.classic.committer(),
+                    false => Err(ErrorCode::ILLEGAL_GENERATION),
+                }
+            }
             None => Ok(Identity {
                 member_id: Str::new(),
                 generation: -1,
@@ -121,7 +131,7 @@ impl Shared {
             return true;
         }
         let names: Vec<_> = offsets.keys().cloned().collect();
-        let outcome = self.queue_commit(offsets, deadline).await;
+        let outcome = self.queue_commit(offsets, deadline, None).await;
         if outcome != Ok(Outcome::Committed) {
             tracing::warn!(
                 group = self.config.group_id,

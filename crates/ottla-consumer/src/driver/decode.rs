@@ -12,10 +12,7 @@ use super::Shared;
 use crate::payload::{DecodeLimits, Payload};
 
 pub(super) async fn run(shared: Arc<Shared>) {
-    let limits = DecodeLimits {
-        check_crcs: shared.config.check_crcs,
-        batch_bytes_max: shared.config.batch_bytes_max,
-    };
+    let limits = DecodeLimits::of(&shared.config);
     let mut decompressor = Decompressor::new();
     loop {
         let work = shared.core(|core| core.take_work(WORK_BYTES, Payload::is_heavy));

@@ -96,6 +96,10 @@ async fn exchange(
 
 fn request(shared: &Shared, order: FetchOrder) -> FetchRequest {
     let config = &shared.config;
+    let max_wait = match order.hurries {
+        true => config.fetch_max_wait.min(HURRIED_WAIT_MAX),
+        false => config.fetch_max_wait,
+    };
     let session = order.session;
     let mut topics: Vec<FetchTopic> = Vec::new();
     let mut places: HashMap<(Str, Uuid), usize> = HashMap::new();
@@ -135,7 +139,7 @@ fn request(shared: &Shared, order: FetchOrder) -> FetchRequest {
         forgotten[place].partitions.push(name.partition);
     }
     FetchRequest {
-        max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
+        max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
         min_bytes: i32::try_from(config.fetch_min_bytes).unwrap_or(i32::MAX),
         max_bytes: order.max_bytes,
         isolation_level: isolation(config.isolation_level),
@@ -234,6 +238,9 @@ fn learn_leaders(shared: &Shared, response: &FetchResponse) {
         shared.cluster.learn_leaders(&hints, endpoints);
     }
 }
+
+/// How long a broker may wait for records of some partitions while the reader of another may want more any moment.
+const HURRIED_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// The last version that names topics.
 const LAST_BY_NAME: i16 = 12;

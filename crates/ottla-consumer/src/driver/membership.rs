@@ -26,6 +26,7 @@ use super::{Shared, now, unassign_all};
 use crate::{
     ConsumerConfig, Error, Offset, TopicPartition, TopicPattern,
     assignor::{GroupTopics, Member, RebalanceProtocol},
+    core::StreamEnd,
     group::{
         classic::{Classic, ClassicConfig, Joined, Step},
         protocol::Subscription,
@@ -186,7 +187,19 @@ pub(super) async fn run(shared: Arc<Shared>) {
             requests.abort_all();
             group.lock().classic.leave("the consumer is closed");
         }
-        {
+        if shared.core(|core| core.is_split()) {
+            let stalled = shared.core(|core| core.stalled_since(now()));
+            // What is overdue is left to the deadline that was set for it; to tell it now would be to say it came.
+            let overdue =
+                stalled.is_some_and(|since| since + shared.config.max_poll_interval <= now());
+            if !overdue || waited {
+                waited = stalled.is_none();
+                let mut group = group.lock();
+                group
+                    .classic
+                    .application_polls(waited, stalled.unwrap_or_else(now));
+            }
+        } else {
             let reader = shared.reader.lock();
             let waiting = reader.waiting > 0;
             if reader.polls != polls || waiting || waited {
@@ -201,6 +214,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 Step::Wait(until) => break until,
                 Step::Revoke { partitions, all } => {
                     numbers += 1;
+                    end_streams(&shared, group, &partitions, StreamEnd::Revoked);
                     let mut reader = shared.reader.lock();
                     reader.attention = true;
                     if all {
@@ -229,6 +243,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         "partitions lost"
                     );
                     revocation = None;
+                    end_streams(&shared, group, &partitions, StreamEnd::Lost);
                     give_up(&shared, group, None, |_| true);
                     release(&shared);
                     let shared = shared.clone();
@@ -262,8 +277,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
                 Step::Fail(error) => {
                     let group = shared.config.group_id.clone().unwrap_or_default().into();
-                    shared.reader.lock().fatal = Some(Error::Group { group, error });
-                    shared.application.notify_waiters();
+                    shared.fail(Error::Group { group, error });
                 }
                 Step::Rediscover => rediscover(&shared).await,
                 step => {
@@ -282,7 +296,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             let reader = shared.reader.lock();
             let came = reader.waiting > 0 || reader.polls != revocation.polls;
             drop(reader);
-            if came || !all && shared.core(|core| core.is_done_with(&revocation.partitions)) {
+            let done = shared.core(|core| match core.is_split() {
+                true => core.leases_gone(Some(&revocation.partitions)),
+                false => came || !all && core.is_done_with(&revocation.partitions),
+            });
+            if done {
                 revocation.committing = true;
                 let (shared, partitions) = (shared.clone(), revocation.partitions.clone());
                 requests.spawn(async move {
@@ -313,11 +331,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ok(event) => event,
             Err(error) if error.is_panic() => {
                 group.lock().classic.handle_panic();
-                shared.reader.lock().fatal = Some(Error::Usage(
+                shared.fail(Error::Usage(
                     "the partition assignor panicked while this consumer led its group; the panic's \
                      message says why",
                 ));
-                shared.application.notify_waiters();
                 continue;
             }
             // Aborted, in order to leave.
@@ -349,6 +366,19 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }),
             event => handle(&shared, event),
         }
+    }
+}
+
+/// Tells those who read these partitions one by one, if they are still the group's.
+fn end_streams(
+    shared: &Arc<Shared>,
+    group: &Mutex<Group>,
+    partitions: &[TopicPartition],
+    end: StreamEnd,
+) {
+    let group = group.lock();
+    if group.subscription.is_some() {
+        shared.core(|core| core.end_leases(Some(partitions), end));
     }
 }
 

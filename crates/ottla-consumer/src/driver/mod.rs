@@ -26,6 +26,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -37,10 +38,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Consumer, ConsumerConfig, Error, IsolationLevel, Offset, TopicPartition,
     consumer::Owner,
-    core::{Core, CoreConfig, Effects, Leader},
+    core::{Core, CoreConfig, Effects, Leader, StreamEnd},
     driver::{commit::Commits, membership::Group},
     metrics::Counters,
-    payload::{DecodeLimits, Payload},
+    payload::{DecodeLimits, Decompressors, Payload},
     reader::Reader,
 };
 
@@ -72,6 +73,10 @@ pub(crate) struct Shared {
     pub(crate) committing: Notify,
     /// Batches wait that may be worth decoding ahead.
     decoding: Notify,
+    /// Readers of single partitions let go of some.
+    released: Notify,
+    /// Of readers of single partitions, while they do not use them.
+    pub(crate) decompressors: Decompressors,
     /// Of the fetch loops, by broker.
     loops: Mutex<HashMap<i32, Arc<Notify>>>,
     /// The group is left, or there is none.
@@ -102,10 +107,7 @@ impl Shared {
             seed: fastrand::u64(..),
         });
         let group = Group::new(&config, backoff).map(Mutex::new);
-        let limits = DecodeLimits {
-            check_crcs: config.check_crcs,
-            batch_bytes_max: config.batch_bytes_max,
-        };
+        let limits = DecodeLimits::of(&config);
         let shared = Arc::new(Self {
             reader: Mutex::new(Reader::new(limits)),
             group,
@@ -121,6 +123,8 @@ impl Shared {
             membership: Notify::new(),
             committing: Notify::new(),
             decoding: Notify::new(),
+            released: Notify::new(),
+            decompressors: Decompressors::default(),
             loops: Mutex::default(),
             left: Notify::new(),
             leaving: AtomicBool::new(false),
@@ -210,6 +214,7 @@ impl Shared {
                     core.hold(&partition, hold);
                 }
             }
+            core.offer_leases(now());
         });
         // In case that metadata moved on in between.
         self.tell_leaders();
@@ -257,6 +262,24 @@ impl Shared {
         self.track_all(false);
     }
 
+    /// Tells the readers of single partitions that it is over, and waits until they have let go of them. False if time
+    /// ran out.
+    pub(crate) async fn end_streams(self: &Arc<Self>, end: StreamEnd, deadline: Instant) -> bool {
+        self.core(|core| core.end_leases(None, end));
+        let gone = async {
+            loop {
+                let released = self.released.notified();
+                tokio::pin!(released);
+                released.as_mut().enable();
+                if self.core(|core| core.leases_gone(None)) {
+                    return;
+                }
+                released.await;
+            }
+        };
+        tokio::time::timeout_at(deadline.into(), gone).await.is_ok()
+    }
+
     /// Whether the cluster is to look after all topics there are, for a subscription by pattern.
     pub(crate) fn track_all(&self, wanted: bool) {
         match (self.tracks_all.swap(wanted, Ordering::AcqRel), wanted) {
@@ -275,9 +298,10 @@ impl Shared {
     }
 
     /// No call hands out anything from now on. Whether this was the first call.
-    pub(crate) fn begin_close(&self) -> bool {
+    pub(crate) fn begin_close(self: &Arc<Self>) -> bool {
         let first = !self.closed.swap(true, Ordering::AcqRel);
         self.application.notify_waiters();
+        self.core(Core::wake_taker);
         first
     }
 
@@ -295,7 +319,7 @@ impl Shared {
     }
 
     /// Nobody waits any more: leaves the group if that works at once, and ends all other tasks.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn abandon(self: &Arc<Self>) {
         self.begin_close();
         self.forget_topics();
         self.leave_now();
@@ -324,6 +348,11 @@ impl Shared {
         if effects.refresh_metadata {
             self.cluster.refresh_soon();
         }
+        if effects.leases {
+            self.membership.notify_one();
+            self.released.notify_waiters();
+        }
+        effects.wakers.iter().for_each(Waker::wake_by_ref);
         if effects.brokers.is_empty() && new_brokers.is_empty() {
             return;
         }

@@ -6,5 +6,6 @@ mod groups;
 mod positions;
 mod reading;
 mod rebalancing;
+mod splitting;
 mod subscribing;
 mod support;

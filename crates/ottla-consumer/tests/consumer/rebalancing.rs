@@ -29,7 +29,7 @@ fn cooperative() -> ConsumerConfig {
 }
 
 /// From now on the group gives these to its only member, whatever that thinks.
-fn assign(cluster: &ScriptedCluster, world: &Shared, partitions: &[i32]) {
+pub(crate) fn assign(cluster: &ScriptedCluster, world: &Shared, partitions: &[i32]) {
     let w = world.clone();
     let assignment = ConsumerProtocolAssignment {
         assigned_partitions: vec![consumer_protocol_assignment::TopicPartition {
@@ -50,7 +50,7 @@ fn assign(cluster: &ScriptedCluster, world: &Shared, partitions: &[i32]) {
     });
 }
 
-fn assigned(consumer: &Consumer) -> Vec<i32> {
+pub(crate) fn assigned(consumer: &Consumer) -> Vec<i32> {
     let mut partitions: Vec<_> = consumer.assignment().iter().map(|p| p.partition).collect();
     partitions.sort_unstable();
     partitions
@@ -74,7 +74,7 @@ fn owned(world: &Shared) -> Vec<Vec<i32>> {
         .collect()
 }
 
-fn rebalance(world: &Shared) {
+pub(crate) fn rebalance(world: &Shared) {
     world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
 }
 
