@@ -401,7 +401,12 @@ fn mistakes_are_said_before_anything_starts() {
     fails(
         &["broker", "-l", "0", "-t", "clicks:many"],
         2,
-        &["`many`", "100000"],
+        &["`many`", "1, or more"],
+    );
+    fails(
+        &["broker", "-l", "0", "-t", "clicks:20001"],
+        2,
+        &["clicks", "at most 20000 partitions"],
     );
     fails(
         &["broker", "-l", "0", "-t", "no spaces:1"],

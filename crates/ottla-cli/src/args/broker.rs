@@ -102,9 +102,7 @@ impl FromStr for TopicSpec {
             Some((name, count)) => match count.parse() {
                 Ok(count @ 1..) => (name, Some(count)),
                 _ => {
-                    return Err(format!(
-                        "`{count}` is no number of partitions, which starts at 1"
-                    ));
+                    return Err(format!("`{count}` is no number of partitions: 1, or more"));
                 }
             },
         };
@@ -158,7 +156,16 @@ mod tests {
         let spec = |text: &str| text.parse::<TopicSpec>().map(|s| (s.name, s.partitions));
         assert_eq!(spec("a.b-c_d"), Ok(("a.b-c_d".into(), None)));
         assert_eq!(spec("a:12"), Ok(("a".into(), Some(12))));
-        for text in ["", ":3", "a:", "a:0", "a:-1", "a:b", "a:1:2", "a:100001"] {
+        for text in [
+            "",
+            ":3",
+            "a:",
+            "a:0",
+            "a:-1",
+            "a:b",
+            "a:1:2",
+            "a:2147483648",
+        ] {
             assert!(spec(text).is_err(), "{text}");
         }
     }
