@@ -33,14 +33,20 @@ pub struct ConsumerConfig {
     /// restart shorter than the session timeout and does not leave the group on close.
     /// Default: none.
     pub group_instance_id: Option<String>,
+    /// `group.protocol`: who divides the partitions of a group, its members or the brokers. Default: classic.
+    pub group_protocol: GroupProtocol,
+    /// `group.remote.assignor`: what the brokers divide partitions by, with [`GroupProtocol::Consumer`]: Kafka's are
+    /// `uniform` and `range`. The group uses what most of its members want. Default: none, the brokers choose.
+    pub group_remote_assignor: Option<String>,
     /// `client.rack`: where this consumer runs, for rack-aware brokers and assignors. A leader may send it to
     /// a follower nearby (KIP-392). Empty: unknown. Default: empty.
     pub client_rack: String,
     /// `session.timeout.ms`: the coordinator drops a member it has not heard of for so long. Must
-    /// lie within the broker's `group.min/max.session.timeout.ms`. Default: 45 s.
+    /// lie within the broker's `group.min/max.session.timeout.ms`. The broker's alone to say with
+    /// [`GroupProtocol::Consumer`]. Default: 45 s.
     pub session_timeout: Duration,
     /// `heartbeat.interval.ms`: must be below the session timeout; a third of it or less is usual.
-    /// Default: 3 s.
+    /// The broker's alone to say with [`GroupProtocol::Consumer`]. Default: 3 s.
     pub heartbeat_interval: Duration,
     /// `max.poll.interval.ms`: an application that does not come back for records for so long
     /// loses its place in the group, until it does come back. It is also how long a rebalance
@@ -51,7 +57,8 @@ pub struct ConsumerConfig {
     /// `partition.assignment.strategy`: what the group's leader may assign partitions with, in
     /// order of preference; every member of the group must share one. If all of them allow it (as
     /// `cooperative-sticky` does), the consumer rebalances cooperatively: it reads on during a rebalance
-    /// and gives up only what goes to others (KIP-429). Default: range.
+    /// and gives up only what goes to others (KIP-429). Not with [`GroupProtocol::Consumer`], where the brokers
+    /// assign. Default: range.
     pub assignors: Vec<Arc<dyn Assignor>>,
     /// Is told of partitions that the group gives and takes. Default: none.
     pub rebalance_listener: Option<Arc<dyn RebalanceListener>>,
@@ -122,7 +129,45 @@ impl ConsumerConfig {
     /// # Errors
     /// [`Error::Config`] names the setting and the range it has.
     pub fn validate(&self) -> Result<(), Error> {
+        let defaults = Self::default();
+        let by_broker = self.group_protocol == GroupProtocol::Consumer;
+        let names = |config: &Self| -> Vec<String> {
+            let assignors = config.assignors.iter();
+            assignors
+                .map(|assignor| assignor.name().to_owned())
+                .collect()
+        };
         let checks = [
+            (
+                !by_broker || self.session_timeout == defaults.session_timeout,
+                "session.timeout.ms",
+                "does not go with group.protocol=consumer: the broker's \
+                 group.consumer.session.timeout.ms holds; leave it out",
+            ),
+            (
+                !by_broker || self.heartbeat_interval == defaults.heartbeat_interval,
+                "heartbeat.interval.ms",
+                "does not go with group.protocol=consumer: the broker's \
+                 group.consumer.heartbeat.interval.ms holds; leave it out",
+            ),
+            (
+                !by_broker || names(self) == names(&defaults),
+                "partition.assignment.strategy",
+                "does not go with group.protocol=consumer, where the broker assigns: leave it out, \
+                 and set group.remote.assignor to choose among the broker's assignors",
+            ),
+            (
+                self.group_remote_assignor.is_none()
+                    || self.group_protocol != GroupProtocol::Classic,
+                "group.remote.assignor",
+                "does not go with group.protocol=classic, where members assign: set \
+                 partition.assignment.strategy, or group.protocol=consumer",
+            ),
+            (
+                self.group_remote_assignor.as_deref() != Some(""),
+                "group.remote.assignor",
+                "must not be empty; leave it out to let the broker choose",
+            ),
             (
                 !self.heartbeat_interval.is_zero()
                     && self.heartbeat_interval < self.session_timeout,
@@ -227,6 +272,8 @@ impl Default for ConsumerConfig {
         Self {
             group_id: None,
             group_instance_id: None,
+            group_protocol: GroupProtocol::Classic,
+            group_remote_assignor: None,
             client_rack: String::new(),
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
@@ -256,6 +303,20 @@ impl Default for ConsumerConfig {
             blocking_threads: true,
         }
     }
+}
+
+/// `group.protocol`: by which protocol a consumer is a member of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// One of the members divides the partitions; a rebalance goes through all of them.
+    Classic,
+    /// The brokers divide the partitions, and each member comes to its share at its own pace (KIP-848). For brokers
+    /// of Kafka 4.0 or later.
+    Consumer,
+    /// `consumer` where the brokers speak it (ConsumerGroupHeartbeat, with the cluster's `group.version` at 1 or above) and
+    /// the group is not one of classic members that they cannot take along, else `classic`. Found out at the first
+    /// subscription, and kept. Ottla's own choice.
+    Auto,
 }
 
 /// `auto.offset.reset`: where to start without a usable committed offset.
@@ -294,7 +355,40 @@ mod tests {
 
     #[test]
     fn a_bad_setting_is_named() {
-        let cases: [(&str, ConsumerConfig); 5] = [
+        let by_broker = || ConsumerConfig {
+            group_protocol: GroupProtocol::Consumer,
+            ..Default::default()
+        };
+        by_broker().validate().unwrap();
+        let cases: [(&str, ConsumerConfig); 9] = [
+            (
+                "session.timeout.ms",
+                ConsumerConfig {
+                    session_timeout: Duration::from_secs(10),
+                    ..by_broker()
+                },
+            ),
+            (
+                "heartbeat.interval.ms",
+                ConsumerConfig {
+                    heartbeat_interval: Duration::from_secs(1),
+                    ..by_broker()
+                },
+            ),
+            (
+                "partition.assignment.strategy",
+                ConsumerConfig {
+                    assignors: vec![Arc::new(assignor::CooperativeSticky)],
+                    ..by_broker()
+                },
+            ),
+            (
+                "group.remote.assignor",
+                ConsumerConfig {
+                    group_remote_assignor: Some("range".into()),
+                    ..Default::default()
+                },
+            ),
             (
                 "heartbeat.interval.ms",
                 ConsumerConfig {

@@ -141,12 +141,12 @@ impl Consumer {
         }
         let mut group = group.lock();
         self.check_none_by_hand(&group)?;
-        let changed = group.topics != topics;
+        let changed = group.topics != topics || group.is_by_brokers();
         group.subscription = Some(Subscribed::Names);
         group.topics.clone_from(&topics);
         // After an error that ended the membership, the same subscription is a new try.
-        if changed || group.classic.is_idle() {
-            group.classic.subscribe(topics.iter().cloned(), now());
+        if changed || group.membership.is_idle() {
+            group.membership.subscribe(topics.iter().cloned(), now());
         }
         drop(group);
         shared.reader.lock().fatal = None;
@@ -161,6 +161,11 @@ impl Consumer {
     /// Replaces an earlier subscription; what both are for is read on undisturbed if the group rebalances
     /// cooperatively. Returns at once. While no topic matches, the group is not joined.
     ///
+    /// With `group.protocol` = `consumer` the brokers match the pattern, as long as they can: they know no exceptions
+    /// ([`TopicPattern::except`]), and with `exclude.internal.topics` would not leave internal topics out. Otherwise the
+    /// client does. Brokers understand the syntax of RE2/J; a pattern that is none there makes the next call for records
+    /// fail with [`Error::Group`].
+    ///
     /// # Errors
     /// [`Error::Usage`] without `group.id`, or while partitions are assigned by hand; [`Error::Closed`].
     pub fn subscribe_pattern(&self, pattern: TopicPattern) -> Result<(), Error> {
@@ -173,15 +178,16 @@ impl Consumer {
         };
         let mut group = group.lock();
         self.check_none_by_hand(&group)?;
-        group.subscription = Some(Subscribed::Pattern(pattern));
-        if group.classic.is_idle() {
+        if group.membership.is_idle() {
             // After an error that ended the membership, the same topics are a new try.
             group.topics.clear();
         }
+        let matches_itself = group.subscribe_pattern(pattern);
         drop(group);
         shared.reader.lock().fatal = None;
-        shared.track_all(true);
+        shared.track_all(matches_itself);
         shared.match_topics();
+        shared.membership.notify_one();
         Ok(())
     }
 
@@ -279,7 +285,7 @@ impl Consumer {
             let mut group = group.lock();
             group.subscription = None;
             group.topics.clear();
-            group.classic.leave("unsubscribed");
+            group.membership.leave("unsubscribed");
         }
         shared.unassign_all();
         shared.forget_topics();
@@ -294,7 +300,8 @@ impl Consumer {
             .core(|core| core.assignment().cloned().collect())
     }
 
-    /// The topics subscribed to; with a pattern those that match by now.
+    /// The topics subscribed to; with a pattern those that match by now, or where the brokers match it those that
+    /// partitions are assigned of.
     pub fn subscription(&self) -> Vec<Str> {
         self.shared()
             .group
@@ -761,7 +768,7 @@ impl Consumer {
     /// Who this consumer is in its group now; none without `group.id`.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
         let shared = self.shared();
-        let identity = shared.group.as_ref()?.lock().classic.identity();
+        let identity = shared.group.as_ref()?.lock().membership.identity();
         Some(GroupMetadata {
             group_id: shared.config.group_id.clone()?.into(),
             generation_id: identity.generation,

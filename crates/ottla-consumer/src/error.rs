@@ -194,6 +194,25 @@ fn of(partition: Option<&TopicPartition>) -> String {
 fn group_hint(error: ErrorCode) -> &'static str {
     match error {
         ErrorCode::FENCED_INSTANCE_ID => "; another member uses the same group.instance.id",
+        ErrorCode::UNRELEASED_INSTANCE_ID => {
+            "; if that one ended without closing, it has its place until its session ends \
+             (group.consumer.session.timeout.ms of the broker): subscribe again then"
+        }
+        ErrorCode::UNSUPPORTED_ASSIGNOR => {
+            "; group.remote.assignor must be one of the broker's group.consumer.assignors, such as \
+             uniform or range"
+        }
+        ErrorCode::GROUP_ID_NOT_FOUND => {
+            "; group.protocol=consumer cannot join a group whose members speak the classic protocol, \
+             unless the brokers take them along (group.consumer.migration.policy)"
+        }
+        ErrorCode::UNSUPPORTED_VERSION => {
+            "; group.protocol=consumer needs brokers of Kafka 4.0 or later with group.version switched \
+             on; with older ones set it to classic, or to auto"
+        }
+        ErrorCode::INVALID_REGULAR_EXPRESSION => {
+            "; brokers match patterns by RE2/J, which does not know all of this client's syntax"
+        }
         ErrorCode::INCONSISTENT_GROUP_PROTOCOL => {
             "; its members share none of this one's partition.assignment.strategy, or it is no \
              group of consumers"
@@ -210,6 +229,7 @@ fn commit_hint(error: ErrorCode) -> &'static str {
     match error {
         ErrorCode::UNKNOWN_MEMBER_ID
         | ErrorCode::ILLEGAL_GENERATION
+        | ErrorCode::STALE_MEMBER_EPOCH
         | ErrorCode::REBALANCE_IN_PROGRESS => {
             "; the partitions may belong to another member by now, which reads on from the last \
              commit: if that happens often, raise max.poll.interval.ms or lower max.poll.records"

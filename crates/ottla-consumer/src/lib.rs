@@ -26,7 +26,7 @@ pub use ottla_wire::{
 };
 
 pub use self::{
-    config::{ConsumerConfig, IsolationLevel, OffsetReset},
+    config::{ConsumerConfig, GroupProtocol, IsolationLevel, OffsetReset},
     consumer::Consumer,
     core::{StreamEnd, Watermarks},
     error::Error,

@@ -57,6 +57,21 @@ impl TopicPattern {
         Ok(self)
     }
 
+    /// The same for brokers to match against whole names, if they can (KIP-848): they know no exceptions, and leave none of
+    /// the cluster's own topics out. `internal`: those are wanted where they match.
+    pub(crate) fn for_brokers(&self, internal: bool) -> Option<String> {
+        let unwanted = !self.unwanted.is_empty();
+        if unwanted || !internal && INTERNAL_TOPICS.iter().any(|topic| self.matches(topic)) {
+            return None;
+        }
+        let mut wanted: Vec<&str> = self.wanted.iter().map(written).collect();
+        if wanted.len() == 1 {
+            return wanted.pop().map(str::to_owned);
+        }
+        let each: Vec<_> = wanted.iter().map(|regex| format!("(?:{regex})")).collect();
+        Some(each.join("|"))
+    }
+
     /// Whether a topic of this name is wanted.
     pub fn matches(&self, topic: &str) -> bool {
         self.wanted.iter().any(|wanted| wanted.is_match(topic))
@@ -90,9 +105,16 @@ impl fmt::Display for TopicPattern {
     }
 }
 
+/// As it was given to [`whole`].
+fn written(regex: &Regex) -> &str {
+    let text = regex.as_str();
+    let text = text.strip_prefix(BEGIN).unwrap_or(text);
+    text.strip_suffix(END).unwrap_or(text)
+}
+
 /// One that matches names as a whole.
 fn whole(pattern: &str) -> Result<Regex, Error> {
-    RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
+    RegexBuilder::new(&format!("{BEGIN}{pattern}{END}"))
         .size_limit(COMPILED_BYTES_MAX)
         .build()
         .map_err(|error| Error::Pattern {
@@ -100,6 +122,16 @@ fn whole(pattern: &str) -> Result<Regex, Error> {
             reason: error.to_string(),
         })
 }
+
+const BEGIN: &str = r"\A(?:";
+const END: &str = r")\z";
+
+/// The topics that a cluster keeps for itself.
+const INTERNAL_TOPICS: [&str; 3] = [
+    "__consumer_offsets",
+    "__transaction_state",
+    "__share_group_state",
+];
 
 /// Far more than any list of names needs.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
@@ -114,6 +146,22 @@ mod tests {
             let error = TopicPattern::new(pattern).unwrap_err();
             assert!(error.to_string().contains(pattern), "{error}");
         }
+    }
+
+    #[test]
+    fn brokers_are_given_what_they_can_match() {
+        let pattern = TopicPattern::new("a.*").unwrap();
+        assert_eq!(pattern.for_brokers(false).unwrap(), "a.*");
+        let either = pattern.clone().or("b|c").unwrap();
+        assert_eq!(either.for_brokers(false).unwrap(), "(?:a.*)|(?:b|c)");
+        assert_eq!(pattern.except("ab").unwrap().for_brokers(true), None);
+        let all = TopicPattern::new(".*").unwrap();
+        assert_eq!(
+            all.for_brokers(false),
+            None,
+            "__consumer_offsets is left out"
+        );
+        assert_eq!(all.for_brokers(true).unwrap(), ".*");
     }
 
     #[test]

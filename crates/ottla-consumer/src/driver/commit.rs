@@ -17,8 +17,8 @@ use crate::{
     CommittedOffset, TopicPartition,
     core::{LeaseId, Position},
     group::{
-        classic::{CommitAs, Identity},
         commit::{CommitAnswer, CommitStep, Committer, Offsets, Outcome, Ticket},
+        membership::{CommitAs, Identity},
     },
     metrics::Counters,
 };
@@ -69,14 +69,11 @@ impl Shared {
                 // Under the group's lock: no partition comes back, in another generation, in between.
                 let group = group.lock();
                 match holds() {
-                    true => group.classic.committer(),
+                    true => group.membership.committer(),
                     false => Err(ErrorCode::ILLEGAL_GENERATION),
                 }
             }
-            None => Ok(Identity {
-                member_id: Str::new(),
-                generation: -1,
-            }),
+            None => Ok(Identity::nobody()),
         };
         let identity = match committer {
             Ok(identity) => identity,
@@ -169,10 +166,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 let (commit_as, joining) = match &shared.group {
                     None => (CommitAs::Member(identity), false),
                     Some(group) => {
-                        let classic = &group.lock().classic;
+                        let membership = &group.lock().membership;
                         (
-                            classic.commit_as(&identity, offsets.keys()),
-                            classic.is_joining(),
+                            membership.commit_as(&identity, offsets.keys()),
+                            membership.is_joining(),
                         )
                     }
                 };
@@ -187,9 +184,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         request = Some(Box::pin(send(shared.clone(), lane, identity, offsets)));
                     }
                     CommitAs::Later => shared.commits.lock().committer.put_off(now()),
-                    CommitAs::Nobody => {
+                    CommitAs::Nobody(error) => {
                         let mut commits = shared.commits.lock();
-                        commits.committer.refuse(ErrorCode::ILLEGAL_GENERATION);
+                        commits.committer.refuse(error);
                         commits.settle(&shared.counters);
                     }
                 }
@@ -211,14 +208,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     let mut commits = shared.commits.lock();
                     let later = |error| {
                         let group = shared.group.as_ref();
-                        group.is_some_and(|g| g.lock().classic.may_commit_later(&sent_as, error))
+                        group.is_some_and(|g| g.lock().membership.may_commit_later(&sent_as, error))
                     };
                     let told = commits.committer.handle_answer(answer, later, now());
                     commits.settle(&shared.counters);
                     told
                 };
                 if let Some(error) = told && let Some(group) = &shared.group {
-                    group.lock().classic.handle_commit_error(error, sent_as.generation, now());
+                    group.lock().membership.handle_commit_error(error, &sent_as, now());
                     shared.membership.notify_one();
                 }
             }

@@ -1,4 +1,4 @@
-//! Drives the membership: sends what [`Classic`] asks for on the coordination lane, moves partitions in and
+//! Drives the membership: sends what [`Membership`] asks for on the coordination lane, moves partitions in and
 //! out of the core, and looks after the application's presence.
 //!
 //! Every request is a task of its own, so that heartbeats go on while partitions are being given up.
@@ -11,7 +11,7 @@ use std::{
 
 use ottla_net::{Backoff, CoordinatorKind, Error as NetError, Lane, Metadata};
 use ottla_wire::{
-    Bytes, ErrorCode, Request, Str,
+    Bytes, ErrorCode, Request, Str, Uuid,
     messages::{
         heartbeat::HeartbeatRequest,
         join_group::{JoinGroupRequest, JoinGroupRequestProtocol},
@@ -20,25 +20,33 @@ use ottla_wire::{
     },
 };
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Shared, now, unassign_all};
+use super::{Shared, consumer_group, now, unassign_all};
 use crate::{
-    ConsumerConfig, Error, Offset, TopicPartition, TopicPattern,
+    ConsumerConfig, Error, GroupProtocol, Offset, TopicPartition, TopicPattern,
     assignor::{GroupTopics, Member, RebalanceProtocol},
-    core::StreamEnd,
+    core::{Core, StreamEnd},
     group::{
-        classic::{Classic, ClassicConfig, Joined, Step},
+        classic::{Classic, ClassicConfig, Joined},
+        consumer::{Beaten, ConsumerMembership, ConsumerMembershipConfig},
+        membership::{Choosing, Membership, Step},
         protocol::Subscription,
     },
     listener::News,
     metrics::Counters,
+    payload::Payload,
 };
 
 /// The membership and what it is for.
 #[derive(Debug)]
 pub(crate) struct Group {
-    pub(crate) classic: Classic,
+    pub(crate) membership: Membership,
+    /// For [`Group::choose`].
+    classic: ClassicConfig,
+    consumer: ConsumerMembershipConfig,
+    /// Whether a pattern may match the cluster's own topics.
+    internal: bool,
     /// What the application asked for; none: nothing.
     pub(crate) subscription: Option<Subscribed>,
     /// The topics that is, in order.
@@ -52,21 +60,74 @@ pub(crate) struct Group {
 impl Group {
     pub(super) fn new(config: &ConsumerConfig, backoff: Backoff) -> Option<Self> {
         config.group_id.as_ref()?;
-        let classic = Classic::new(ClassicConfig {
+        let classic = ClassicConfig {
             is_static: config.group_instance_id.is_some(),
             protocol: RebalanceProtocol::of(&config.assignors),
             heartbeat_interval: config.heartbeat_interval,
             max_poll_interval: config.max_poll_interval,
             backoff,
             seed: fastrand::u64(..),
-        });
-        Some(Self {
+        };
+        let consumer = ConsumerMembershipConfig {
+            member_id: Uuid(fastrand::u128(..).to_be_bytes()).to_string().into(),
+            is_static: classic.is_static,
+            max_poll_interval: classic.max_poll_interval,
+            backoff,
+            seed: classic.seed,
+        };
+        let seed = classic.seed;
+        let mut group = Self {
+            membership: Membership::Choosing(Choosing::new(backoff, seed)),
             classic,
+            consumer,
+            internal: !config.exclude_internal_topics,
             subscription: None,
             topics: Vec::new(),
             led: None,
             heeds_racks: !config.client_rack.is_empty(),
-        })
+        };
+        match config.group_protocol {
+            GroupProtocol::Classic => group.choose(false),
+            GroupProtocol::Consumer => group.choose(true),
+            GroupProtocol::Auto => {}
+        }
+        Some(group)
+    }
+
+    /// The protocol is known now: the consumer protocol, or the classic one.
+    fn choose(&mut self, consumer: bool) {
+        self.membership = match consumer {
+            true => Membership::Consumer(ConsumerMembership::new(self.consumer.clone(), now())),
+            false => Membership::Classic(Classic::new(self.classic.clone())),
+        };
+    }
+
+    /// There is a subscription by pattern. Whether the client is to look for topics that match: the brokers match it
+    /// where they can.
+    pub(crate) fn subscribe_pattern(&mut self, pattern: TopicPattern) -> bool {
+        let by_brokers = match &mut self.membership {
+            // Once the protocol is known.
+            Membership::Choosing(_) => {
+                self.membership.subscribe([], now());
+                self.subscription = Some(Subscribed::Pattern(pattern));
+                return false;
+            }
+            Membership::Classic(_) => None,
+            Membership::Consumer(consumer) => pattern.for_brokers(self.internal).map(|text| {
+                consumer.subscribe_pattern(text.into(), now());
+            }),
+        };
+        let matches_itself = by_brokers.is_none();
+        self.subscription = Some(match matches_itself {
+            true => Subscribed::Pattern(pattern),
+            false => Subscribed::ByBrokers(pattern),
+        });
+        matches_itself
+    }
+
+    /// Whether there is a subscription by a pattern that the brokers match.
+    pub(crate) fn is_by_brokers(&self) -> bool {
+        matches!(self.subscription, Some(Subscribed::ByBrokers(_)))
     }
 
     /// A subscription by pattern is for what there is now. Returns its topics, if they are others than before.
@@ -78,7 +139,7 @@ impl Group {
         let Some(Subscribed::Pattern(pattern)) = &self.subscription else {
             return None;
         };
-        if !metadata.has_all_topics() {
+        if self.membership.is_choosing() || !metadata.has_all_topics() {
             return None; // It knows by name what was subscribed to before.
         }
         let mut topics: Vec<Str> = metadata
@@ -95,9 +156,10 @@ impl Group {
         self.topics.clone_from(&topics);
         if topics.is_empty() {
             // Java's assignors take a member without topics for one that wants what the first other one does.
-            self.classic.lose_and_leave("the pattern matches no topic");
+            self.membership
+                .lose_and_leave("the pattern matches no topic");
         } else {
-            self.classic.subscribe(topics.iter().cloned(), now());
+            self.membership.subscribe(topics.iter().cloned(), now());
         }
         Some(topics)
     }
@@ -106,8 +168,8 @@ impl Group {
     pub(super) fn topics_changed(&mut self, metadata: &Metadata) -> bool {
         let Some(led) = &self.led else { return false };
         let changed = *led != told(metadata, led.keys(), self.heeds_racks);
-        if changed {
-            self.classic.topics_changed(now());
+        if changed && let Some(classic) = self.membership.classic() {
+            classic.topics_changed(now());
         }
         changed
     }
@@ -117,7 +179,10 @@ impl Group {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Subscribed {
     Names,
+    /// Matched by this client.
     Pattern(TopicPattern),
+    /// Matched by the brokers.
+    ByBrokers(TopicPattern),
 }
 
 /// What is to be distributed, by topic; those that do not exist (yet) included: for each partition the racks of
@@ -150,7 +215,10 @@ enum Event {
     },
     Synced(u64, Result<Result<Bytes, ErrorCode>, NetError>),
     Heartbeat(u64, Result<ErrorCode, NetError>),
-    Left,
+    /// Whether the coordinator speaks the consumer protocol.
+    Chosen(u64, Result<bool, NetError>),
+    Beaten(u64, Result<Beaten, NetError>),
+    Named(Vec<(Uuid, Str)>),
     /// The listener was told of partitions that are lost.
     Told,
     /// The listener was told of new partitions, which are held under this number.
@@ -173,6 +241,10 @@ struct Revocation {
 pub(super) async fn run(shared: Arc<Shared>) {
     let Some(group) = &shared.group else { return };
     let mut requests: JoinSet<Event> = JoinSet::new();
+    // Who leaves is to be heard even if it closes right after.
+    let mut farewells: JoinSet<()> = JoinSet::new();
+    // The heartbeat of the consumer protocol that was sent last.
+    let mut beating: Option<AbortHandle> = None;
     let mut revocation: Option<Revocation> = None;
     // Numbers whatever has partitions held.
     let mut numbers = 0;
@@ -185,7 +257,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             leaving = true;
             // What is under way is of no use; leaving goes over a lane of its own.
             requests.abort_all();
-            group.lock().classic.leave("the consumer is closed");
+            group.lock().membership.leave("the consumer is closed");
         }
         if shared.core(|core| core.is_split()) {
             let stalled = shared.core(|core| core.stalled_since(now()));
@@ -196,7 +268,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 waited = stalled.is_none();
                 let mut group = group.lock();
                 group
-                    .classic
+                    .membership
                     .application_polls(waited, stalled.unwrap_or_else(now));
             }
         } else {
@@ -205,14 +277,16 @@ pub(super) async fn run(shared: Arc<Shared>) {
             if reader.polls != polls || waiting || waited {
                 polls = reader.polls;
                 waited = waiting;
-                group.lock().classic.application_polls(waiting, now());
+                let mut group = group.lock();
+                group.membership.application_polls(waiting, now());
             }
         }
         let until = loop {
-            let step = group.lock().classic.poll(now());
+            let step = group.lock().membership.poll(now());
             match step {
                 Step::Wait(until) => break until,
                 Step::Revoke { partitions, all } => {
+                    joining_since.get_or_insert_with(now);
                     numbers += 1;
                     end_streams(&shared, group, &partitions, StreamEnd::Revoked);
                     let mut reader = shared.reader.lock();
@@ -246,6 +320,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     end_streams(&shared, group, &partitions, StreamEnd::Lost);
                     give_up(&shared, group, None, |_| true);
                     release(&shared);
+                    shared.follow_assigned();
                     let shared = shared.clone();
                     requests.spawn(async move {
                         shared.tell_listener(News::Lost, partitions).await;
@@ -265,7 +340,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         Counters::add_time(&counters.rebalance_micros, now() - since);
                     }
                     let shared = shared.clone();
-                    if adopt(&shared, partitions.clone(), numbers) {
+                    let introduce = adopt(&shared, partitions.clone(), numbers);
+                    shared.follow_assigned();
+                    if introduce {
                         let number = numbers;
                         requests.spawn(async move {
                             shared
@@ -275,16 +352,33 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         });
                     }
                 }
+                Step::Fail(error) if shared.falls_back(error) => {}
                 Step::Fail(error) => {
                     let group = shared.config.group_id.clone().unwrap_or_default().into();
                     shared.fail(Error::Group { group, error });
                 }
                 Step::Rediscover => rediscover(&shared).await,
+                step if step.is_farewell() => {
+                    // What is not sent yet would come after it, as if it had joined again.
+                    if let Some(beating) = beating.take() {
+                        beating.abort();
+                    }
+                    farewells.spawn(say_goodbye(shared.clone(), step));
+                }
                 step => {
-                    if matches!(step, Step::Join { .. }) {
+                    let joins = match &step {
+                        Step::Join { .. } => true,
+                        Step::Beat(beat) => beat.epoch == 0,
+                        _ => false,
+                    };
+                    if joins {
                         joining_since.get_or_insert_with(now);
                     }
-                    begin(&shared, step, &mut requests);
+                    let beats = matches!(step, Step::Beat(_));
+                    let request = begin(&shared, step, &mut requests);
+                    if beats {
+                        beating = request;
+                    }
                 }
             }
         };
@@ -317,7 +411,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 });
             }
         }
-        if leaving && requests.is_empty() {
+        if leaving && requests.is_empty() && farewells.is_empty() {
             shared.left.notify_one();
             return;
         }
@@ -325,12 +419,20 @@ pub(super) async fn run(shared: Arc<Shared>) {
             biased;
             () = shared.halting.cancelled() => return,
             Some(event) = requests.join_next() => event,
+            Some(_) = farewells.join_next() => {
+                if let Some(consumer) = group.lock().membership.consumer() {
+                    consumer.handle_departed();
+                }
+                continue;
+            }
             () = super::wait(&shared.membership, until) => continue,
         };
         let event = match event {
             Ok(event) => event,
             Err(error) if error.is_panic() => {
-                group.lock().classic.handle_panic();
+                if let Some(classic) = group.lock().membership.classic() {
+                    classic.handle_panic();
+                }
                 shared.fail(Error::Usage(
                     "the partition assignor panicked while this consumer led its group; the panic's \
                      message says why",
@@ -354,8 +456,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         "partitions revoked"
                     );
                     let some = Some(&partitions[..]).filter(|_| !all);
-                    give_up(&shared, group, some, Classic::is_revoking);
-                    group.lock().classic.handle_revoked(now());
+                    give_up(&shared, group, some, Membership::is_revoking);
+                    shared.follow_assigned();
+                    group.lock().membership.handle_revoked(now());
                     shared.reader.lock().hold = false;
                 }
             }
@@ -388,12 +491,12 @@ fn give_up(
     shared: &Arc<Shared>,
     group: &Mutex<Group>,
     partitions: Option<&[TopicPartition]>,
-    wanted: impl FnOnce(&Classic) -> bool,
+    wanted: impl FnOnce(&Membership) -> bool,
 ) {
     let mut reader = shared.reader.lock();
     let mut group = group.lock();
     group.led = None;
-    if group.subscription.is_none() || !wanted(&group.classic) {
+    if group.subscription.is_none() || !wanted(&group.membership) {
         return;
     }
     shared.core(|core| match partitions {
@@ -454,40 +557,141 @@ async fn rediscover(shared: &Shared) {
     }
 }
 
+impl Shared {
+    /// A subscription by a pattern that the brokers match is for the topics that partitions are assigned of.
+    fn follow_assigned(self: &Arc<Self>) {
+        let Some(group) = &self.group else { return };
+        let mut group = group.lock();
+        if !group.is_by_brokers() {
+            return;
+        }
+        let assigned = |core: &mut Core<Payload>| {
+            let topics = core.assignment().map(|name| name.topic.clone());
+            topics.collect::<BTreeSet<Str>>()
+        };
+        let topics = self.core(assigned);
+        group.topics = topics.iter().cloned().collect();
+        drop(group);
+        // That one of the others is gone is no trouble.
+        self.retain_tracked(&topics.into_iter().collect());
+    }
+
+    /// The protocol was chosen, and the subscription waits for that.
+    fn choose(self: &Arc<Self>, consumer: bool) {
+        let Some(group) = &self.group else { return };
+        let mut group = group.lock();
+        group.choose(consumer);
+        tracing::info!(
+            group = self.config.group_id,
+            protocol = if consumer { "consumer" } else { "classic" },
+            "chose the group's protocol"
+        );
+        match group.subscription.clone() {
+            None => {}
+            Some(Subscribed::Names) => {
+                let topics = group.topics.clone();
+                group.membership.subscribe(topics, now());
+            }
+            Some(Subscribed::Pattern(pattern) | Subscribed::ByBrokers(pattern)) => {
+                group.topics.clear();
+                let matches_itself = group.subscribe_pattern(pattern);
+                drop(group);
+                self.track_all(matches_itself);
+                self.match_topics();
+            }
+        }
+    }
+
+    /// Whether the group is joined by the classic protocol after this error of the other one, as `auto` allows: the
+    /// brokers have switched it off meanwhile, or the group has classic members that they cannot take along.
+    fn falls_back(self: &Arc<Self>, error: ErrorCode) -> bool {
+        let group = self.group.as_ref();
+        let other = matches!(
+            error,
+            ErrorCode::UNSUPPORTED_VERSION | ErrorCode::GROUP_ID_NOT_FOUND
+        );
+        let falls_back = other
+            && self.config.group_protocol == GroupProtocol::Auto
+            && group.is_some_and(|group| group.lock().membership.consumer().is_some());
+        if falls_back {
+            self.choose(false);
+        }
+        falls_back
+    }
+}
+
+/// Tells the coordinator that this member leaves.
+async fn say_goodbye(shared: Arc<Shared>, step: Step) {
+    let (member_id, reason) = match step {
+        Step::Leave { member_id, reason } => (member_id, reason),
+        Step::Depart { member_id, epoch } => {
+            return consumer_group::depart(&shared, member_id, epoch).await;
+        }
+        _ => return,
+    };
+    let request = |version: i16| LeaveGroupRequest {
+        group_id: group_id(&shared),
+        member_id: if version < 3 {
+            member_id.clone()
+        } else {
+            Str::new()
+        },
+        members: match version {
+            0..3 => Vec::new(),
+            _ => vec![MemberIdentity {
+                member_id,
+                reason: Some(reason.into()),
+                ..Default::default()
+            }],
+        },
+        ..Default::default()
+    };
+    // Not behind a join that the coordinator keeps waiting.
+    let left = ask(&shared, Lane::Control, request, LEAVE_TIMEOUT).await;
+    if let Err(error) = left {
+        tracing::info!(%error, "could not leave the group; its coordinator will notice");
+    }
+}
+
 /// Starts what a step asks for.
-fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) {
+fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) -> Option<AbortHandle> {
     let shared = shared.clone();
-    match step {
+    let request = match step {
+        Step::Choose { attempt } => requests.spawn(async move {
+            let speaks = consumer_group::speaks_consumer_protocol(&shared).await;
+            Event::Chosen(attempt, speaks)
+        }),
+        Step::Beat(beat) => requests.spawn(async move {
+            let attempt = beat.attempt;
+            Event::Beaten(attempt, consumer_group::beat(&shared, beat).await)
+        }),
+        Step::Name(topics) => {
+            requests.spawn(async move { Event::Named(consumer_group::name(&shared, topics).await) })
+        }
         Step::Join {
             attempt,
             member_id,
             owned,
             reason,
-        } => {
-            requests.spawn(async move {
-                let joined = join(&shared, member_id, owned, reason).await;
-                Event::Joined(attempt, joined)
-            });
-        }
+        } => requests.spawn(async move {
+            let joined = join(&shared, member_id, owned, reason).await;
+            Event::Joined(attempt, joined)
+        }),
         Step::Lead {
             attempt,
             assignor,
             members,
-        } => {
-            requests.spawn(async move { lead(&shared, attempt, assignor, members).await });
-        }
+        } => requests.spawn(async move { lead(&shared, attempt, assignor, members).await }),
         Step::Sync {
             attempt,
             generation,
             member_id,
             assignor,
             assignments,
-        } => {
-            requests.spawn(async move {
-                let answer = sync(&shared, generation, member_id, assignor, assignments).await;
-                Event::Synced(attempt, answer)
-            });
-        }
+        } => requests.spawn(async move {
+            let answer = sync(&shared, generation, member_id, assignor, assignments).await;
+            Event::Synced(attempt, answer)
+        }),
         Step::Heartbeat {
             attempt,
             generation,
@@ -507,48 +711,32 @@ fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) {
                 let patience = config.session_timeout.min(config.request_timeout);
                 let response = ask(&shared, lane, request, patience).await;
                 Event::Heartbeat(attempt, response.map(|response| response.error_code))
-            });
+            })
         }
-        Step::Leave { member_id, reason } => {
-            requests.spawn(async move {
-                let request = |version: i16| LeaveGroupRequest {
-                    group_id: group_id(&shared),
-                    member_id: if version < 3 { member_id.clone() } else { Str::new() },
-                    members: match version {
-                        0..3 => Vec::new(),
-                        _ => vec![MemberIdentity {
-                            member_id,
-                            reason: Some(reason.into()),
-                            ..Default::default()
-                        }],
-                    },
-                    ..Default::default()
-                };
-                // Not behind a join that the coordinator keeps waiting.
-                let left = ask(&shared, Lane::Control, request, LEAVE_TIMEOUT).await;
-                if let Err(error) = left {
-                    tracing::info!(%error, "could not leave the group; its coordinator will notice");
-                }
-                Event::Left
-            });
-        }
-        Step::Adopt(_)
+        Step::Leave { .. }
+        | Step::Depart { .. }
+        | Step::Adopt(_)
         | Step::Revoke { .. }
         | Step::Lose(_)
         | Step::Drop
         | Step::Rediscover
         | Step::Fail(_)
-        | Step::Wait(_) => {}
-    }
+        | Step::Wait(_) => return None,
+    };
+    Some(request)
 }
 
 fn handle(shared: &Arc<Shared>, event: Event) {
     let Some(group) = &shared.group else { return };
     let now = now();
-    let mut group = group.lock();
+    let mut locked = group.lock();
+    let membership = &mut locked.membership;
     let (attempt, error) = match event {
         Event::Joined(attempt, Ok(joined)) => {
-            return group.classic.handle_joined(attempt, joined, now);
+            if let Some(classic) = membership.classic() {
+                classic.handle_joined(attempt, joined, now);
+            }
+            return;
         }
         Event::Led {
             attempt,
@@ -556,30 +744,62 @@ fn handle(shared: &Arc<Shared>, event: Event) {
             assignments,
             led,
         } => {
-            group.led = Some(led);
-            return group.classic.handle_led(attempt, assignor, assignments);
+            if let Some(classic) = membership.classic() {
+                classic.handle_led(attempt, assignor, assignments);
+                locked.led = Some(led);
+            }
+            return;
         }
         Event::Synced(attempt, Ok(result)) => {
-            return group.classic.handle_synced(attempt, result, now);
+            if let Some(classic) = membership.classic() {
+                classic.handle_synced(attempt, result, now);
+            }
+            return;
         }
         Event::Heartbeat(attempt, Ok(error)) => {
             Counters::add(&shared.counters.heartbeats, 1);
-            return group.classic.handle_heartbeat(attempt, error, now);
+            if let Some(classic) = membership.classic() {
+                classic.handle_heartbeat(attempt, error, now);
+            }
+            return;
+        }
+        Event::Chosen(_, Ok(speaks)) => {
+            let choosing = membership.is_choosing();
+            drop(locked);
+            if choosing {
+                shared.choose(speaks);
+            }
+            return;
+        }
+        Event::Beaten(attempt, Ok(beaten)) => {
+            Counters::add(&shared.counters.heartbeats, 1);
+            if let Some(consumer) = membership.consumer() {
+                consumer.handle_beaten(attempt, beaten, now);
+            }
+            return;
+        }
+        Event::Named(names) => {
+            if let Some(consumer) = membership.consumer() {
+                consumer.handle_named(names, now);
+            }
+            return;
         }
         Event::Joined(attempt, Err(error))
         | Event::Synced(attempt, Err(error))
-        | Event::Heartbeat(attempt, Err(error)) => (attempt, error),
-        Event::Left | Event::Told | Event::Introduced(..) | Event::Committed(_) => return,
+        | Event::Heartbeat(attempt, Err(error))
+        | Event::Chosen(attempt, Err(error))
+        | Event::Beaten(attempt, Err(error)) => (attempt, error),
+        Event::Told | Event::Introduced(..) | Event::Committed(_) => return,
     };
     tracing::warn!(group = shared.config.group_id, %error, "the coordinator did not answer");
     match error {
         NetError::Coordinator { code, .. } if !code.is_retriable() => {
-            group.classic.handle_refused(attempt, code, now);
+            membership.handle_refused(attempt, code, now);
         }
         error => {
-            group.classic.handle_unanswered(attempt, now);
+            membership.handle_unanswered(attempt, now);
             if !error.is_retriable() {
-                drop(group);
+                drop(locked);
                 shared.core(|core| core.report(error.into()));
             }
         }
@@ -587,7 +807,7 @@ fn handle(shared: &Arc<Shared>, event: Event) {
 }
 
 /// One request to the coordinator, which has `patience` to answer once it is found; finding it may take as long.
-async fn ask<R: Request>(
+pub(super) async fn ask<R: Request>(
     shared: &Shared,
     lane: Lane,
     request: impl FnOnce(i16) -> R,
@@ -628,7 +848,9 @@ async fn join(
             let mut group = group.lock();
             // Whoever leads it next distributes what there is then.
             group.led = None;
-            (group.topics.clone(), group.classic.previous().cloned())
+            let previous = group.membership.classic();
+            let previous = previous.and_then(|classic| classic.previous().cloned());
+            (group.topics.clone(), previous)
         }
         None => (Vec::new(), None),
     };
@@ -763,7 +985,7 @@ async fn sync(
     Ok(response.error_code.ok().map(|()| response.assignment))
 }
 
-fn group_id(shared: &Shared) -> Str {
+pub(super) fn group_id(shared: &Shared) -> Str {
     shared.config.group_id.clone().unwrap_or_default().into()
 }
 
@@ -777,7 +999,7 @@ fn instance_id(shared: &Shared, version: i16, since: i16) -> Option<Str> {
         .map(Into::into)
 }
 
-fn millis(duration: Duration) -> i32 {
+pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
@@ -788,4 +1010,4 @@ const JOIN_GRACE: Duration = Duration::from_secs(5);
 const TOPICS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long leaving may take; the session's end does the same.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);

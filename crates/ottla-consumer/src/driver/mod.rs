@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`fetch`], one per broker | sends a fetch, splits the answer, sends the next |
 //! | [`locate`] | finds out committed offsets and the offsets of places |
-//! | [`membership`] | joins, heartbeats, gives up and adopts partitions, leaves |
+//! | [`membership`] | joins, heartbeats, gives up and adopts partitions, leaves; [`consumer_group`] has its requests in the consumer protocol |
 //! | [`commit`] | sends commits one by one; commits automatically |
 //! | [`metadata`] | tells the core of new leaders |
 //! | [`decode`] | decompresses ahead of the application |
@@ -13,6 +13,7 @@
 //! Locks are taken in the order commits, reader, group, core; each for microseconds and never across an await.
 
 pub(crate) mod commit;
+pub(crate) mod consumer_group;
 pub(crate) mod decode;
 pub(crate) mod fetch;
 pub(crate) mod locate;

@@ -17,13 +17,18 @@ use ottla_wire::{
         },
         offset_fetch::{
             OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
-            OffsetFetchRequestTopics,
+            OffsetFetchRequestTopics, OffsetFetchResponse,
         },
     },
 };
 
+use parking_lot::Mutex;
+
 use super::{Shared, fetch, now};
-use crate::{CommittedOffset, Error, Str, TopicPartition};
+use crate::{
+    CommittedOffset, Error, Str, TopicPartition,
+    group::membership::{Identity, PAUSE_MIN},
+};
 
 /// ListOffsets for the first offset of the log.
 pub(crate) const EARLIEST: i64 = -2;
@@ -215,7 +220,13 @@ pub(crate) async fn committed(
     for name in partitions {
         topics.entry(&name.topic).or_default().push(name.partition);
     }
+    // A member by the consumer protocol says who asks, so that it hears of it if its epoch is over.
+    let asked_as = Mutex::new(None);
     let request = |version: i16| {
+        let identity = shared
+            .member_by_consumer_protocol()
+            .filter(|_| version >= 9);
+        asked_as.lock().clone_from(&identity);
         let group_id: Str = group.to_owned().into();
         if version >= 8 {
             let topics = topics
@@ -228,6 +239,8 @@ pub(crate) async fn committed(
             OffsetFetchRequest {
                 groups: vec![OffsetFetchRequestGroup {
                     group_id,
+                    member_epoch: identity.as_ref().map_or(-1, |member| member.generation),
+                    member_id: identity.map(|member| member.member_id),
                     topics: Some(topics.collect()),
                     ..Default::default()
                 }],
@@ -250,35 +263,51 @@ pub(crate) async fn committed(
             }
         }
     };
-    let response = shared
-        .cluster
-        .call_checked(
-            To::Coordinator(CoordinatorKind::Group, group),
-            Lane::Coordination,
-            LAST_BY_NAME,
-            request,
-            |response| {
-                let whole = response
-                    .groups
-                    .first()
-                    .map_or(response.error_code, |g| g.error_code);
-                if whole.is_err() || stragglers == Stragglers::AreReported {
-                    return whole;
-                }
-                let new = response.groups.iter().flat_map(|g| &g.topics);
-                let new = new.flat_map(|t| &t.partitions).map(|p| p.error_code);
-                let old = response
-                    .topics
-                    .iter()
-                    .flat_map(|t| &t.partitions)
-                    .map(|p| p.error_code);
-                new.chain(old)
-                    .find(|code| code.is_retriable())
-                    .unwrap_or(ErrorCode::NONE)
-            },
-            deadline.into(),
-        )
-        .await?;
+    let whole_of = |response: &OffsetFetchResponse| {
+        let group = response.groups.first();
+        group.map_or(response.error_code, |group| group.error_code)
+    };
+    let policy = shared.config.backoff();
+    let mut failures = 0;
+    let response = loop {
+        let response = shared
+            .cluster
+            .call_checked(
+                To::Coordinator(CoordinatorKind::Group, group),
+                Lane::Coordination,
+                LAST_BY_NAME,
+                &request,
+                |response| {
+                    let whole = whole_of(response);
+                    if whole.is_err() || stragglers == Stragglers::AreReported {
+                        return whole;
+                    }
+                    let new = response.groups.iter().flat_map(|g| &g.topics);
+                    let new = new.flat_map(|t| &t.partitions).map(|p| p.error_code);
+                    let old = response
+                        .topics
+                        .iter()
+                        .flat_map(|t| &t.partitions)
+                        .map(|p| p.error_code);
+                    new.chain(old)
+                        .find(|code| code.is_retriable())
+                        .unwrap_or(ErrorCode::NONE)
+                },
+                deadline.into(),
+            )
+            .await?;
+        let asked_as = asked_as.lock().take();
+        let doubt = whole_of(&response);
+        failures += 1;
+        let next = now() + policy.random_delay(failures).max(PAUSE_MIN);
+        match asked_as {
+            // The next heartbeat tells of the new epoch, or that the member is none any more.
+            Some(member) if shared.doubts_member(doubt, &member) && next < deadline => {
+                tokio::time::sleep_until(next.into()).await;
+            }
+            _ => break response,
+        }
+    };
     let mut found = HashMap::new();
     let mut note =
         |topic: &Str, partition, offset, epoch: i32, metadata: Option<Str>, code: ErrorCode| {
@@ -291,10 +320,7 @@ pub(crate) async fn committed(
             });
             found.insert(TopicPartition::new(topic.clone(), partition), committed);
         };
-    let whole = response
-        .groups
-        .first()
-        .map_or(response.error_code, |group| group.error_code);
+    let whole = whole_of(&response);
     if whole.is_err() {
         return Ok(partitions
             .iter()
@@ -328,6 +354,29 @@ pub(crate) async fn committed(
         }
     }
     Ok(found)
+}
+
+impl Shared {
+    /// Who it is in its group, if it is a member by the consumer protocol.
+    fn member_by_consumer_protocol(&self) -> Option<Identity> {
+        let mut group = self.group.as_ref()?.lock();
+        let identity = group.membership.consumer()?.identity();
+        (identity.generation > 0).then_some(identity)
+    }
+
+    /// Whether the error says that the epoch of a member is over; then the membership finds out.
+    fn doubts_member(&self, error: ErrorCode, member: &Identity) -> bool {
+        let doubts = matches!(
+            error,
+            ErrorCode::STALE_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID
+        );
+        if doubts && let Some(group) = &self.group {
+            let membership = &mut group.lock().membership;
+            membership.handle_commit_error(error, member, now());
+            self.membership.notify_one();
+        }
+        doubts
+    }
 }
 
 /// Version 10 names topics by id only.

@@ -21,7 +21,11 @@ use std::{
 use ottla_net::Backoff;
 use ottla_wire::{Bytes, ErrorCode};
 
-use super::protocol::{Assignment, Subscription};
+use super::{
+    membership::{CommitAs, Identity, Step},
+    presence::Presence,
+    protocol::{Assignment, Subscription},
+};
 use crate::{
     Str, TopicPartition,
     assignor::{Member, Previous, RebalanceProtocol},
@@ -39,62 +43,6 @@ pub(crate) struct ClassicConfig {
     pub(crate) seed: u64,
 }
 
-/// What the driver is to do now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Send a JoinGroup.
-    Join {
-        attempt: u64,
-        member_id: Str,
-        /// What it owns, and goes on reading while the group rebalances.
-        owned: Vec<TopicPartition>,
-        reason: &'static str,
-    },
-    /// Compute who gets what, as the group's leader; then [`Classic::handle_led`].
-    Lead {
-        attempt: u64,
-        assignor: Str,
-        members: Vec<Member>,
-    },
-    /// Send a SyncGroup.
-    Sync {
-        attempt: u64,
-        generation: i32,
-        member_id: Str,
-        assignor: Str,
-        assignments: Vec<(Str, Bytes)>,
-    },
-    /// Send a Heartbeat.
-    Heartbeat {
-        attempt: u64,
-        generation: i32,
-        member_id: Str,
-    },
-    /// Send a LeaveGroup; nothing waits for the answer.
-    Leave {
-        member_id: Str,
-        reason: &'static str,
-    },
-    /// Start reading these, beside what was adopted before and not given up.
-    Adopt(Vec<TopicPartition>),
-    /// Stop reading these, as soon as the application is done with what it was handed of them;
-    /// commit; then [`Classic::handle_revoked`]. `all`: that is all that was adopted.
-    Revoke {
-        partitions: Vec<TopicPartition>,
-        all: bool,
-    },
-    /// Stop reading what was adopted at once: it belongs to others by now.
-    Lose(Vec<TopicPartition>),
-    /// The same, because the application wanted to leave, and knows.
-    Drop,
-    /// Look the coordinator up anew.
-    Rediscover,
-    /// The application has to know; nothing happens until it subscribes anew.
-    Fail(ErrorCode),
-    /// Nothing until something happens, or until then.
-    Wait(Option<Instant>),
-}
-
 /// A JoinGroup's answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Joined {
@@ -109,24 +57,6 @@ pub(crate) struct Joined {
     pub(crate) skip_assignment: bool,
 }
 
-/// On whose behalf to send a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CommitAs {
-    Member(Identity),
-    /// Not before the group has its new assignment.
-    Later,
-    /// It is for partitions that were others' meanwhile, who may be further by now.
-    Nobody,
-}
-
-/// Who this member is in its group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) member_id: Str,
-    /// -1: none.
-    pub(crate) generation: i32,
-}
-
 #[derive(Debug)]
 pub(crate) struct Classic {
     config: ClassicConfig,
@@ -139,10 +69,7 @@ pub(crate) struct Classic {
     random: fastrand::Rng,
     next_heartbeat: Option<Instant>,
     heartbeat_out: bool,
-    /// When the application last came for records, or ended waiting for them.
-    last_poll: Option<Instant>,
-    /// Whether it waits for records right now.
-    waiting: bool,
+    presence: Presence,
     /// Whether partitions were adopted and not given up; they may be none.
     owns: bool,
     /// Those, each with the generation since which it has been this member's without a break.
@@ -181,6 +108,7 @@ impl Classic {
     pub(crate) fn new(config: ClassicConfig) -> Self {
         Self {
             random: fastrand::Rng::with_seed(config.seed),
+            presence: Presence::new(config.max_poll_interval),
             config,
             state: State::Absent,
             member_id: Str::new(),
@@ -189,8 +117,6 @@ impl Classic {
             failures: 0,
             next_heartbeat: None,
             heartbeat_out: false,
-            last_poll: None,
-            waiting: false,
             owns: false,
             owned: BTreeMap::new(),
             revoking: Vec::new(),
@@ -256,7 +182,7 @@ impl Classic {
         match self.state {
             State::Absent | State::Failed => {
                 self.failures = 0;
-                self.last_poll = Some(now);
+                self.presence.begins(now);
                 self.state = State::Pausing(now);
             }
             // What is under way tells the group the old subscription; another join next to it would make this
@@ -279,7 +205,7 @@ impl Classic {
     /// The group is left, and not joined again until there is a subscription. The coordinator is told,
     /// unless this is a static member, which may be back.
     pub(crate) fn leave(&mut self, reason: &'static str) {
-        self.due.clear();
+        self.due.retain(Step::is_farewell);
         if self.owns {
             self.disown();
             self.due.push(Step::Drop);
@@ -291,8 +217,7 @@ impl Classic {
 
     /// The application came for records (`waiting`), or stopped waiting for them.
     pub(crate) fn application_polls(&mut self, waiting: bool, now: Instant) {
-        self.waiting = waiting;
-        self.last_poll = Some(now);
+        self.presence.polls(waiting, now);
         if self.state == State::Evicted {
             self.state = State::Pausing(now);
         }
@@ -539,7 +464,7 @@ impl Classic {
         };
         match partitions.into_iter().all(kept) {
             true => CommitAs::Member(self.identity()),
-            false => CommitAs::Nobody,
+            false => CommitAs::Nobody(ErrorCode::ILLEGAL_GENERATION),
         }
     }
 
@@ -704,11 +629,7 @@ impl Classic {
         if self.poll_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        tracing::warn!(
-            "the application did not ask for records for max.poll.interval.ms = {} ms: leaving the \
-             group until it does; raise the setting, or lower max.poll.records",
-            self.config.max_poll_interval.as_millis()
-        );
+        self.presence.warn();
         self.lose();
         self.say_goodbye("max.poll.interval.ms exceeded");
         self.forget_membership();
@@ -721,8 +642,7 @@ impl Classic {
             State::Pausing(_) | State::Joining | State::Leading | State::Syncing => self.owns,
             State::Absent | State::Evicted | State::Failed => false,
         };
-        let last = self.last_poll.filter(|_| member && !self.waiting)?;
-        Some(last + self.config.max_poll_interval)
+        self.presence.deadline().filter(|_| member)
     }
 
     fn next_timeout(&self) -> Option<Instant> {

@@ -13,7 +13,7 @@ use std::{
 use ottla_net::Backoff;
 use ottla_wire::ErrorCode;
 
-use super::classic::Identity;
+use super::membership::Identity;
 use crate::{CommittedOffset, TopicPartition};
 
 pub(crate) type Offsets = BTreeMap<TopicPartition, CommittedOffset>;
@@ -305,6 +305,7 @@ fn concerns_member(error: ErrorCode) -> bool {
             | ErrorCode::ILLEGAL_GENERATION
             | ErrorCode::FENCED_INSTANCE_ID
             | ErrorCode::REBALANCE_IN_PROGRESS
+            | ErrorCode::STALE_MEMBER_EPOCH
             | ErrorCode::GROUP_AUTHORIZATION_FAILED
     )
 }

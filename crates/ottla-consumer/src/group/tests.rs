@@ -10,7 +10,8 @@ use ottla_wire::{Bytes, ErrorCode};
 use proptest::prelude::*;
 
 use super::{
-    classic::{Classic, ClassicConfig, CommitAs, Joined, Step},
+    classic::{Classic, ClassicConfig, Joined},
+    membership::{CommitAs, Step},
     protocol::Assignment,
 };
 use crate::{Str, TopicPartition, assignor::RebalanceProtocol};
@@ -368,6 +369,7 @@ proptest! {
                     Step::Rediscover => {}
                     Step::Lead { .. } => prop_assert!(false, "someone else leads"),
                     Step::Fail(error) => prop_assert!(false, "{}", error),
+                    other => prop_assert!(false, "{:?}", other),
                 }
             }
         }
@@ -562,12 +564,18 @@ fn commits_of_a_cooperative_member_hold_from_one_generation_to_the_next() {
     let newer = member.classic.identity();
     assert_eq!(newer.generation, 2);
     assert_eq!(commit_as(&member, &kept), CommitAs::Member(newer.clone()));
-    assert_eq!(commit_as(&member, &both), CommitAs::Nobody);
+    assert_eq!(
+        commit_as(&member, &both),
+        CommitAs::Nobody(ErrorCode::ILLEGAL_GENERATION)
+    );
     // The other one comes back: what was committed before it went is not repeated.
     member.joins();
     member.syncs(&both);
     member.step();
-    assert_eq!(commit_as(&member, &both), CommitAs::Nobody);
+    assert_eq!(
+        commit_as(&member, &both),
+        CommitAs::Nobody(ErrorCode::ILLEGAL_GENERATION)
+    );
     assert_eq!(
         commit_as(&member, &kept),
         CommitAs::Member(member.classic.identity())
