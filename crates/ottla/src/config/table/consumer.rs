@@ -1,6 +1,6 @@
 //! Keys of consumers and share consumers.
 
-use ottla_consumer::{IsolationLevel, assignor};
+use ottla_consumer::{GroupProtocol, IsolationLevel, assignor};
 
 use super::super::key::{Alias, Choice, Importance, Key, Kind, Scope};
 
@@ -31,18 +31,30 @@ pub(super) static KEYS: &[Key] = &[
         "group.protocol",
         Consumer,
         High,
-        Kind::Choice(&[Choice::of("classic"), Choice::of("consumer").planned()]),
-        "How the group is coordinated: by its members (`classic`), or by the broker (`consumer`, KIP-848).",
+        Kind::Choice(&[Choice::of("classic"), Choice::of("consumer"), Choice::of("auto")]),
+        "Who divides the partitions of the group: its members (`classic`), or the brokers (`consumer`, KIP-848, \
+         Kafka 4.0 or later). `auto` is Ottla's own: `consumer` where the brokers speak it, else `classic`. With \
+         `consumer`, `session.timeout.ms`, `heartbeat.interval.ms` and `partition.assignment.strategy` are the \
+         brokers' to say, and refused here if they differ from their defaults.",
     )
     .default("classic")
-    .honoured(|_, _| ()),
+    .honoured(|s, v| {
+        s.consumer.group_protocol = match v.choice() {
+            "consumer" => GroupProtocol::Consumer,
+            "auto" => GroupProtocol::Auto,
+            _ => GroupProtocol::Classic,
+        };
+    }),
     Key::new(
         "group.remote.assignor",
         Consumer,
         Medium,
         Kind::Text,
-        "Which of the broker's assignors divides the partitions, with `group.protocol=consumer`.",
-    ),
+        "Which of the brokers' assignors divides the partitions, with `group.protocol=consumer`: `uniform`, `range`, \
+         or one of `group.consumer.assignors`. The group uses what most of its members want; without it the brokers \
+         choose. Refused with `classic`.",
+    )
+    .honoured(|s, v| s.consumer.group_remote_assignor = v.optional_text()),
     Key::new(
         "group.protocol.type",
         Consumer,
