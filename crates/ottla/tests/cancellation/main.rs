@@ -1,4 +1,4 @@
-//! Every future that a producer hands out, dropped at every await: nothing is lost, doubled, stuck or leaked.
+//! Every future that a producer, or the stream of a partition, hands out, dropped at every await: nothing is lost, doubled, stuck or leaked.
 //!
 //! Each scenario runs again and again in a world of its own, a runtime with a paused clock around an embedded broker that
 //! takes its time, and in some worlds loses its first answers. The n-th run drops the future in question after it has been
@@ -10,6 +10,7 @@
 )]
 
 mod records;
+mod streams;
 mod transactions;
 
 use std::future::poll_fn;
@@ -126,38 +127,44 @@ impl World {
             .topic("t", 2)
             .in_memory()
             .unwrap();
-        for api in [
-            ApiKey::Metadata,
-            ApiKey::Produce,
-            ApiKey::InitProducerId,
-            ApiKey::FindCoordinator,
-            ApiKey::AddPartitionsToTxn,
-            ApiKey::AddOffsetsToTxn,
-            ApiKey::TxnOffsetCommit,
-            ApiKey::EndTxn,
-        ] {
-            let first = match run.weather {
-                Weather::Calm => None,
-                Weather::AnswersLost => Some(Fault::LoseReply),
-                Weather::ConnectionsClosed => Some(Fault::Disconnect),
-            };
-            let slow = Fault::Delay(Duration::from_millis(5));
-            for (times, fault) in first
-                .map(|fault| (1, fault))
-                .into_iter()
-                .chain([(u64::MAX, slow)])
-            {
-                kafka.inject(Rule {
+        let client = kafka.client_builder().producer(tweak).build().unwrap();
+        let world = Self { kafka, client };
+        world.slow_down(
+            run,
+            &[
+                ApiKey::Metadata,
+                ApiKey::Produce,
+                ApiKey::InitProducerId,
+                ApiKey::FindCoordinator,
+                ApiKey::AddPartitionsToTxn,
+                ApiKey::AddOffsetsToTxn,
+                ApiKey::TxnOffsetCommit,
+                ApiKey::EndTxn,
+            ],
+        );
+        world
+    }
+
+    /// Has the brokers take five milliseconds for these requests; the first of each kind has the run's weather.
+    fn slow_down(&self, run: Run, apis: &[ApiKey]) {
+        let first = match run.weather {
+            Weather::Calm => None,
+            Weather::AnswersLost => Some(Fault::LoseReply),
+            Weather::ConnectionsClosed => Some(Fault::Disconnect),
+        };
+        let slow = Fault::Delay(Duration::from_millis(5));
+        let faults = first.map(|fault| (1, fault)).into_iter();
+        for (times, fault) in faults.chain([(u64::MAX, slow)]) {
+            for &api in apis {
+                self.kafka.inject(Rule {
                     api,
                     node: None,
                     skip: 0,
                     times,
-                    fault,
+                    fault: fault.clone(),
                 });
             }
         }
-        let client = kafka.client_builder().producer(tweak).build().unwrap();
-        Self { kafka, client }
     }
 
     /// The values in the log of `t`, sorted; none may be there twice.
