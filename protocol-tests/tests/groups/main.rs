@@ -5,6 +5,7 @@
 #[path = "../client/mod.rs"]
 mod client;
 mod mixed;
+mod streams;
 mod topic_changes;
 
 use ottla_protocol_tests::{Kafka, Python, or_skip, unique};
