@@ -24,7 +24,7 @@ use crate::{
         offsets::{self, EARLIEST, LATEST, Stragglers::AreWaitedFor},
     },
     group::commit::{Offsets, Outcome},
-    listener::{News, check_not_in_listener},
+    listener::check_not_in_listener,
     reader::Waiting,
 };
 
@@ -878,8 +878,7 @@ impl Consumer {
         let shared = self.shared();
         let Some(group) = &shared.group else { return };
         if group.lock().subscription.is_some() {
-            let partitions = self.assignment();
-            shared.tell_listener(News::Revoked, partitions).await;
+            shared.tell_listener_of_the_end().await;
         }
     }
 

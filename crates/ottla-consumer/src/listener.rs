@@ -3,7 +3,7 @@
 //! Owns the calls to the application's [`RebalanceListener`]: one at a time, in the order of what happened, and never so
 //! that the group waits for a call that waits for the group.
 
-use std::{fmt::Debug, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, fmt::Debug, pin::Pin, sync::Arc};
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -15,6 +15,8 @@ pub type ListenerFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 /// Is told when the group gives partitions to a consumer or takes them away. Set it as
 /// [`ConsumerConfig::rebalance_listener`](crate::ConsumerConfig::rebalance_listener).
 ///
+/// Each partition is told once to be assigned, and once to be revoked or lost, whichever is true when the call is made.
+/// (Where dropping the future of `unsubscribe` cuts such a call short, the consumer goes on, and the call is made again.)
 /// The calls come one at a time, in order, from a task of the consumer's. Heartbeats go on meanwhile. They may use
 /// the consumer: commit, seek, pause, ask for offsets, and subscribe. What would wait for the very rebalance that
 /// waits for the listener fails with [`Error::Usage`] instead: waiting for records, [`Consumer::unsubscribe`] and
@@ -87,19 +89,69 @@ pub(crate) enum News {
 }
 
 impl Shared {
-    /// Tells the application's listener, if it has one, and waits until it has dealt with it.
+    /// Tells the application's listener, if it has one, and waits until it has dealt with it. What is no news any more
+    /// when the call's turn comes is left out.
     pub(crate) async fn tell_listener(
         self: &Arc<Self>,
         news: News,
         partitions: Vec<TopicPartition>,
     ) {
+        let mut introduced = self.listening.lock().await;
+        self.tell_in_turn(news, partitions, &mut introduced).await;
+    }
+
+    /// Tells it that it has nothing any more, because the application leaves the group.
+    pub(crate) async fn tell_listener_of_the_end(self: &Arc<Self>) {
+        let mut introduced = self.listening.lock().await;
+        // What was lost in this very moment is lost; nobody would say so later.
+        for news in [News::Revoked, News::Lost] {
+            let all = introduced.iter().cloned().collect();
+            self.tell_in_turn(news, all, &mut introduced).await;
+        }
+    }
+
+    /// Tells what of it is still true and was not told: meanwhile partitions may have been lost, and may even be back.
+    async fn tell_in_turn(
+        self: &Arc<Self>,
+        news: News,
+        mut partitions: Vec<TopicPartition>,
+        introduced: &mut BTreeSet<TopicPartition>,
+    ) {
+        if self.config.rebalance_listener.is_none() {
+            return;
+        }
+        let nothing = partitions.is_empty();
+        partitions.retain(|partition| match news {
+            // Whoever leaves has been told the last that there is to tell.
+            News::Assigned => {
+                self.owns(partition) && !introduced.contains(partition) && !self.is_leaving()
+            }
+            News::Revoked => self.owns(partition) && introduced.contains(partition),
+            News::Lost => introduced.contains(partition),
+        });
+        if partitions.is_empty() && !(nothing && news == News::Assigned) {
+            return;
+        }
+        if news == News::Assigned {
+            introduced.extend(partitions.iter().cloned());
+        }
+        self.call_listener(news, partitions.clone()).await;
+        if news != News::Assigned {
+            // Not before: who drops the future of `unsubscribe` still has them, and hears of their end again.
+            introduced.retain(|partition| !partitions.contains(partition));
+        }
+    }
+
+    /// Whether the group has given this, and nobody has taken it back.
+    fn owns(&self, partition: &TopicPartition) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.lock().classic.owns(partition))
+    }
+
+    async fn call_listener(self: &Arc<Self>, news: News, partitions: Vec<TopicPartition>) {
         let Some(listener) = self.config.rebalance_listener.clone() else {
             return;
         };
-        if partitions.is_empty() && news != News::Assigned {
-            return;
-        }
-        let _turn = self.listening.lock().await;
         // Not kept by this consumer's tasks, or it would never go.
         let Some(consumer) = self.handle() else {
             return;

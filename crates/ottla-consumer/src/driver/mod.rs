@@ -56,8 +56,8 @@ pub(crate) struct Shared {
     pub(crate) commits: Mutex<Commits>,
     core: Mutex<Core<Payload>>,
     pub(crate) counters: Counters,
-    /// Whose turn it is to call the application's listener.
-    pub(crate) listening: tokio::sync::Mutex<()>,
+    /// Whose turn it is to call the application's listener, and what that was told to have.
+    pub(crate) listening: tokio::sync::Mutex<BTreeSet<TopicPartition>>,
     /// What the application's handles keep, to make another of them for its listener.
     owner: OnceLock<Weak<Owner>>,
     /// Topics that the cluster keeps up to date on behalf of this consumer.
@@ -115,7 +115,7 @@ impl Shared {
             commits: Mutex::new(Commits::new(backoff)),
             core: Mutex::new(core),
             counters: Counters::default(),
-            listening: tokio::sync::Mutex::new(()),
+            listening: tokio::sync::Mutex::default(),
             owner: OnceLock::new(),
             tracked: Mutex::default(),
             tracks_all: AtomicBool::new(false),

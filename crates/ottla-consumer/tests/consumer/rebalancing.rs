@@ -15,6 +15,7 @@ use ottla_wire::{
     messages::{
         consumer_protocol_assignment::{self, ConsumerProtocolAssignment},
         consumer_protocol_subscription::ConsumerProtocolSubscription,
+        offset_commit::OffsetCommitRequest,
         sync_group::{SyncGroupRequest, SyncGroupResponse},
     },
 };
@@ -154,6 +155,7 @@ enum Manner {
     Hangs,
     Panics,
     Seeks,
+    Dawdles,
 }
 
 impl Scribe {
@@ -212,6 +214,7 @@ impl RebalanceListener for Scribe {
                 Manner::Hangs => std::future::pending().await,
                 Manner::Panics => panic!("not today"),
                 Manner::Seeks => {}
+                Manner::Dawdles => tokio::time::sleep(Duration::from_secs(10)).await,
             }
         })
     }
@@ -296,6 +299,77 @@ async fn a_cooperative_listener_hears_of_what_changes_only() {
     consumer.unsubscribe().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(scribe.heard(), ["revoked [1, 2]"], "and lost nothing");
+}
+
+/// The commit before a revocation says that there is nothing left to be revoked.
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_while_it_is_given_up_is_told_once_and_as_lost() {
+    for cooperates in [false, true] {
+        let (cluster, world) = start(1, 1);
+        append(&world, 0, 9);
+        assign(&cluster, &world, &[0]);
+        let config = match cooperates {
+            true => cooperative(),
+            false => group_config(),
+        };
+        let (config, scribe) = listening(config, Manner::Commits);
+        let consumer = consumer(&cluster, config);
+        consumer.subscribe([TOPIC]).unwrap();
+        read(&consumer, 4).await;
+        assert_eq!(scribe.heard(), ["assigned [0]"]);
+        let w = world.clone();
+        cluster
+            .broker(1)
+            .on::<OffsetCommitRequest>(move |request, _| {
+                let refused = ErrorCode::UNKNOWN_MEMBER_ID;
+                w.lock().unwrap().commit(&request, refused).into()
+            });
+        if cooperates {
+            assign(&cluster, &world, &[]);
+        }
+        rebalance(&world);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let _ = consumer.try_recv();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let heard = scribe.heard();
+        let ends: Vec<_> = heard
+            .iter()
+            .filter(|heard| heard.ends_with("[0]"))
+            .collect();
+        assert_eq!(ends[0], "lost [0]", "{heard:?}");
+        assert!(!heard.contains(&"revoked [0]".to_owned()), "{heard:?}");
+    }
+}
+
+/// What arrives while the application unsubscribes, it is not told of: it would never hear of the end of it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_assigned_behind_the_last_revocation() {
+    let (cluster, world) = start(1, 2);
+    assign(&cluster, &world, &[0]);
+    let (config, scribe) = listening(cooperative(), Manner::Dawdles);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(scribe.heard(), ["assigned [0]"]);
+    assign(&cluster, &world, &[0, 1]);
+    rebalance(&world);
+    consumer.unsubscribe().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(scribe.heard(), ["revoked [0]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_was_cut_short_is_told_again() {
+    let (cluster, _world) = start(1, 1);
+    let (config, scribe) = listening(group_config(), Manner::Dawdles);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let dropped = tokio::time::timeout(Duration::from_secs(1), consumer.unsubscribe());
+    dropped.await.unwrap_err();
+    consumer.unsubscribe().await.unwrap();
+    let revoked = "revoked [0]";
+    assert_eq!(scribe.heard(), ["assigned [0]", revoked, revoked]);
 }
 
 #[tokio::test(start_paused = true)]
