@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ottla_wire::{ErrorCode, record::BatchError};
 
-use crate::{Str, TopicPartition};
+use crate::{Fault, Str, TopicPartition};
 
 /// What went wrong.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -141,6 +141,49 @@ pub enum Error {
         /// What the broker said.
         error: ErrorCode,
     },
+    /// The share group does not take this consumer as a member. Nothing is read until it subscribes anew.
+    #[error("share group {group} refuses this member: {error}{}{}", said(message.as_ref()), share_group_hint(*error))]
+    ShareGroup {
+        /// `group.id`.
+        group: Str,
+        /// What the coordinator said.
+        error: ErrorCode,
+        /// And in words.
+        message: Option<Str>,
+    },
+    /// A broker refuses to let a share group's member fetch. It is tried again, in case that changes.
+    #[error("broker {node} does not let this member of a share group fetch{}: {error}", of(partition.as_ref()))]
+    ShareFetch {
+        /// The broker.
+        node: i32,
+        /// What was to be fetched; none if it refuses all.
+        partition: Option<TopicPartition>,
+        /// What it said.
+        error: ErrorCode,
+    },
+    /// The record is not this member's to acknowledge: it was acknowledged before, its acquisition lock timed out, or the
+    /// connection to the broker that it was acquired from was lost.
+    #[error(
+        "the record at offset {offset} of {partition} is not held by this member (any more): it was acknowledged before, \
+         its acquisition lock timed out, or the connection to its broker was lost; if not acknowledged, it comes again"
+    )]
+    NotHeld {
+        /// Its partition.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+    },
+    /// Acknowledgements are not stored, or nobody knows whether they are.
+    #[error("acknowledgements of {partition} are not stored for share group {group}: {fault}")]
+    AcknowledgeFailed {
+        /// `group.id`.
+        group: Str,
+        /// Of which partition.
+        partition: TopicPartition,
+        /// Why.
+        #[source]
+        fault: Fault,
+    },
     /// The deadline of the call passed.
     #[error("{what} did not end within {waited:?}: {last}")]
     Timeout {
@@ -178,7 +221,9 @@ impl Error {
             | Self::PartitionEof { .. }
             | Self::CommitUnknown { .. }
             | Self::Unreadable { .. } => true,
-            Self::Fetch { error, .. } | Self::CommitRefused { error, .. } => error.is_retriable(),
+            Self::Fetch { error, .. }
+            | Self::ShareFetch { error, .. }
+            | Self::CommitRefused { error, .. } => error.is_retriable(),
             Self::Net(error) => error.is_retriable(),
             _ => false,
         }
@@ -189,6 +234,25 @@ fn of(partition: Option<&TopicPartition>) -> String {
     partition
         .map(|partition| format!(" of {partition}"))
         .unwrap_or_default()
+}
+
+fn said(message: Option<&Str>) -> String {
+    message
+        .map(|message| format!(" ({message})"))
+        .unwrap_or_default()
+}
+
+fn share_group_hint(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::GROUP_MAX_SIZE_REACHED => "; group.share.max.size of the brokers bounds it",
+        ErrorCode::UNSUPPORTED_VERSION => {
+            "; share groups must be switched on in the cluster (kafka-features, share.version 1)"
+        }
+        ErrorCode::INCONSISTENT_GROUP_PROTOCOL | ErrorCode::GROUP_ID_NOT_FOUND => {
+            "; a group of consumers of the other kind may have that id"
+        }
+        _ => "",
+    }
 }
 
 fn group_hint(error: ErrorCode) -> &'static str {

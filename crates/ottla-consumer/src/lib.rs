@@ -15,6 +15,7 @@ mod pattern;
 mod payload;
 mod reader;
 mod record;
+mod share;
 mod split;
 mod stream;
 mod topic_partition;
@@ -34,6 +35,10 @@ pub use self::{
     metrics::{ConsumerMetrics, PartitionMetrics},
     pattern::TopicPattern,
     record::{BatchRecords, IntoRecords, Record, RecordBatch},
+    share::{
+        AcknowledgeListener, AcknowledgeOutcome, AcknowledgeType, Fault, ShareAcknowledgementMode,
+        ShareAcquireMode, ShareConsumer, ShareConsumerConfig, ShareRecord,
+    },
     split::{PartitionStream, PartitionStreams},
     stream::RecordStream,
     topic_partition::{CommittedOffset, Offset, OffsetForTime, TopicPartition},

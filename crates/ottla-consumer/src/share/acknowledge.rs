@@ -1,0 +1,120 @@
+//! What a member says of records, gathered per partition until it is sent.
+
+use std::collections::BTreeSet;
+
+use super::held::Run;
+
+/// What an application says of a record that it was handed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i8)]
+pub enum AcknowledgeType {
+    /// It is processed; nobody is handed it again.
+    Accept = 1,
+    /// It is not: another attempt is made, by whichever member comes first, until the group's
+    /// `share.delivery.count.limit` is reached.
+    Release = 2,
+    /// It cannot be processed; nobody is handed it again.
+    Reject = 3,
+    /// It takes longer: the acquisition lock begins anew (KIP-1222). The record still has to be acknowledged with one of
+    /// the others.
+    Renew = 4,
+}
+
+/// On the wire: there is no record at that offset that this member could be handed.
+pub(super) const GAP: i8 = 0;
+
+/// On the wire, [`AcknowledgeType::Renew`].
+pub(super) const RENEW: i8 = AcknowledgeType::Renew as i8;
+
+/// Acknowledgements of one partition, not sent yet.
+#[derive(Debug, Default)]
+pub(super) struct Acknowledged {
+    /// By type, in the order in which they were made. No offset comes twice.
+    runs: Vec<(Run, i8)>,
+    /// Offsets whose lock is to begin anew, and nothing else yet.
+    renewals: BTreeSet<i64>,
+}
+
+impl Acknowledged {
+    pub(super) fn push(&mut self, run: Run, kind: i8) {
+        if kind == RENEW {
+            self.renewals.extend(run.0..=run.1);
+            return;
+        }
+        if !self.renewals.is_empty() {
+            // Who is done with it needs no more time.
+            self.renewals
+                .retain(|offset| !(run.0..=run.1).contains(offset));
+        }
+        if let Some(((_, last), of)) = self.runs.last_mut()
+            && *of == kind
+            && last.checked_add(1) == Some(run.0)
+        {
+            *last = run.1;
+        } else {
+            self.runs.push((run, kind));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.renewals.is_empty()
+    }
+
+    pub(super) fn has_renewals(&self) -> bool {
+        !self.renewals.is_empty()
+    }
+
+    /// All of it, as a request carries it: in the order of offsets, neighbours of one type together.
+    pub(super) fn take(&mut self) -> Vec<(Run, i8)> {
+        let mut runs = std::mem::take(&mut self.runs);
+        let renewals = std::mem::take(&mut self.renewals);
+        runs.extend(renewals.into_iter().map(|offset| ((offset, offset), RENEW)));
+        runs.sort_unstable();
+        runs.dedup_by(|next, before| {
+            let joins = before.1 == next.1 && before.0.1.checked_add(1) == Some(next.0.0);
+            if joins {
+                before.0.1 = next.0.1;
+            }
+            joins
+        });
+        runs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCEPT: i8 = AcknowledgeType::Accept as i8;
+    const REJECT: i8 = AcknowledgeType::Reject as i8;
+
+    #[test]
+    fn goes_out_in_order_and_in_as_few_runs_as_possible() {
+        let mut all = Acknowledged::default();
+        for offset in [5, 3, 4, 9] {
+            all.push((offset, offset), ACCEPT);
+        }
+        all.push((6, 7), REJECT);
+        all.push((8, 8), GAP);
+        assert_eq!(
+            all.take(),
+            [
+                ((3, 5), ACCEPT),
+                ((6, 7), REJECT),
+                ((8, 8), GAP),
+                ((9, 9), ACCEPT)
+            ]
+        );
+        assert!(all.is_empty());
+    }
+
+    #[test]
+    fn a_record_that_is_done_with_is_not_renewed() {
+        let mut all = Acknowledged::default();
+        all.push((1, 1), RENEW);
+        all.push((2, 2), RENEW);
+        assert!(all.has_renewals());
+        all.push((1, 1), ACCEPT);
+        assert_eq!(all.take(), [((1, 1), ACCEPT), ((2, 2), RENEW)]);
+    }
+}

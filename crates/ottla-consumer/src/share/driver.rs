@@ -1,0 +1,263 @@
+//! The shell around the plain state machines: one lock around each, and the tasks between them and the cluster.
+//!
+//! Locks are taken in the order reader, membership, core, and never across an await.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ottla_net::Cluster;
+use ottla_wire::{Str, Uuid};
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    config::{ShareAcknowledgementMode, ShareAcquireMode, ShareConsumerConfig},
+    core::{Core, CoreConfig, Effects, Plan},
+    exchange, heartbeat,
+    membership::{Assignment, Membership},
+    outcome::AcknowledgeOutcome,
+    reader::Reader,
+};
+use crate::{Error, driver::now, payload::DecodeLimits};
+
+type Committed = oneshot::Sender<Vec<AcknowledgeOutcome>>;
+
+/// Everything a share consumer's handles and tasks share.
+pub(super) struct Shared {
+    pub(super) config: ShareConsumerConfig,
+    pub(super) cluster: Cluster,
+    /// This member's own name, for as long as it lives.
+    pub(super) member_id: Str,
+    pub(super) reader: Mutex<Reader>,
+    pub(super) membership: Mutex<Membership>,
+    core: Mutex<Core>,
+    /// What the coordinator assigned.
+    pub(super) assigned: Mutex<Assignment>,
+    /// Of topics that were assigned at some time.
+    pub(super) names: Mutex<HashMap<Uuid, Str>>,
+    pub(super) tracked: Mutex<Vec<Str>>,
+    commits: Mutex<HashMap<u64, Committed>>,
+    /// There may be something to hand out.
+    pub(super) application: Notify,
+    /// The membership may have something to do.
+    pub(super) heartbeats: Notify,
+    /// Of the brokers' loops.
+    loops: Mutex<HashMap<i32, Arc<Notify>>>,
+    /// Ends the task that follows the metadata.
+    pub(super) closing: CancellationToken,
+    /// Ends all others, whatever they still have to say.
+    pub(super) halting: CancellationToken,
+    closed: AtomicBool,
+    pub(super) tasks: TaskTracker,
+    runtime: Handle,
+    this: OnceLock<Weak<Self>>,
+}
+
+impl Shared {
+    pub(super) fn new(cluster: Cluster, config: ShareConsumerConfig) -> Arc<Self> {
+        let backoff = config.backoff();
+        let core = Core::new(CoreConfig {
+            implicit: config.acknowledgement_mode == ShareAcknowledgementMode::Implicit,
+            record_limit: config.acquire_mode == ShareAcquireMode::RecordLimit,
+            backoff,
+            seed: fastrand::u64(..),
+        });
+        let limits = DecodeLimits {
+            check_crcs: config.check_crcs,
+            batch_bytes_max: config.batch_bytes_max,
+        };
+        let membership = Membership::new(config.max_poll_interval, backoff, fastrand::u64(..));
+        let shared = Arc::new(Self {
+            member_id: Uuid(fastrand::u128(..).to_be_bytes()).to_string().into(),
+            reader: Mutex::new(Reader::new(limits)),
+            membership: Mutex::new(membership),
+            core: Mutex::new(core),
+            assigned: Mutex::default(),
+            names: Mutex::default(),
+            tracked: Mutex::default(),
+            commits: Mutex::default(),
+            application: Notify::new(),
+            heartbeats: Notify::new(),
+            loops: Mutex::default(),
+            closing: CancellationToken::new(),
+            halting: CancellationToken::new(),
+            closed: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+            this: OnceLock::new(),
+            config,
+            cluster,
+        });
+        // Set once, here.
+        let _ = shared.this.set(Arc::downgrade(&shared));
+        shared
+            .tasks
+            .spawn_on(heartbeat::run(shared.clone()), &shared.runtime);
+        let closing = shared.closing.clone();
+        let watching = heartbeat::watch_metadata(shared.clone());
+        let watching = async move {
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => {}
+                () = watching => {}
+            }
+        };
+        shared.tasks.spawn_on(watching, &shared.runtime);
+        shared
+    }
+
+    /// Calls into the core, then wakes and tells whom the call concerns.
+    pub(super) fn core<T>(&self, call: impl FnOnce(&mut Core) -> T) -> T {
+        let mut core = self.core.lock();
+        let result = call(&mut core);
+        let mut effects = std::mem::take(&mut core.effects);
+        // Those are told where no lock is held: see `tell_outcomes`.
+        core.effects.outcomes = std::mem::take(&mut effects.outcomes);
+        if !effects.brokers.is_empty() {
+            self.wake(&core, &effects);
+        }
+        drop(core);
+        self.tell(effects);
+        result
+    }
+
+    /// What a broker's loop is to do. It ends when there is nothing.
+    pub(super) fn plan(&self, node: i32) -> Plan {
+        self.core(|core| {
+            let plan = core.plan(node, now());
+            if matches!(plan, Plan::Gone) {
+                // With the core locked: whoever brings the broker back starts another one.
+                self.loops.lock().remove(&node);
+            }
+            plan
+        })
+    }
+
+    pub(super) fn group_id(&self) -> Str {
+        self.config.group_id.clone().into()
+    }
+
+    /// Tells the application's listener what became of acknowledgements. Called with no lock held: it may do anything.
+    pub(super) fn tell_outcomes(&self) {
+        let outcomes = std::mem::take(&mut self.core.lock().effects.outcomes);
+        if let Some(listener) = &self.config.acknowledge_listener {
+            for outcome in &outcomes {
+                listener.acknowledged(outcome);
+            }
+        }
+    }
+
+    /// Where the outcome of a commit goes.
+    pub(super) fn commit(&self) -> Option<(u64, oneshot::Receiver<Vec<AcknowledgeOutcome>>)> {
+        let (sender, outcome) = oneshot::channel();
+        let number = self.core(|core| {
+            let number = core.commit(now())?;
+            // With the core locked, so that the outcome finds it.
+            self.commits.lock().insert(number, sender);
+            Some(number)
+        })?;
+        Some((number, outcome))
+    }
+
+    pub(super) fn forget_commit(&self, number: u64) {
+        self.commits.lock().remove(&number);
+        self.core(|core| core.forget_commit(number));
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Has everything said that is still to be said: the sessions are closed, the group is left, all tasks end. Whether this
+    /// was the first call.
+    pub(super) fn begin_close(&self) -> bool {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.closing.cancel();
+        self.membership.lock().close();
+        self.core(Core::close);
+        self.track(Vec::new());
+        self.tasks.close();
+        self.heartbeats.notify_one();
+        self.application.notify_waiters();
+        true
+    }
+
+    /// Has the cluster keep these topics up to date, and no others.
+    pub(super) fn track(&self, topics: Vec<Str>) {
+        let mut tracked = self.tracked.lock();
+        self.cluster.track(topics.iter().map(|topic| &**topic));
+        self.cluster.untrack(tracked.iter().map(|topic| &**topic));
+        *tracked = topics;
+    }
+
+    /// Starts the loops that are missing.
+    fn wake(&self, core: &Core, effects: &Effects) {
+        let mut loops = self.loops.lock();
+        for node in core.brokers() {
+            if let Some(wake) = loops.get(&node) {
+                if effects.brokers.contains(&node) {
+                    wake.notify_one();
+                }
+                continue;
+            }
+            let Some(this) = self.this.get().and_then(Weak::upgrade) else {
+                return;
+            };
+            let wake = Arc::new(Notify::new());
+            loops.insert(node, wake.clone());
+            let halting = self.halting.clone();
+            let task = exchange::run(this, node, wake);
+            let task = async move {
+                tokio::select! {
+                    biased;
+                    () = halting.cancelled() => {}
+                    () = task => {}
+                }
+            };
+            self.tasks.spawn_on(task, &self.runtime);
+        }
+    }
+
+    fn tell(&self, effects: Effects) {
+        for (number, outcomes) in effects.commits {
+            if let Some(waits) = self.commits.lock().remove(&number) {
+                // Nobody may wait any more.
+                let _ = waits.send(outcomes);
+            }
+        }
+        if effects.application {
+            self.application.notify_waiters();
+        }
+        if effects.refresh_metadata {
+            self.cluster.refresh_soon();
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("config", &self.config)
+            .field("member_id", &self.member_id)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}

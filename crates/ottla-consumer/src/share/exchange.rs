@@ -1,0 +1,327 @@
+//! The loop of one broker: ask the core what to send, send it on the fetch lane, hand the answer back, go on.
+//!
+//! The broker answers one request of a share session at a time, and so does this.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ottla_net::{Error as NetError, Lane, LeaderHint};
+use ottla_wire::{
+    ErrorCode, Str, Uuid,
+    messages::{share_acknowledge as ack, share_fetch as fetch},
+};
+use tokio::sync::Notify;
+
+use super::{
+    config::ShareAcquireMode,
+    core::{Answer, Api, LOCK_TIMEOUT, Order, Part, Plan},
+    driver::{Shared, millis},
+    fetched::Fetched,
+    held::Run,
+};
+use crate::{
+    TopicPartition,
+    driver::{now, wait},
+};
+
+pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
+    loop {
+        let plan = shared.plan(node);
+        shared.tell_outcomes();
+        match plan {
+            Plan::Gone => return,
+            Plan::Wait(until) => wait(&wake, until).await,
+            Plan::Send(order) => match exchange(&shared, node, order).await {
+                Ok(answer) => shared.core(|core| core.handle_answer(node, answer, now())),
+                Err(error) => {
+                    tracing::warn!(node, %error, "no answer from the broker to a share group's request");
+                    shared.core(|core| core.handle_failure(node, &error, now()));
+                }
+            },
+        }
+    }
+}
+
+async fn exchange(shared: &Shared, node: i32, order: Order) -> Result<Answer, NetError> {
+    let patience = match order.epoch {
+        // Nobody waits for more than the deadline of closing.
+        ..0 => shared.config.request_timeout.min(CLOSE_TIMEOUT),
+        _ => shared.config.request_timeout,
+    };
+    let deadline = ottla_net::Instant::now() + patience;
+    let connection = shared
+        .cluster
+        .connection(node, Lane::Fetch, deadline)
+        .await?;
+    let cap = i16::MAX;
+    match order.api {
+        Api::ShareFetch => {
+            let version = connection.version::<fetch::ShareFetchRequest>(cap)?;
+            let request = fetch_request(shared, order);
+            let reply = connection.submit(&request, version, deadline)?.await?;
+            Ok(take_in(shared, node, reply))
+        }
+        Api::ShareAcknowledge => {
+            let version = connection.version::<ack::ShareAcknowledgeRequest>(cap)?;
+            let (mut request, renews) = (acknowledge_request(shared, &order), order.renews());
+            let mut unsupported = Vec::new();
+            if renews && version < RENEW_SINCE {
+                // The broker would refuse all that came along.
+                request.is_renew_ack = false;
+                unsupported = without_renewals(&mut request);
+            }
+            let reply = connection.submit(&request, version, deadline)?.await?;
+            let mut answer = acknowledged(shared, reply, renews);
+            for part in &mut answer.partitions {
+                if unsupported.contains(&part.id) && part.acknowledge_error.is_ok() {
+                    part.acknowledge_error = ErrorCode::UNSUPPORTED_VERSION;
+                }
+            }
+            for id in unsupported {
+                if answer.partitions.iter().all(|part| part.id != id) {
+                    answer.partitions.push(Part {
+                        id,
+                        error: ErrorCode::NONE,
+                        acknowledge_error: ErrorCode::UNSUPPORTED_VERSION,
+                        fetched: None,
+                    });
+                }
+            }
+            Ok(answer)
+        }
+    }
+}
+
+fn fetch_request(shared: &Shared, order: Order) -> fetch::ShareFetchRequest {
+    let config = &shared.config;
+    let records = i32::try_from(config.max_poll_records).unwrap_or(i32::MAX);
+    let mut topics: BTreeMap<Uuid, BTreeMap<i32, Vec<fetch::AcknowledgementBatch>>> =
+        BTreeMap::new();
+    for (topic, partition) in order.add {
+        topics
+            .entry(topic)
+            .or_default()
+            .entry(partition)
+            .or_default();
+    }
+    for ((topic, partition), runs) in order.acknowledged {
+        let batches = runs.into_iter().map(|((first_offset, last_offset), kind)| {
+            fetch::AcknowledgementBatch {
+                first_offset,
+                last_offset,
+                acknowledge_types: vec![kind],
+                ..Default::default()
+            }
+        });
+        let of = topics.entry(topic).or_default();
+        of.entry(partition).or_default().extend(batches);
+    }
+    let mut forgotten: BTreeMap<Uuid, Vec<i32>> = BTreeMap::new();
+    for (topic, partition) in order.forget {
+        forgotten.entry(topic).or_default().push(partition);
+    }
+    fetch::ShareFetchRequest {
+        group_id: Some(shared.group_id()),
+        member_id: Some(shared.member_id.clone()),
+        share_session_epoch: order.epoch,
+        max_wait_ms: millis(config.fetch_max_wait),
+        min_bytes: i32::try_from(config.fetch_min_bytes).unwrap_or(i32::MAX),
+        max_bytes: i32::try_from(config.fetch_max_bytes).unwrap_or(i32::MAX),
+        max_records: records,
+        batch_size: records,
+        share_acquire_mode: match config.acquire_mode {
+            ShareAcquireMode::BatchOptimized => 0,
+            ShareAcquireMode::RecordLimit => 1,
+        },
+        topics: topics
+            .into_iter()
+            .map(|(topic_id, partitions)| fetch::FetchTopic {
+                topic_id,
+                partitions: partitions
+                    .into_iter()
+                    .map(
+                        |(partition_index, acknowledgement_batches)| fetch::FetchPartition {
+                            partition_index,
+                            acknowledgement_batches,
+                            ..Default::default()
+                        },
+                    )
+                    .collect(),
+                ..Default::default()
+            })
+            .collect(),
+        forgotten_topics_data: forgotten
+            .into_iter()
+            .map(|(topic_id, partitions)| fetch::ForgottenTopic {
+                topic_id,
+                partitions,
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    }
+}
+
+fn acknowledge_request(shared: &Shared, order: &Order) -> ack::ShareAcknowledgeRequest {
+    let mut topics: BTreeMap<Uuid, Vec<ack::AcknowledgePartition>> = BTreeMap::new();
+    for ((topic, partition_index), runs) in &order.acknowledged {
+        let batch = |&((first_offset, last_offset), kind): &(Run, i8)| ack::AcknowledgementBatch {
+            first_offset,
+            last_offset,
+            acknowledge_types: vec![kind],
+            ..Default::default()
+        };
+        let of = topics.entry(*topic).or_default();
+        of.push(ack::AcknowledgePartition {
+            partition_index: *partition_index,
+            acknowledgement_batches: runs.iter().map(batch).collect(),
+            ..Default::default()
+        });
+    }
+    ack::ShareAcknowledgeRequest {
+        group_id: Some(shared.group_id()),
+        member_id: Some(shared.member_id.clone()),
+        share_session_epoch: order.epoch,
+        is_renew_ack: order.renews(),
+        topics: topics
+            .into_iter()
+            .map(|(topic_id, partitions)| ack::AcknowledgeTopic {
+                topic_id,
+                partitions,
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    }
+}
+
+/// Takes the renewals out; of which partitions there were some.
+fn without_renewals(request: &mut ack::ShareAcknowledgeRequest) -> Vec<(Uuid, i32)> {
+    let mut of = Vec::new();
+    for topic in &mut request.topics {
+        topic.partitions.retain_mut(|partition| {
+            let before = partition.acknowledgement_batches.len();
+            partition
+                .acknowledgement_batches
+                .retain(|batch| batch.acknowledge_types != [super::acknowledge::RENEW]);
+            if partition.acknowledgement_batches.len() < before {
+                of.push((topic.topic_id, partition.partition_index));
+            }
+            !partition.acknowledgement_batches.is_empty()
+        });
+    }
+    request.topics.retain(|topic| !topic.partitions.is_empty());
+    of
+}
+
+fn take_in(shared: &Shared, node: i32, response: fetch::ShareFetchResponse) -> Answer {
+    let leaders = response.responses.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|data| {
+            let leader = &data.current_leader;
+            (
+                topic.topic_id,
+                data.partition_index,
+                leader.leader_id,
+                leader.leader_epoch,
+            )
+        })
+    });
+    let endpoints = response.node_endpoints.iter();
+    let endpoints = endpoints.map(|n| (n.node_id, &*n.host, n.port, n.rack.as_deref()));
+    learn_leaders(shared, leaders, endpoints);
+    let timeout = lock_timeout(response.acquisition_lock_timeout_ms);
+    // The broker's clock began to run before.
+    let until = now() + timeout.unwrap_or(LOCK_TIMEOUT);
+    let mut partitions = Vec::new();
+    for topic in response.responses {
+        let name = shared.topic_name(topic.topic_id);
+        for data in topic.partitions {
+            let id = (topic.topic_id, data.partition_index);
+            let name = name.clone().map(|topic| TopicPartition::new(topic, id.1));
+            let fetched = name.filter(|_| data.error_code.is_ok()).and_then(|name| {
+                Fetched::new(node, id, name, until, data.records, data.acquired_records)
+            });
+            partitions.push(Part {
+                id,
+                error: data.error_code,
+                acknowledge_error: data.acknowledge_error_code,
+                fetched,
+            });
+        }
+    }
+    Answer {
+        error: response.error_code,
+        lock_timeout: timeout,
+        partitions,
+    }
+}
+
+fn acknowledged(shared: &Shared, response: ack::ShareAcknowledgeResponse, renews: bool) -> Answer {
+    let leaders = response.responses.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|data| {
+            let leader = &data.current_leader;
+            (
+                topic.topic_id,
+                data.partition_index,
+                leader.leader_id,
+                leader.leader_epoch,
+            )
+        })
+    });
+    let endpoints = response.node_endpoints.iter();
+    let endpoints = endpoints.map(|n| (n.node_id, &*n.host, n.port, n.rack.as_deref()));
+    learn_leaders(shared, leaders, endpoints);
+    let parts = response.responses.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|data| Part {
+            id: (topic.topic_id, data.partition_index),
+            error: ErrorCode::NONE,
+            acknowledge_error: data.error_code,
+            fetched: None,
+        })
+    });
+    Answer {
+        error: response.error_code,
+        lock_timeout: lock_timeout(response.acquisition_lock_timeout_ms).filter(|_| renews),
+        partitions: parts.collect(),
+    }
+}
+
+fn lock_timeout(ms: i32) -> Option<Duration> {
+    let ms = u64::try_from(ms).ok().filter(|ms| *ms > 0)?;
+    Some(Duration::from_millis(ms))
+}
+
+/// KIP-951: a broker that does not lead a partition any more may say who does.
+fn learn_leaders<'a>(
+    shared: &Shared,
+    leaders: impl Iterator<Item = (Uuid, i32, i32, i32)>,
+    endpoints: impl Iterator<Item = (i32, &'a str, i32, Option<&'a str>)>,
+) {
+    let metadata = shared.cluster.metadata();
+    let hints: Vec<(Str, i32, i32, i32)> = leaders
+        .filter(|(_, _, leader, _)| *leader >= 0)
+        .filter_map(|(topic, partition, leader, epoch)| {
+            let name = metadata.topic_by_id(topic)?.name.clone();
+            Some((name, partition, leader, epoch))
+        })
+        .collect();
+    if hints.is_empty() {
+        return;
+    }
+    let hints = hints
+        .iter()
+        .map(|(topic, partition, leader, leader_epoch)| LeaderHint {
+            topic,
+            partition: *partition,
+            leader: *leader,
+            leader_epoch: *leader_epoch,
+        });
+    shared
+        .cluster
+        .learn_leaders(&hints.collect::<Vec<_>>(), endpoints);
+}
+
+/// The version of ShareAcknowledge that knows renewals.
+const RENEW_SINCE: i16 = 2;
+
+/// How long closing a session may take; losing the connection does the same.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
