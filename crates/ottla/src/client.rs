@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ottla_admin::Admin;
-use ottla_consumer::{Consumer, ConsumerConfig};
+use ottla_consumer::{Consumer, ConsumerConfig, ShareConsumer, ShareConsumerConfig};
 use ottla_net::{Cluster, ClusterConfig, Connector};
 use ottla_producer::{Producer, ProducerConfig, TransactionError, TransactionalProducer};
 
@@ -150,6 +150,23 @@ impl Client {
         Ok(Consumer::new(self.inner.cluster.clone(), config)?)
     }
 
+    /// A new share consumer: a member of the share group `group.id`, whose members are each handed other records of the same
+    /// partitions (KIP-932).
+    ///
+    /// # Errors
+    /// [`Error::Consumer`] for a setting that cannot work, and without `group.id`.
+    pub fn share_consumer(&self) -> Result<ShareConsumer, Error> {
+        self.share_consumer_with(self.share_consumer_config())
+    }
+
+    /// A new share consumer with settings of its own.
+    ///
+    /// # Errors
+    /// As [`Client::share_consumer`].
+    pub fn share_consumer_with(&self, config: ShareConsumerConfig) -> Result<ShareConsumer, Error> {
+        Ok(ShareConsumer::new(self.inner.cluster.clone(), config)?)
+    }
+
     /// Administration, whose calls take `default.api.timeout.ms` at most.
     pub fn admin(&self) -> Admin {
         Admin::new(self.inner.cluster.clone()).with_timeout(self.inner.settings.admin_timeout)
@@ -168,6 +185,11 @@ impl Client {
     /// The settings that [`Client::consumer`] uses, as a start for [`Client::consumer_with`].
     pub fn consumer_config(&self) -> ConsumerConfig {
         self.inner.settings.consumer.clone()
+    }
+
+    /// The settings that [`Client::share_consumer`] uses, as a start for [`Client::share_consumer_with`].
+    pub fn share_consumer_config(&self) -> ShareConsumerConfig {
+        self.inner.settings.share_consumer()
     }
 
     /// Ends the connections. Close producers and consumers before: what they still have to say needs
@@ -330,6 +352,8 @@ impl fmt::Debug for ClientBuilder {
 mod tests {
     use std::time::Duration;
 
+    use ottla_consumer::{ShareAcknowledgementMode, ShareAcquireMode};
+
     use super::*;
 
     #[tokio::test]
@@ -378,12 +402,22 @@ mod tests {
             .bootstrap_servers("127.0.0.1:1")
             .producer(|p| p.linger = Duration::ZERO)
             .set("linger.ms", 50)
+            .set("group.id", "workers")
+            .set("share.acknowledgement.mode", "explicit")
+            .set("share.acquire.mode", "record_limit")
             .consumer(|c| c.max_poll_records = 7)
             .cluster(|c| c.client_id = "typed".into())
             .build()
             .unwrap();
         assert_eq!(client.producer_config().linger, Duration::ZERO);
         assert_eq!(client.consumer_config().max_poll_records, 7);
+        let share = client.share_consumer_config();
+        assert_eq!((&*share.group_id, share.max_poll_records), ("workers", 7));
+        assert_eq!(
+            share.acknowledgement_mode,
+            ShareAcknowledgementMode::Explicit
+        );
+        assert_eq!(share.acquire_mode, ShareAcquireMode::RecordLimit);
         assert_eq!(client.cluster().config().client_id, "typed");
         client.close().await;
     }

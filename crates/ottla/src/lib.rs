@@ -53,6 +53,8 @@ pub mod prelude {
     #[doc(no_inline)]
     pub use ottla_admin::{Admin, NewTopic};
     #[doc(no_inline)]
+    pub use ottla_consumer::{AcknowledgeType, ShareConsumer, ShareRecord};
+    #[doc(no_inline)]
     pub use ottla_consumer::{Consumer, Offset, OffsetReset, TopicPartition};
     #[doc(no_inline)]
     pub use ottla_producer::{Acks, Compression, Header, Producer, ProducerRecord};

@@ -19,7 +19,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_consumer::ConsumerConfig;
+use ottla_consumer::{ConsumerConfig, ShareConsumerConfig};
 use ottla_net::ClusterConfig;
 use ottla_producer::ProducerConfig;
 
@@ -318,6 +318,11 @@ impl Config {
     /// What these settings mean for a consumer.
     pub fn consumer_config(&self) -> ConsumerConfig {
         self.settings().consumer
+    }
+
+    /// What these settings mean for a share consumer.
+    pub fn share_consumer_config(&self) -> ShareConsumerConfig {
+        self.settings().share_consumer()
     }
 
     pub(crate) fn settings(&self) -> Settings {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ottla_consumer::ConsumerConfig;
+use ottla_consumer::{
+    ConsumerConfig, ShareAcknowledgementMode, ShareAcquireMode, ShareConsumerConfig,
+};
 use ottla_net::ClusterConfig;
 use ottla_producer::ProducerConfig;
 use ottla_wire::compress::Compression;
@@ -13,10 +15,19 @@ pub(crate) struct Settings {
     pub(crate) cluster: ClusterConfig,
     pub(crate) producer: ProducerConfig,
     pub(crate) consumer: ConsumerConfig,
+    /// What only share consumers have.
+    pub(crate) share: ShareModes,
     /// How long an administrative call lasts that names no deadline of its own.
     pub(crate) admin_timeout: Duration,
     /// Levels by codec; [`Settings::settled`] picks the one of the codec that was chosen.
     pub(crate) levels: Levels,
+}
+
+/// How share consumers acquire and acknowledge.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ShareModes {
+    pub(crate) acknowledgement: ShareAcknowledgementMode,
+    pub(crate) acquire: ShareAcquireMode,
 }
 
 /// Compression levels as they were set, `None` being the codec's own default.
@@ -37,6 +48,15 @@ impl Settings {
         };
         self.producer.compression_level = own.or(self.levels.any);
         self
+    }
+
+    /// What a share consumer takes of it.
+    pub(crate) fn share_consumer(&self) -> ShareConsumerConfig {
+        ShareConsumerConfig {
+            acknowledgement_mode: self.share.acknowledgement,
+            acquire_mode: self.share.acquire,
+            ..ShareConsumerConfig::from(&self.consumer)
+        }
     }
 
     /// Everything that a key can change, as text, to compare two of them.
@@ -112,6 +132,7 @@ impl Settings {
             (
                 &self.producer,
                 &self.consumer,
+                self.share,
                 self.admin_timeout,
                 self.levels
             ),
@@ -125,6 +146,7 @@ impl Default for Settings {
             cluster: ClusterConfig::default(),
             producer: ProducerConfig::default(),
             consumer: ConsumerConfig::default(),
+            share: ShareModes::default(),
             admin_timeout: Duration::from_secs(60),
             levels: Levels::default(),
         }

@@ -1,6 +1,8 @@
 //! Keys of consumers and share consumers.
 
-use ottla_consumer::{GroupProtocol, IsolationLevel, assignor};
+use ottla_consumer::{
+    GroupProtocol, IsolationLevel, ShareAcknowledgementMode, ShareAcquireMode, assignor,
+};
 
 use super::super::key::{Alias, Choice, Importance, Key, Kind, Scope};
 
@@ -368,7 +370,13 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Choice(&[Choice::of("implicit"), Choice::of("explicit")]),
         "Whether a share consumer acknowledges records by asking for more, or one by one (KIP-932).",
     )
-    .default("implicit"),
+    .default("implicit")
+    .honoured(|s, v| {
+        s.share.acknowledgement = match v.choice() {
+            "explicit" => ShareAcknowledgementMode::Explicit,
+            _ => ShareAcknowledgementMode::Implicit,
+        };
+    }),
     Key::new(
         "share.acquire.mode",
         Consumer,
@@ -377,7 +385,13 @@ pub(super) static KEYS: &[Key] = &[
         "Whether a share consumer acquires whole batches or exactly as many records as it asks for \
          (KIP-1206).",
     )
-    .default("batch_optimized"),
+    .default("batch_optimized")
+    .honoured(|s, v| {
+        s.share.acquire = match v.choice() {
+            "record_limit" => ShareAcquireMode::RecordLimit,
+            _ => ShareAcquireMode::BatchOptimized,
+        };
+    }),
     Key::new("key.deserializer", Consumer, High, Kind::Object, "A Java class that reads keys.")
         .refused("it names a Java class; keys are bytes here, and the program reads them"),
     Key::new("value.deserializer", Consumer, High, Kind::Object, "A Java class that reads values.")
