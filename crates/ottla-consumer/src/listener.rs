@@ -145,7 +145,7 @@ impl Shared {
     /// Whether the group has given this, and nobody has taken it back.
     fn owns(&self, partition: &TopicPartition) -> bool {
         let group = self.group.as_ref();
-        group.is_some_and(|group| group.lock().classic.owns(partition))
+        group.is_some_and(|group| group.lock().membership.owns(partition))
     }
 
     async fn call_listener(self: &Arc<Self>, news: News, partitions: Vec<TopicPartition>) {

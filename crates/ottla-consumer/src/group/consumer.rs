@@ -215,6 +215,11 @@ impl ConsumerMembership {
         matches!(self.state, State::Absent | State::Failed)
     }
 
+    /// Whether this is the member's: adopted, and neither given up nor lost.
+    pub(crate) fn owns(&self, partition: &TopicPartition) -> bool {
+        self.owned.contains_key(partition)
+    }
+
     /// Whether the driver is giving partitions up on this machine's behalf.
     pub(crate) fn is_revoking(&self) -> bool {
         !self.revoking.is_empty()

@@ -163,6 +163,15 @@ impl Membership {
         either!(self, one => one.is_idle())
     }
 
+    /// Whether this is the member's: adopted, and neither given up nor lost.
+    pub(crate) fn owns(&self, partition: &TopicPartition) -> bool {
+        match self {
+            Self::Choosing(_) => false,
+            Self::Classic(classic) => classic.owns(partition),
+            Self::Consumer(consumer) => consumer.owns(partition),
+        }
+    }
+
     /// Whether the driver is giving partitions up on this machine's behalf.
     pub(crate) fn is_revoking(&self) -> bool {
         match self {
