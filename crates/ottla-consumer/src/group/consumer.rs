@@ -96,8 +96,9 @@ pub(crate) struct ConsumerMembership {
     /// Of the heartbeat that is out, and of the latest that was accepted; none: the coordinator is told everything.
     telling: News,
     told: Option<News>,
-    /// Whether the coordinator may know this member, and a pattern of its.
+    /// Whether the coordinator may know this member.
     known: bool,
+    /// Whether it may know a pattern of its: it keeps that while it keeps the member, also if that joins anew.
     knows_pattern: bool,
     /// Whether it is being told that this member leaves. Joining waits for that: the other way round it would be the
     /// new member that leaves.
@@ -582,6 +583,10 @@ impl ConsumerMembership {
             error if error.is_retriable() => self.pause(now),
             error => {
                 self.lose();
+                if joined {
+                    // Who is refused is a member still, and others wait for what it had.
+                    self.say_goodbye();
+                }
                 self.known = false;
                 self.state = State::Failed;
                 self.due.push(Step::Fail(error));
@@ -608,7 +613,6 @@ impl ConsumerMembership {
     fn forget_assignment(&mut self) {
         self.epoch = 0;
         self.told = None;
-        self.knows_pattern = false;
         self.out = false;
         self.target.clear();
         self.unreconciled = false;

@@ -382,6 +382,26 @@ fn what_no_other_try_can_mend_is_told() {
 }
 
 #[test]
+fn a_pattern_is_over_also_for_who_joins_anew() {
+    let mut stage = Stage::joined(config("me"));
+    stage.member.subscribe_pattern("x{".into(), stage.now);
+    let beat = stage.beat();
+    assert_eq!(beat.pattern, Some("x{".into()));
+    let error = ErrorCode::INVALID_REGULAR_EXPRESSION;
+    stage.answer(&beat, refused(error));
+    assert_eq!(stage.poll(), Step::Lose(parts(1, 0..4)));
+    assert!(
+        matches!(stage.poll(), Step::Depart { epoch: -1, .. }),
+        "others wait for what it had"
+    );
+    assert_eq!(stage.poll(), Step::Fail(error));
+    stage.member.handle_departed();
+    stage.subscribe(&["t1"]);
+    let join = stage.beat();
+    assert_eq!((join.epoch, join.pattern), (0, Some(Str::new())));
+}
+
+#[test]
 fn a_coordinator_that_moves_or_loads_costs_time_only() {
     let mut stage = Stage::joined(config("me"));
     for error in [
