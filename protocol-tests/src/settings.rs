@@ -51,6 +51,10 @@ num.io.threads=4
 num.recovery.threads.per.data.dir=2
 # No waiting where a test would only wait.
 group.initial.rebalance.delay.ms=0
+group.consumer.min.heartbeat.interval.ms=100
+group.consumer.heartbeat.interval.ms=500
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=4000
 controlled.shutdown.enable=true

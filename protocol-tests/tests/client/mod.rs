@@ -173,17 +173,20 @@ impl Reading {
         let (reader, tell) = (consumer.clone(), Arc::clone(&told));
         let task = tokio::spawn(async move {
             loop {
-                let record = reader.recv().await;
-                let mut told = tell.lock().unwrap();
-                match record {
+                match reader.recv().await {
                     Ok(record) => {
                         let value = record.value().unwrap_or_default();
                         let value = String::from_utf8_lossy(value).into_owned();
                         let partition = record.topic_partition().partition;
-                        told.seen.push((partition, record.offset(), value));
+                        let seen = (partition, record.offset(), value);
+                        tell.lock().unwrap().seen.push(seen);
                     }
                     Err(ottla_consumer::Error::Closed) => return,
-                    Err(error) => told.errors.push(error.to_string()),
+                    Err(error) => {
+                        tell.lock().unwrap().errors.push(error.to_string());
+                        // Some stay until the application does something about them.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
             }
         });

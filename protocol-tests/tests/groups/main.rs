@@ -4,6 +4,7 @@
 
 #[path = "../client/mod.rs"]
 mod client;
+mod consumer_protocol;
 mod mixed;
 mod streams;
 mod topic_changes;

@@ -178,19 +178,19 @@ fn with_both_rebalancing_cooperatively() {
 }
 
 /// The numbers among what the console consumer printed; it complains of its options there too.
-fn lines(printed: &str) -> Vec<u32> {
+pub(crate) fn lines(printed: &str) -> Vec<u32> {
     printed
         .lines()
         .filter_map(|line| line.parse().ok())
         .collect()
 }
 
-fn numbers(seen: Vec<(i32, i64, String)>) -> Vec<u32> {
+pub(crate) fn numbers(seen: Vec<(i32, i64, String)>) -> Vec<u32> {
     let mut numbers: Vec<_> = seen.iter().map(|seen| seen.2.parse().unwrap()).collect();
     numbers.sort_unstable();
     numbers
 }
 
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
