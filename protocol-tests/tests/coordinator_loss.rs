@@ -1,12 +1,14 @@
-//! The broker that coordinates our group is killed and comes back: the group goes on at another, and loses nothing.
+//! The broker that coordinates our group is killed and comes back: the group goes on at another, and loses nothing. By
+//! both group protocols.
 #![allow(clippy::unwrap_used)]
 
 mod client;
 
 use std::collections::BTreeSet;
 
-use client::{PATIENCE, Reading, cluster, committing, until, within, write};
+use client::{PATIENCE, busy_member, by_brokers, cluster, reading, until, within, write};
 use ottla_admin::Admin;
+use ottla_consumer::ConsumerConfig;
 use ottla_protocol_tests::{KafkaCluster, Options, or_skip, unique};
 
 const PARTITIONS: i32 = 4;
@@ -20,12 +22,18 @@ fn a_group_whose_coordinator_is_killed_goes_on_at_another() {
     let Some(kafka) = or_skip(KafkaCluster::start(options)) else {
         return;
     };
+    for config in [busy_member, by_brokers] {
+        goes_on(&kafka, config);
+    }
+}
+
+fn goes_on(kafka: &KafkaCluster, config: fn(&str) -> ConsumerConfig) {
     let (topic, group) = (unique("orphans"), unique("orphaned"));
     kafka.create_topic(&topic, PARTITIONS, &[("min.insync.replicas", "2")]);
     let bootstrap = kafka.bootstrap();
     within(PATIENCE * 3, async {
-        let first = Reading::start(committing(&bootstrap, &group, &topic));
-        let second = Reading::start(committing(&bootstrap, &group, &topic));
+        let first = reading(&bootstrap, config(&group), &topic);
+        let second = reading(&bootstrap, config(&group), &topic);
         until("both have a share", || {
             first.has().len() == 2 && second.has().len() == 2
         })

@@ -3,7 +3,10 @@
 
 mod client;
 
-use client::{PATIENCE, member, producer, read, reader, send, within};
+use client::{
+    PATIENCE, busy_member, by_brokers, member, producer, read, reader, reading, send, until, within,
+};
+use ottla_consumer::{ConsumerConfig, GroupProtocol};
 use ottla_producer::{Compression, ProducerConfig};
 use ottla_protocol_tests::{KafkaCluster, Options, Sample, Tool, Version, or_skip, sample, unique};
 
@@ -70,6 +73,24 @@ fn kafka_3_9_and_we_read_each_other() {
     for dump in kafka.dump_all(1, &topic, codecs.len() as i32) {
         assert_eq!(dump.records, samples.len());
     }
+
+    // The consumer protocol is too new for it: who insists is told, who leaves the choice reads.
+    within(PATIENCE * 2, async {
+        let insists = reading(&bootstrap, by_brokers("too-new"), &topic);
+        until("it is told", || !insists.errors().is_empty()).await;
+        let error = insists.errors().remove(0);
+        assert!(error.contains("needs brokers of Kafka 4.0"), "{error}");
+        insists.end().await;
+        let auto = ConsumerConfig {
+            group_protocol: GroupProtocol::Auto,
+            ..busy_member("as-it-can")
+        };
+        let chooses = reading(&bootstrap, auto, &topic);
+        let count = samples.len() * codecs.len();
+        until("it reads all", || chooses.seen().len() == count).await;
+        assert_eq!(chooses.errors(), [""; 0]);
+        chooses.leave().await;
+    });
 
     let console = unique("console");
     kafka.create_topic(&console, 1, &[]);

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ottla_consumer::{Consumer, ConsumerConfig, Offset, OffsetReset, TopicPartition};
+use ottla_consumer::{
+    Consumer, ConsumerConfig, GroupProtocol, Offset, OffsetReset, TopicPartition,
+};
 use ottla_net::{Address, Cluster, ClusterConfig};
 use ottla_producer::{Delivery, Header, Producer, ProducerConfig, ProducerRecord, SendError};
 use ottla_protocol_tests::Sample;
@@ -126,6 +128,24 @@ pub(crate) fn busy_member(group: &str) -> ConsumerConfig {
         session_timeout: Duration::from_secs(10),
         ..Default::default()
     }
+}
+
+/// [`busy_member`] by the consumer protocol (KIP-848), where the broker says how often it is looked after.
+pub(crate) fn by_brokers(group: &str) -> ConsumerConfig {
+    let defaults = ConsumerConfig::default();
+    ConsumerConfig {
+        group_protocol: GroupProtocol::Consumer,
+        session_timeout: defaults.session_timeout,
+        heartbeat_interval: defaults.heartbeat_interval,
+        ..busy_member(group)
+    }
+}
+
+/// A member that reads `topic` in the background.
+pub(crate) fn reading(bootstrap: &str, config: ConsumerConfig, topic: &str) -> Reading {
+    let consumer = Consumer::new(cluster(bootstrap), config).unwrap();
+    consumer.subscribe([topic.to_owned()]).unwrap();
+    Reading::start(consumer)
 }
 
 /// The next `count` records of `consumer`, and where each lay.

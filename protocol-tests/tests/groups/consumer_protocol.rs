@@ -6,26 +6,12 @@ use std::{collections::BTreeSet, time::Duration};
 use ottla_consumer::{Consumer, ConsumerConfig, GroupProtocol, TopicPattern};
 use ottla_protocol_tests::{Kafka, Python, Tool, Tools, or_skip, unique};
 
-use crate::client::{PATIENCE, Reading, busy_member, cluster, runtime, until, within, write};
+use crate::client::{
+    PATIENCE, Reading, busy_member, by_brokers, cluster, reading, runtime, until, within, write,
+};
 use crate::mixed::{blocking, lines, numbers};
 
 const PARTITIONS: i32 = 4;
-
-fn by_brokers(group: &str) -> ConsumerConfig {
-    let defaults = ConsumerConfig::default();
-    ConsumerConfig {
-        group_protocol: GroupProtocol::Consumer,
-        session_timeout: defaults.session_timeout,
-        heartbeat_interval: defaults.heartbeat_interval,
-        ..busy_member(group)
-    }
-}
-
-fn member(bootstrap: &str, config: ConsumerConfig, topic: &str) -> Reading {
-    let consumer = Consumer::new(cluster(bootstrap), config).unwrap();
-    consumer.subscribe([topic.to_owned()]).unwrap();
-    Reading::start(consumer)
-}
 
 /// The rows that Kafka's tool prints of a group, each as its words.
 fn described(tools: &Tools, group: &str, what: &[&str]) -> Vec<Vec<String>> {
@@ -55,7 +41,7 @@ fn with_javas_console_consumer_that_is_killed() {
         let mut java = kafka.tools().spawn(Tool::ConsoleConsumer, &args).record();
         blocking(|| java.wait_until("Java reads all", |out| lines(out).len() == 40));
 
-        let ours = member(bootstrap, by_brokers(&group), &topic);
+        let ours = reading(bootstrap, by_brokers(&group), &topic);
         until("we have our share", || ours.has().len() == 2).await;
         write(bootstrap, &topic, PARTITIONS, 40..80).await;
         until("we read our share", || ours.seen().len() == 20).await;
@@ -101,7 +87,7 @@ fn with_librdkafka_that_comes_and_goes() {
     kafka.create_topic(&topic, PARTITIONS, &[]);
     let bootstrap = kafka.bootstrap();
     within(PATIENCE * 2, async {
-        let ours = member(bootstrap, by_brokers(&group), &topic);
+        let ours = reading(bootstrap, by_brokers(&group), &topic);
         until("we have all", || ours.has().len() == 4).await;
         let protocol = "group.protocol=consumer";
         let args = ["join", bootstrap, &group, &topic, protocol];
@@ -129,9 +115,9 @@ fn a_member_of_ours_that_dies_is_missed() {
     let bootstrap = kafka.bootstrap().to_owned();
     // Its tasks and sockets end with its runtime, and it says nothing.
     let mortal = runtime();
-    let doomed = mortal.block_on(async { member(&bootstrap, by_brokers(&group), &topic) });
+    let doomed = mortal.block_on(async { reading(&bootstrap, by_brokers(&group), &topic) });
     within(PATIENCE * 2, async {
-        let ours = member(&bootstrap, by_brokers(&group), &topic);
+        let ours = reading(&bootstrap, by_brokers(&group), &topic);
         until("each has two", || {
             ours.has().len() == 2 && doomed.has().len() == 2
         })
@@ -199,13 +185,13 @@ fn a_static_member_keeps_its_place() {
             group_instance_id: Some(name.into()),
             ..by_brokers(&group)
         };
-        let one = member(bootstrap, named("one"), &topic);
-        let two = member(bootstrap, named("two"), &topic);
+        let one = reading(bootstrap, named("one"), &topic);
+        let two = reading(bootstrap, named("two"), &topic);
         until("each has two", || {
             one.has().len() == 2 && two.has().len() == 2
         })
         .await;
-        let rival = member(bootstrap, named("one"), &topic);
+        let rival = reading(bootstrap, named("one"), &topic);
         until("the rival is told", || !rival.errors().is_empty()).await;
         assert!(
             rival.errors()[0].contains("group.instance.id"),
@@ -217,7 +203,7 @@ fn a_static_member_keeps_its_place() {
         one.end().await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(two.has(), others, "nobody takes its place");
-        let back = member(bootstrap, named("one"), &topic);
+        let back = reading(bootstrap, named("one"), &topic);
         until("it is back", || back.has() == had).await;
         assert_eq!(two.has(), others);
         // For good: its session ends, and with it its place.
@@ -239,13 +225,13 @@ fn a_group_changes_its_protocol_while_it_reads() {
             let listed = tools.run(Tool::ConsumerGroups, &["--list", "--type", "consumer"]);
             listed.text().lines().any(|line| line.starts_with(&group))
         };
-        let old = member(bootstrap, busy_member(&group), &topic);
+        let old = reading(bootstrap, busy_member(&group), &topic);
         until("the old member has all", || old.has().len() == 4).await;
         write(bootstrap, &topic, PARTITIONS, 0..20).await;
         until("it reads", || old.seen().len() == 20).await;
         assert!(!blocking(is_consumer_group));
         // Upwards: the brokers take the old member along.
-        let new = member(bootstrap, by_brokers(&group), &topic);
+        let new = reading(bootstrap, by_brokers(&group), &topic);
         until("each has two", || {
             old.has().len() == 2 && new.has().len() == 2
         })
@@ -262,8 +248,8 @@ fn a_group_changes_its_protocol_while_it_reads() {
             group_protocol: GroupProtocol::Auto,
             ..busy_member(&group)
         };
-        let chosen = member(bootstrap, auto, &topic);
-        let old = member(bootstrap, busy_member(&group), &topic);
+        let chosen = reading(bootstrap, auto, &topic);
+        let old = reading(bootstrap, busy_member(&group), &topic);
         until("all share", || {
             let shares = [&new, &chosen, &old].map(|member| member.has().len());
             shares.iter().sum::<usize>() == 4 && shares.iter().all(|share| *share > 0)
