@@ -259,7 +259,7 @@ pub(super) async fn only_committed_transactions_are_seen(kafka: &KafkaCluster) {
     let topic = topic(kafka, "transactions", 1);
     let group = group(bootstrap, "transactions", &committed).await;
     let config = ProducerConfig {
-        transactional_id: Some(unique("writer").into()),
+        transactional_id: Some(unique("writer")),
         ..Default::default()
     };
     let mut producer = TransactionalProducer::init(cluster(bootstrap), config)
