@@ -1,4 +1,5 @@
-//! Ottla as a contestant: `send` with the deliveries left to `flush`, and `poll` of borrowed batches.
+//! Ottla as a contestant: `send` with the deliveries left to `flush`, and `poll` of borrowed batches; or with `--split` a
+//! stream and a task for each partition, and borrowed batches from those.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -7,15 +8,26 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use ottla_bench::contestant::{self, Args, Mode, Outcome, Phase, paced};
 use ottla_bench::workload::{Event, Workload};
-use ottla_consumer::{Consumer, ConsumerConfig, Offset, TopicPartition};
+use ottla_consumer::{
+    Consumer, ConsumerConfig, Offset, PartitionStream, RecordBatch, TopicPartition,
+};
 use ottla_net::{Cluster, ClusterConfig, TcpConnector};
 use ottla_producer::{Producer, ProducerConfig, ProducerRecord};
 use tokio::runtime::Runtime;
 
-type Failure = Box<dyn Error>;
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[derive(Debug, Parser)]
+struct Options {
+    #[command(flatten)]
+    args: Args,
+    /// Consume with a stream and a task for each partition.
+    #[arg(long)]
+    split: bool,
+}
 
 fn main() -> Result<(), Failure> {
-    let args = Args::parse();
+    let Options { args, split } = Options::parse();
     let pool = Workload::load(&args.workload)?;
     let runtime = Runtime::new()?;
     let _inside = runtime.enter();
@@ -26,6 +38,17 @@ fn main() -> Result<(), Failure> {
             let producer = producer(&args, cluster, Duration::from_millis(5))?;
             contestant::run(&args, |phase| {
                 runtime.block_on(produce(&args, &pool, &producer, phase))
+            })
+        }
+        Mode::Consume if split => {
+            let consumer = consumer(&args, cluster, Offset::Beginning)?;
+            let mut partitions = consumer.split()?;
+            let mut streams = Vec::new();
+            while streams.len() < args.partitions {
+                streams.push(runtime.block_on(partitions.next_partition())?);
+            }
+            contestant::run(&args, |phase| {
+                runtime.block_on(consume_split(&mut streams, phase))
             })
         }
         Mode::Consume => {
@@ -122,14 +145,55 @@ async fn consume(consumer: &Consumer, phase: Phase) -> Result<Outcome, Failure> 
     while phase.open(outcome.records) {
         let wait = phase.remaining().min(Duration::from_millis(100));
         for batch in consumer.poll_max(1_000, wait).await? {
-            for record in &batch {
-                let value = record?.value().unwrap_or_default();
-                touched += u64::from(value.first().copied().unwrap_or(0));
-                outcome.records += 1;
-                outcome.value_bytes += value.len() as u64;
-            }
+            touch(&batch, &mut outcome, &mut touched)?;
         }
     }
     std::hint::black_box(touched);
     Ok(outcome)
+}
+
+async fn consume_split(
+    streams: &mut Vec<PartitionStream>,
+    phase: Phase,
+) -> Result<Outcome, Failure> {
+    let phase = phase.shared_by(streams.len() as u64);
+    let tasks: Vec<_> = streams
+        .drain(..)
+        .map(|stream| tokio::spawn(consume_one(stream, phase)))
+        .collect();
+    let mut all = Outcome::default();
+    for task in tasks {
+        let (stream, outcome) = task.await??;
+        streams.push(stream);
+        all.records += outcome.records;
+        all.value_bytes += outcome.value_bytes;
+    }
+    Ok(all)
+}
+
+async fn consume_one(
+    mut stream: PartitionStream,
+    phase: Phase,
+) -> Result<(PartitionStream, Outcome), Failure> {
+    let mut outcome = Outcome::default();
+    let mut touched = 0_u64;
+    while phase.open(outcome.records) {
+        let next = tokio::time::timeout(phase.remaining(), stream.next_batch()).await;
+        let Some(batch) = next.unwrap_or(Ok(None))? else {
+            break;
+        };
+        touch(&batch, &mut outcome, &mut touched)?;
+    }
+    std::hint::black_box(touched);
+    Ok((stream, outcome))
+}
+
+fn touch(batch: &RecordBatch, outcome: &mut Outcome, touched: &mut u64) -> Result<(), Failure> {
+    for record in batch {
+        let value = record?.value().unwrap_or_default();
+        *touched += u64::from(value.first().copied().unwrap_or(0));
+        outcome.records += 1;
+        outcome.value_bytes += value.len() as u64;
+    }
+    Ok(())
 }
