@@ -765,16 +765,16 @@ impl Consumer {
         shared.counters.snapshot(polls, partitions.collect())
     }
 
+    /// The settings.
+    pub fn config(&self) -> &ConsumerConfig {
+        &self.shared().config
+    }
+
     /// Who this consumer is in its group now; none without `group.id`.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
         let shared = self.shared();
         let identity = shared.group.as_ref()?.lock().membership.identity();
-        Some(GroupMetadata {
-            group_id: shared.config.group_id.clone()?.into(),
-            generation_id: identity.generation,
-            member_id: identity.member_id,
-            group_instance_id: shared.config.group_instance_id.clone().map(Into::into),
-        })
+        shared.metadata_of(identity)
     }
 
     /// Ends streams of single partitions and waits until they are dropped, commits what was handed out (with automatic

@@ -29,6 +29,7 @@ pub mod blocking;
 mod client;
 pub mod config;
 mod error;
+pub mod exactly_once;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use ottla_net::{Backoff, CoordinatorKind, Lane, Sent};
+use ottla_net::{Backoff, CoordinatorKind, GroupMetadata, Lane, Sent};
 use ottla_wire::{
     ErrorCode, Str,
     messages::offset_commit::{
@@ -94,6 +94,25 @@ impl Shared {
         drop(commits);
         self.committing.notify_one();
         receiver
+    }
+
+    /// Who this consumer is as long as `lease` has its partition: what is written on its behalf is refused once another
+    /// member may have it. None if it has it no more.
+    pub(crate) fn metadata_of_lease(self: &Arc<Self>, lease: LeaseId) -> Option<GroupMetadata> {
+        // Not given up in between.
+        let group = self.group.as_ref()?.lock();
+        let holds = self.core(|core| core.lease_holds(lease));
+        let identity = group.membership.committer().ok().filter(|_| holds)?;
+        self.metadata_of(identity)
+    }
+
+    pub(crate) fn metadata_of(&self, identity: Identity) -> Option<GroupMetadata> {
+        Some(GroupMetadata {
+            group_id: self.config.group_id.clone()?.into(),
+            generation_id: identity.generation,
+            member_id: identity.member_id,
+            group_instance_id: self.config.group_instance_id.clone().map(Into::into),
+        })
     }
 
     /// The positions automatic commit should write now. `done`: the application is done with all it was

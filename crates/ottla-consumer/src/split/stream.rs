@@ -11,7 +11,8 @@ use futures_core::{FusedStream, Stream};
 use tokio::task::coop;
 
 use crate::{
-    CommittedOffset, Consumer, Error, Offset, Record, RecordBatch, Str, StreamEnd, TopicPartition,
+    CommittedOffset, Consumer, Error, GroupMetadata, Offset, Record, RecordBatch, Str, StreamEnd,
+    TopicPartition,
     consumer::behind,
     core::{Core, LeaseHandout, Leased, Position, Token},
     current::{Current, Next},
@@ -140,6 +141,12 @@ impl PartitionStream {
         self.consumer.seek(&self.leased.name, to)
     }
 
+    /// Who reads this partition, to commit offsets of it in a transaction (KIP-447): those are refused once the group may
+    /// have given the partition to another member. None without `group.id`, and if it may have by now.
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        self.consumer.shared().metadata_of_lease(self.leased.id)
+    }
+
     /// Commits that all that was handed out is processed, and waits for the outcome, for up to `default.api.timeout.ms`.
     ///
     /// Goes through until the stream is dropped, also after it was told to end, unless its partition was lost.
@@ -213,18 +220,26 @@ impl PartitionStream {
         self.confirm(&behind_batch(batch), true)
     }
 
+    /// Says that all that was handed out is processed, without asking for more: for a program that keeps offsets elsewhere, or
+    /// commits them in transactions.
+    pub fn mark_processed(&mut self) {
+        if let Some(place) = self.place() {
+            let id = self.leased.id;
+            let shared = self.consumer.shared();
+            // Of a partition that is gone there is nothing left to say.
+            if shared
+                .core(|core| core.confirm(id, place, None, now()))
+                .is_ok()
+            {
+                self.confirmed = self.confirmed.max(place.offset);
+            }
+        }
+    }
+
     /// Lets go of the partition, being done with all that was handed out. Unless it is to be given up, another stream
     /// of it goes on behind that.
     pub fn finish(mut self) {
-        if let Some(place) = self.place() {
-            self.confirmed = self.confirmed.max(place.offset);
-            let id = self.leased.id;
-            // Without the partition there is nothing left to say about it.
-            let _ = self
-                .consumer
-                .shared()
-                .core(|core| core.confirm(id, place, None, now()));
-        }
+        self.mark_processed();
     }
 
     /// Behind all that was handed out.
