@@ -7,8 +7,9 @@
 use std::time::{Duration, Instant};
 
 use ottla::blocking::{Client, Error};
+use ottla::consumer::{ConsumerConfig, IsolationLevel, StreamEnd};
 use ottla::prelude::*;
-use ottla::producer::{Purge, SendError};
+use ottla::producer::{ProducerConfig, Purge, SendError};
 use ottla::testing::{ApiKey, Fault, Rule, TestCluster};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +26,10 @@ fn broker(topic: &str, partitions: i32) -> Broker {
         .enable_all()
         .build()
         .unwrap();
-    let started = TestCluster::builder().topic(topic, partitions).over_tcp();
+    let started = TestCluster::builder()
+        .topic(topic, partitions)
+        .topic("to", 1)
+        .over_tcp();
     let kafka = runtime.block_on(started).unwrap();
     Broker {
         kafka,
@@ -175,4 +179,134 @@ fn waiting_ends_at_its_time_and_what_waits_can_be_purged() {
         matches!(&error, Error::Send(error) if error.possibly_written()),
         "{error}"
     );
+}
+
+#[test]
+fn each_partition_is_read_by_a_thread_of_its_own() {
+    let broker = broker("t", 3);
+    let client = broker.client();
+    let producer = client.producer().unwrap();
+    let texts: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    let records = texts
+        .iter()
+        .map(|text| ProducerRecord::to("t").key(text).value(text));
+    drop(producer.send_all(records).unwrap());
+    producer.close(PATIENCE).unwrap();
+
+    let consumer = client.consumer().unwrap();
+    consumer.subscribe(["t"]).unwrap();
+    let mut partitions = consumer.split().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut threads = Vec::new();
+    for _ in 0..3 {
+        let mut stream = partitions.next_partition().unwrap();
+        let tell = tell.clone();
+        threads.push(std::thread::spawn(move || {
+            for record in &mut stream {
+                tell.send(record.unwrap().offset()).unwrap();
+            }
+            stream.commit().unwrap();
+            stream.end()
+        }));
+    }
+    let none = partitions.next_partition_for(Duration::from_millis(50));
+    assert!(none.unwrap().is_none());
+    for _ in 0..300 {
+        told.recv_timeout(PATIENCE).unwrap();
+    }
+    consumer.close(PATIENCE).unwrap();
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), Some(StreamEnd::Closed));
+    }
+    let late = partitions.next_partition().unwrap_err();
+    assert!(matches!(late, Error::Consumer(_)), "{late}");
+    let again = client.consumer().unwrap();
+    let names = again.partitions_of("t").unwrap();
+    let committed = again.committed(&names).unwrap();
+    let sum: i64 = committed.values().flatten().map(|at| at.offset).sum();
+    assert_eq!(sum, 300);
+    again.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_thread_copies_in_transactions() {
+    let broker = broker("from", 1);
+    let client = broker.client();
+    let producer = client.producer().unwrap();
+    for n in 0..20 {
+        let text = n.to_string();
+        drop(
+            producer
+                .send(ProducerRecord::to("from").value(&text))
+                .unwrap(),
+        );
+    }
+    producer.close(PATIENCE).unwrap();
+
+    let consumer = client
+        .consumer_with(ConsumerConfig {
+            enable_auto_commit: false,
+            ..client.consumer_config()
+        })
+        .unwrap();
+    consumer.subscribe(["from"]).unwrap();
+    let mut copier = client
+        .transactional_producer_with(ProducerConfig {
+            transactional_id: Some("copier".into()),
+            ..client.producer_config()
+        })
+        .unwrap();
+    assert_eq!(copier.transactional_id(), "copier");
+    // Every other transaction is aborted, one by dropping it, and its records are copied again.
+    let mut next = 0;
+    for round in 0..8 {
+        let transaction = copier.begin().unwrap();
+        for record in consumer.records().take(5) {
+            let record = record.unwrap();
+            assert!(record.offset() >= next);
+            let copy = ProducerRecord::to("to").value(record.value().unwrap());
+            drop(transaction.send(copy).unwrap());
+        }
+        let group = consumer.group_metadata().unwrap();
+        transaction
+            .send_offsets([("from", 0, next + 5)], &group)
+            .unwrap();
+        match round % 4 {
+            0 => transaction.abort().unwrap(),
+            2 => drop(transaction),
+            _ => {
+                transaction.commit().map_err(|failed| failed.error).unwrap();
+                next += 5;
+                continue;
+            }
+        }
+        let at = TopicPartition::new("from", 0);
+        consumer.seek(&at, Offset::At(next)).unwrap();
+    }
+    assert_eq!(next, 20);
+    copier.close(PATIENCE).unwrap();
+    let at = TopicPartition::new("from", 0);
+    let committed = consumer.committed(std::slice::from_ref(&at)).unwrap();
+    assert_eq!(committed[&at].as_ref().unwrap().offset, 20);
+    consumer.close(PATIENCE).unwrap();
+
+    let reader = client
+        .consumer_with(ConsumerConfig {
+            group_id: Some("readers".into()),
+            isolation_level: IsolationLevel::ReadCommitted,
+            ..client.consumer_config()
+        })
+        .unwrap();
+    reader.subscribe(["to"]).unwrap();
+    for n in 0..20 {
+        let record = reader.recv().unwrap();
+        assert_eq!(record.value(), Some(n.to_string().as_bytes()));
+    }
+    assert!(
+        reader
+            .recv_for(Duration::from_millis(200))
+            .unwrap()
+            .is_none()
+    );
+    reader.close(PATIENCE).unwrap();
 }

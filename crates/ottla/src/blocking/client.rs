@@ -4,6 +4,7 @@ use super::consumer::Consumer;
 use super::error::Error;
 use super::producer::Producer;
 use super::runtime::{Held, Runtime};
+use super::transaction::TransactionalProducer;
 use crate::config::Config;
 use crate::consumer::ConsumerConfig;
 use crate::producer::ProducerConfig;
@@ -41,6 +42,28 @@ impl Client {
         let _here = runtime.enter();
         let producer = self.held.get().producer_with(config)?;
         Ok(Producer::new(producer, runtime.clone()))
+    }
+
+    /// A new transactional producer, as [`crate::Client::transactional_producer`].
+    ///
+    /// # Errors
+    /// [`Error::Transaction`]; [`Error::InsideRuntime`].
+    pub fn transactional_producer(&self) -> Result<TransactionalProducer, Error> {
+        self.transactional_producer_with(self.producer_config())
+    }
+
+    /// A new transactional producer with settings of its own.
+    ///
+    /// # Errors
+    /// As [`Client::transactional_producer`].
+    pub fn transactional_producer_with(
+        &self,
+        config: ProducerConfig,
+    ) -> Result<TransactionalProducer, Error> {
+        let runtime = &self.held.runtime;
+        let init = self.held.get().transactional_producer_with(config);
+        let producer = runtime.wait("blocking::Client::transactional_producer", init)??;
+        Ok(TransactionalProducer::new(producer, runtime.clone()))
     }
 
     /// A new consumer, as [`crate::Client::consumer`].

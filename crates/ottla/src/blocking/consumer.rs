@@ -1,14 +1,17 @@
 //! The consumer, for programs without tokio.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Error;
 use super::runtime::{Held, Runtime};
+use super::streams::PartitionStreams;
 use crate::consumer::{
-    CommittedOffset, Consumer as AsyncConsumer, Error as ConsumerError, Offset, Record,
-    RecordBatch, Str, TopicPartition,
+    CommittedOffset, Consumer as AsyncConsumer, ConsumerMetrics, Error as ConsumerError,
+    GroupMetadata, Offset, OffsetForTime, Record, RecordBatch, Str, TopicPartition, TopicPattern,
+    Watermarks,
 };
 
 /// Reads records. Cheap to clone; clones are the same consumer.
@@ -51,6 +54,20 @@ impl Consumer {
         self.get().subscribe(topics)
     }
 
+    /// Takes part in the group's reading of the topics whose names match.
+    ///
+    /// # Errors
+    /// As [`consumer::Consumer::subscribe_pattern`](crate::consumer::Consumer::subscribe_pattern).
+    pub fn subscribe_pattern(&self, pattern: TopicPattern) -> Result<(), ConsumerError> {
+        let _here = self.held.runtime.enter();
+        self.get().subscribe_pattern(pattern)
+    }
+
+    /// The topics subscribed to.
+    pub fn subscription(&self) -> Vec<Str> {
+        self.get().subscription()
+    }
+
     /// Reads these partitions, without a group's say.
     ///
     /// # Errors
@@ -61,6 +78,27 @@ impl Consumer {
     ) -> Result<(), ConsumerError> {
         let _here = self.held.runtime.enter();
         self.get().assign(partitions)
+    }
+
+    /// Reads these partitions beside those assigned by hand before.
+    ///
+    /// # Errors
+    /// As [`consumer::Consumer::incremental_assign`](crate::consumer::Consumer::incremental_assign).
+    pub fn incremental_assign<P: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = (P, Offset)>,
+    ) -> Result<(), ConsumerError> {
+        let _here = self.held.runtime.enter();
+        self.get().incremental_assign(partitions)
+    }
+
+    /// Gives these partitions up.
+    ///
+    /// # Errors
+    /// As [`consumer::Consumer::incremental_unassign`](crate::consumer::Consumer::incremental_unassign).
+    pub fn incremental_unassign(&self, partitions: &[TopicPartition]) -> Result<(), ConsumerError> {
+        let _here = self.held.runtime.enter();
+        self.get().incremental_unassign(partitions)
     }
 
     /// Leaves the group, and reads nothing any more.
@@ -114,6 +152,37 @@ impl Consumer {
         Ok(self.wait("blocking::Consumer::poll", self.get().poll(timeout))??)
     }
 
+    /// [`poll`](Self::poll) with a limit of its own.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub fn poll_max(
+        &self,
+        max_records: usize,
+        timeout: Duration,
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let call = "blocking::Consumer::poll_max";
+        Ok(self.wait(call, self.get().poll_max(max_records, timeout))??)
+    }
+
+    /// The records, one after the other, waiting for each. Ends when the consumer is closed; other errors do not end it.
+    pub fn records(&self) -> Records {
+        Records {
+            consumer: self.clone(),
+        }
+    }
+
+    /// One stream per partition, to be handed to threads, as
+    /// [`consumer::Consumer::split`](crate::consumer::Consumer::split).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn split(&self) -> Result<PartitionStreams, ConsumerError> {
+        let _here = self.held.runtime.enter();
+        let runtime = self.held.runtime.clone();
+        Ok(PartitionStreams::new(self.get().split()?, runtime))
+    }
+
     /// Goes on reading a partition elsewhere.
     ///
     /// # Errors
@@ -141,12 +210,36 @@ impl Consumer {
         self.get().resume(partitions)
     }
 
+    /// The partitions that are paused.
+    pub fn paused(&self) -> Vec<TopicPartition> {
+        self.get().paused()
+    }
+
     /// The offset of the next record to be handed out.
     ///
     /// # Errors
     /// As [`consumer::Consumer::position`](crate::consumer::Consumer::position).
     pub fn position(&self, partition: &TopicPartition) -> Result<Option<i64>, ConsumerError> {
         self.get().position(partition)
+    }
+
+    /// The ends of a partition's log, as the latest fetch told them.
+    ///
+    /// # Errors
+    /// As [`consumer::Consumer::watermarks`](crate::consumer::Consumer::watermarks).
+    pub fn watermarks(
+        &self,
+        partition: &TopicPartition,
+    ) -> Result<Option<Watermarks>, ConsumerError> {
+        self.get().watermarks(partition)
+    }
+
+    /// How many offsets the position is behind the end of the log.
+    ///
+    /// # Errors
+    /// As [`consumer::Consumer::lag`](crate::consumer::Consumer::lag).
+    pub fn lag(&self, partition: &TopicPartition) -> Result<Option<i64>, ConsumerError> {
+        self.get().lag(partition)
     }
 
     /// Commits what was handed out so far.
@@ -167,6 +260,52 @@ impl Consumer {
     ) -> Result<(), Error> {
         let call = "blocking::Consumer::commit_offsets";
         Ok(self.wait(call, self.get().commit_offsets(offsets))??)
+    }
+
+    /// Commits that this record, and all before it in its partition, are processed.
+    ///
+    /// # Errors
+    /// [`Error::Consumer`]; [`Error::InsideRuntime`].
+    pub fn commit_record(&self, record: &Record) -> Result<(), Error> {
+        let call = "blocking::Consumer::commit_record";
+        Ok(self.wait(call, self.get().commit_record(record))??)
+    }
+
+    /// Commits that this batch, and all before it in its partition, is processed.
+    ///
+    /// # Errors
+    /// [`Error::Consumer`]; [`Error::InsideRuntime`].
+    pub fn commit_batch(&self, batch: &RecordBatch) -> Result<(), Error> {
+        let call = "blocking::Consumer::commit_batch";
+        Ok(self.wait(call, self.get().commit_batch(batch))??)
+    }
+
+    /// Has automatic commit write that this record, and all before it in its partition, are processed.
+    ///
+    /// # Errors
+    /// As [`consumer::Consumer::store_offset`](crate::consumer::Consumer::store_offset).
+    pub fn store_offset(&self, record: &Record) -> Result<(), ConsumerError> {
+        self.get().store_offset(record)
+    }
+
+    /// Has automatic commit write these offsets.
+    ///
+    /// # Errors
+    /// As [`consumer::Consumer::store_offsets`](crate::consumer::Consumer::store_offsets).
+    pub fn store_offsets(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
+    ) -> Result<(), ConsumerError> {
+        self.get().store_offsets(offsets)
+    }
+
+    /// Commits now what automatic commit would write next.
+    ///
+    /// # Errors
+    /// [`Error::Consumer`]; [`Error::InsideRuntime`].
+    pub fn commit_stored(&self) -> Result<(), Error> {
+        let call = "blocking::Consumer::commit_stored";
+        Ok(self.wait(call, self.get().commit_stored())??)
     }
 
     /// What the group has committed.
@@ -205,6 +344,47 @@ impl Consumer {
         Ok(self.wait(call, self.get().end_offsets(partitions))??)
     }
 
+    /// The offsets that the log of a partition holds, asked of its leader.
+    ///
+    /// # Errors
+    /// [`Error::Consumer`]; [`Error::InsideRuntime`].
+    pub fn query_watermarks(&self, partition: &TopicPartition) -> Result<Range<i64>, Error> {
+        let call = "blocking::Consumer::query_watermarks";
+        Ok(self.wait(call, self.get().query_watermarks(partition))??)
+    }
+
+    /// The first record of each partition with the given timestamp (ms since 1970) or a later one.
+    ///
+    /// # Errors
+    /// [`Error::Consumer`]; [`Error::InsideRuntime`].
+    pub fn offsets_for_times(
+        &self,
+        times: impl IntoIterator<Item = (TopicPartition, i64)>,
+    ) -> Result<HashMap<TopicPartition, Option<OffsetForTime>>, Error> {
+        let call = "blocking::Consumer::offsets_for_times";
+        Ok(self.wait(call, self.get().offsets_for_times(times))??)
+    }
+
+    /// All partitions of a topic.
+    ///
+    /// # Errors
+    /// [`Error::Consumer`]; [`Error::InsideRuntime`].
+    pub fn partitions_of(&self, topic: &str) -> Result<Vec<TopicPartition>, Error> {
+        let call = "blocking::Consumer::partitions_of";
+        Ok(self.wait(call, self.get().partitions_of(topic))??)
+    }
+
+    /// What this consumer has done so far and where it stands.
+    pub fn metrics(&self) -> ConsumerMetrics {
+        self.get().metrics()
+    }
+
+    /// Who this consumer is in its group now, for
+    /// [`Transaction::send_offsets`](super::Transaction::send_offsets).
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        self.get().group_metadata()
+    }
+
     /// Leaves the group and ends the consumer, within `timeout`.
     ///
     /// # Errors
@@ -219,5 +399,22 @@ impl Consumer {
 
     fn wait<F: Future>(&self, call: &'static str, future: F) -> Result<F::Output, Error> {
         self.held.runtime.wait(call, future)
+    }
+}
+
+/// The records of a [`Consumer`], from [`Consumer::records`].
+#[derive(Debug)]
+pub struct Records {
+    consumer: Consumer,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.consumer.recv() {
+            Err(Error::Consumer(ConsumerError::Closed)) => None,
+            next => Some(next),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::consumer;
-use crate::producer::{FlushError, SendAllError, SendError};
+use crate::producer::{FlushError, SendAllError, SendError, TransactionError};
 
 /// Why a blocking call failed: what the async call's error is, or that waiting is not allowed here.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,9 @@ pub enum Error {
     /// Records were left at a deadline.
     #[error(transparent)]
     Flush(#[from] FlushError),
+    /// A transaction's call failed.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
     /// A consumer's call failed.
     #[error(transparent)]
     Consumer(#[from] consumer::Error),

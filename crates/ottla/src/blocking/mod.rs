@@ -36,8 +36,12 @@ mod consumer;
 mod error;
 mod producer;
 mod runtime;
+mod streams;
+mod transaction;
 
 pub use client::Client;
-pub use consumer::Consumer;
+pub use consumer::{Consumer, Records};
 pub use error::Error;
 pub use producer::{Delivery, Producer};
+pub use streams::{PartitionStream, PartitionStreams};
+pub use transaction::{CommitError, Transaction, TransactionalProducer};

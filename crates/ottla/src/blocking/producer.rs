@@ -127,10 +127,7 @@ impl Producer {
     }
 
     fn delivery(&self, inner: AsyncDelivery) -> Delivery {
-        Delivery {
-            inner,
-            runtime: self.held.runtime.clone(),
-        }
+        Delivery::new(inner, self.held.runtime.clone())
     }
 }
 
@@ -143,6 +140,10 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    pub(super) fn new(inner: AsyncDelivery, runtime: Arc<Runtime>) -> Self {
+        Self { inner, runtime }
+    }
+
     /// Waits for the outcome, which comes within `delivery.timeout.ms`.
     ///
     /// # Errors

@@ -37,15 +37,22 @@ impl Runtime {
         self.handle.enter()
     }
 
+    /// Whether a call may wait here.
+    #[expect(clippy::unused_self, reason = "it is about to wait on it")]
+    pub(super) fn check(&self, call: &'static str) -> Result<(), Error> {
+        match Handle::try_current() {
+            Ok(_) => Err(Error::InsideRuntime { call }),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Waits for `future`. `call` names the caller in the error that says that waiting is not allowed here.
     pub(super) fn wait<F: Future>(
         &self,
         call: &'static str,
         future: F,
     ) -> Result<F::Output, Error> {
-        if Handle::try_current().is_ok() {
-            return Err(Error::InsideRuntime { call });
-        }
+        self.check(call)?;
         let mut future = pin!(future);
         {
             // Most calls need not wait, and a look is cheaper than getting ready to.
@@ -70,7 +77,7 @@ impl Drop for Runtime {
 
 /// Something of the async client, with the runtime it needs also while it is dropped.
 pub(super) struct Held<T> {
-    /// Always there until it is dropped.
+    /// Always there until it is dropped, or taken apart.
     inner: Option<T>,
     pub(super) runtime: Arc<Runtime>,
 }
@@ -86,7 +93,23 @@ impl<T> Held<T> {
     pub(super) fn get(&self) -> &T {
         match &self.inner {
             Some(inner) => inner,
-            None => unreachable!("taken by drop alone"),
+            None => unreachable!("taken by whoever owns this alone"),
+        }
+    }
+
+    /// To change it, with the runtime to wait on meanwhile.
+    pub(super) fn parts(&mut self) -> (&mut T, &Runtime) {
+        match &mut self.inner {
+            Some(inner) => (inner, &self.runtime),
+            None => unreachable!("taken by whoever owns this alone"),
+        }
+    }
+
+    /// Takes it out, with its runtime.
+    pub(super) fn into_parts(mut self) -> (T, Arc<Runtime>) {
+        match self.inner.take() {
+            Some(inner) => (inner, self.runtime.clone()),
+            None => unreachable!("taken by whoever owns this alone"),
         }
     }
 }
