@@ -15,7 +15,7 @@ use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 pub enum Codec {
     /// Plain records.
     None = 0,
-    /// gzip at level 6.
+    /// gzip at level 6, zlib's default.
     Gzip = 1,
     /// Snappy in the blocks of snappy-java.
     Snappy = 2,

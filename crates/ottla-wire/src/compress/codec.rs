@@ -73,7 +73,9 @@ impl Compression {
     pub fn default_level(self) -> i32 {
         match self {
             Self::None | Self::Snappy => 0,
-            Self::Gzip => 6,
+            // Not Java's 6, nor zlib's: about half of its CPU time, for 2 % larger batches of 100-byte records and 9 % of
+            // 1 KiB.
+            Self::Gzip => 3,
             Self::Lz4 => 9,
             // Not Java's 3: see docs/decisions/0002-zstd.md.
             Self::Zstd => 1,
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn levels_are_checked_where_they_exist() {
-        assert_eq!(Codec::new(Compression::Gzip, Some(-1)).unwrap().level(), 6);
+        assert_eq!(Codec::new(Compression::Gzip, Some(-1)).unwrap().level(), 3);
         assert_eq!(Codec::new(Compression::Zstd, Some(-1)).unwrap().level(), -1);
         assert_eq!(Codec::new(Compression::Lz4, Some(17)).unwrap().level(), 17);
         assert_eq!(

@@ -184,7 +184,8 @@ pub(super) static KEYS: &[Key] = &[
         Producer,
         Low,
         Kind::Int { min: -1, max: 9 },
-        "How hard gzip tries, from 1 to 9; -1 is its default, 6.",
+        "How hard gzip tries, from 1 to 9; -1 is its default, which is 3 here: other clients' 6 takes \
+         twice the CPU time and makes batches 2 to 8 % smaller.",
     )
     .default("-1")
     .honoured(|s, v| s.levels.gzip = level(v.sized())),
