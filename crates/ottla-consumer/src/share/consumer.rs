@@ -113,6 +113,7 @@ impl ShareConsumer {
         }
         shared.reader.lock().fatal = None;
         shared.track(topics.clone());
+        shared.leave_for_another();
         shared.membership.lock().subscribe(topics, now());
         shared.heartbeats.notify_one();
         Ok(())
@@ -129,11 +130,9 @@ impl ShareConsumer {
         let mut reader = shared.reader.lock();
         reader.fatal = None;
         reader.clear();
-        shared.membership.lock().unsubscribe();
-        shared.core(Core::give_back);
+        shared.give_back();
         drop(reader);
         shared.track(Vec::new());
-        shared.heartbeats.notify_one();
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The shell around the plain state machines: one lock around each, and the tasks between them and the cluster.
 //!
-//! Locks are taken in the order reader, membership, core, and never across an await.
+//! Locks are taken in the order reader, leaving, membership, core, and never across an await.
 
 use std::{
     collections::HashMap,
@@ -30,6 +30,13 @@ use super::{
 };
 use crate::{Error, driver::now, payload::DecodeLimits};
 
+/// How a group is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    Unsubscribed,
+    Closed,
+}
+
 type Committed = oneshot::Sender<Vec<AcknowledgeOutcome>>;
 
 /// Everything a share consumer's handles and tasks share.
@@ -58,6 +65,9 @@ pub(super) struct Shared {
     /// Ends all others, whatever they still have to say.
     pub(super) halting: CancellationToken,
     closed: AtomicBool,
+    /// How the group is to be left once the share sessions are closed: not before, for its coordinator has the brokers
+    /// release what a member has that leaves.
+    leaving: Mutex<Option<Leaving>>,
     pub(super) tasks: TaskTracker,
     runtime: Handle,
     this: OnceLock<Weak<Self>>,
@@ -92,6 +102,7 @@ impl Shared {
             closing: CancellationToken::new(),
             halting: CancellationToken::new(),
             closed: AtomicBool::new(false),
+            leaving: Mutex::default(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             this: OnceLock::new(),
@@ -133,14 +144,56 @@ impl Shared {
 
     /// What a broker's loop is to do. It ends when there is nothing.
     pub(super) fn plan(&self, node: i32) -> Plan {
-        self.core(|core| {
+        let plan = self.core(|core| {
             let plan = core.plan(node, now());
             if matches!(plan, Plan::Gone) {
                 // With the core locked: whoever brings the broker back starts another one.
                 self.loops.lock().remove(&node);
             }
             plan
-        })
+        });
+        if matches!(plan, Plan::Gone) {
+            self.leave_if_done();
+        }
+        plan
+    }
+
+    /// The subscription ended: closes the share sessions, then leaves the group.
+    pub(super) fn give_back(&self) {
+        self.leaving.lock().get_or_insert(Leaving::Unsubscribed);
+        self.assigned.lock().clear();
+        self.core(Core::give_back);
+        self.leave_if_done();
+    }
+
+    /// Takes in what the coordinator assigned; too late if the group is about to be left.
+    pub(super) fn set_assigned(&self, assignment: Assignment) {
+        let leaving = self.leaving.lock();
+        if leaving.is_none() || assignment.is_empty() {
+            *self.assigned.lock() = assignment;
+        }
+    }
+
+    /// There is another subscription: the group is left without waiting any longer, and joined anew.
+    pub(super) fn leave_for_another(&self) {
+        let waits = self.leaving.lock().take();
+        if waits == Some(Leaving::Unsubscribed) {
+            self.membership.lock().unsubscribe();
+        }
+    }
+
+    /// Leaves the group if that is wanted and nothing is left to be said to its brokers.
+    fn leave_if_done(&self) {
+        let mut leaving = self.leaving.lock();
+        if leaving.is_none() || self.core(|core| core.brokers().next().is_some()) {
+            return;
+        }
+        match leaving.take() {
+            Some(Leaving::Unsubscribed) => self.membership.lock().unsubscribe(),
+            Some(Leaving::Closed) => self.membership.lock().close(),
+            None => {}
+        }
+        self.heartbeats.notify_one();
     }
 
     pub(super) fn group_id(&self) -> Str {
@@ -188,11 +241,11 @@ impl Shared {
             return false;
         }
         self.closing.cancel();
-        self.membership.lock().close();
+        *self.leaving.lock() = Some(Leaving::Closed);
         self.core(Core::close);
+        self.leave_if_done();
         self.track(Vec::new());
         self.tasks.close();
-        self.heartbeats.notify_one();
         self.application.notify_waiters();
         true
     }

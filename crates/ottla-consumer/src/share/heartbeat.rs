@@ -36,7 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 Step::Wait(until) => break until,
                 Step::Assign(assignment) => {
                     tracing::debug!(group = shared.config.group_id, ?assignment, "assigned");
-                    *shared.assigned.lock() = assignment;
+                    shared.set_assigned(assignment);
                     shared.resolve();
                 }
                 Step::Fail(error, message) => {

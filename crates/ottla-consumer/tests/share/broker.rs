@@ -201,6 +201,8 @@ impl World {
     }
 
     fn say(&mut self, first: i64, last: i64, types: &[i8]) {
+        // Its coordinator has the broker release what a member has that leaves.
+        assert_eq!(self.leaves, 0, "said too late");
         for offset in first..=last {
             assert!(self.acquired.remove(&offset), "{offset} is not acquired");
             if types == [1] {

@@ -167,6 +167,37 @@ async fn closing_says_what_was_said_gives_the_rest_back_and_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn unsubscribing_does_the_same_and_the_group_can_be_joined_again() {
+    let (cluster, world) = start(10);
+    let consumer = member(&cluster, config(EXPLICIT));
+    let records = consumer.poll(PATIENCE).await.unwrap();
+    consumer
+        .acknowledge(&records[0], AcknowledgeType::Accept)
+        .unwrap();
+    consumer.unsubscribe().unwrap();
+    assert!(
+        consumer
+            .poll(Duration::from_secs(2))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(accepted(&world), BTreeSet::from([0]));
+    assert_eq!(world.lock().unwrap().leaves, 1);
+    let late = consumer.acknowledge(&records[1], AcknowledgeType::Accept);
+    assert!(matches!(late, Err(Error::NotHeld { .. })), "{late:?}");
+    // At once after another one, too.
+    world.lock().unwrap().leaves = 0;
+    consumer.subscribe([TOPIC]).unwrap();
+    let again = consumer.poll(PATIENCE).await.unwrap();
+    assert_eq!((again[0].offset(), again[0].delivery_count()), (1, 2));
+    consumer.unsubscribe().unwrap();
+    consumer.subscribe([TOPIC]).unwrap();
+    assert_eq!(consumer.poll(PATIENCE).await.unwrap().len(), 9);
+    consumer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_last_handle_does_the_same() {
     let (cluster, world) = start(10);
     let consumer = member(&cluster, config(EXPLICIT));
