@@ -17,6 +17,7 @@ use crate::group::keeping::Keeper;
 use crate::options::BrokerOptions;
 use crate::script::Script;
 use crate::settings::ClusterSettings;
+use crate::share_session::{Key, ShareSessions};
 use crate::storage::DataDir;
 use crate::transaction::coordinator::Transactions;
 
@@ -28,6 +29,9 @@ pub(crate) struct Shared {
     pub(crate) groups: Mutex<Groups>,
     pub(crate) keeper: Keeper,
     pub(crate) sessions: Mutex<FetchSessions>,
+    pub(crate) share_sessions: Mutex<ShareSessions>,
+    /// Records of some share group are there for others.
+    pub(crate) share_freed: Notify,
     pub(crate) script: Script,
     pub(crate) settings: Mutex<ClusterSettings>,
     pub(crate) transactions: Mutex<Transactions>,
@@ -35,6 +39,7 @@ pub(crate) struct Shared {
     /// Parked JoinGroup and SyncGroup requests.
     parked: Mutex<HashMap<Waiter, oneshot::Sender<Action>>>,
     next_waiter: AtomicU64,
+    next_connection: AtomicU64,
     /// Tells the clock task that a group's next timeout may have come nearer.
     pub(crate) groups_changed: Notify,
     clock: Clock,
@@ -55,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) client_id: String,
     pub(crate) client_host: String,
     pub(crate) version: i16,
+    /// Tells connections apart.
+    pub(crate) connection: u64,
 }
 
 impl Shared {
@@ -70,6 +77,9 @@ impl Shared {
             groups: Mutex::new(groups),
             keeper: Keeper::default(),
             sessions: Mutex::default(),
+            share_sessions: Mutex::default(),
+            share_freed: Notify::new(),
+            next_connection: AtomicU64::new(0),
             script: Script::default(),
             settings: Mutex::default(),
             transactions: Mutex::default(),
@@ -87,6 +97,31 @@ impl Shared {
 
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// A number that no other connection has.
+    pub(crate) fn connection(&self) -> u64 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A connection is gone, and with it the share sessions that it opened.
+    pub(crate) fn disconnected(&self, connection: u64) {
+        let gone = self.share_sessions.lock().disconnected(connection);
+        for key in gone {
+            self.release_shares(&key);
+        }
+    }
+
+    /// A share session is over: what was acquired in it is there for others.
+    pub(crate) fn release_shares(&self, key: &Key) {
+        let mut groups = self.groups.lock();
+        let group = groups.get_mut(&key.group);
+        if let Some(group) = group.and_then(|group| group.share.as_mut())
+            && group.release(&key.member, Some(key.node))
+        {
+            drop(groups);
+            self.share_freed.notify_waiters();
+        }
     }
 
     /// A place to wait for a group's answer.
@@ -130,6 +165,8 @@ impl Shared {
                     let mut actions = Vec::new();
                     let changed = self.groups.lock().advance(self.now(), &mut actions);
                     self.deliver(actions);
+                    // Locks of acquired records may have timed out.
+                    self.share_freed.notify_waiters();
                     for id in changed {
                         if let Err(error) = self.group_kept(&id).await {
                             tracing::error!(group = id, %error, "cannot write a group");

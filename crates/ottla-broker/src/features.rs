@@ -51,5 +51,11 @@ pub(crate) const GROUP_VERSION: Feature = Feature {
     max: 1,
 };
 
+/// Whether there are share groups (KIP-932).
+pub(crate) const SHARE_VERSION: Feature = Feature {
+    name: "share.version",
+    max: 1,
+};
+
 /// By name.
-pub(crate) const FEATURES: [Feature; 2] = [GROUP_VERSION, TRANSACTION_VERSION];
+pub(crate) const FEATURES: [Feature; 3] = [GROUP_VERSION, SHARE_VERSION, TRANSACTION_VERSION];

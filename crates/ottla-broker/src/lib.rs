@@ -5,7 +5,7 @@
 //! coordinators, stop and restart nodes, and script faults ([`Rule`]).
 //!
 //! It is a broker for one process: all nodes share one log per partition, so replication never lags and data is
-//! as safe as that process and its disk. Share groups, ACLs and SASL are not served yet.
+//! as safe as that process and its disk. Share groups live in memory only. ACLs and SASL are not served yet.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -41,6 +41,7 @@ mod recovery;
 mod script;
 mod server;
 mod settings;
+mod share_session;
 mod storage;
 mod throttle;
 mod topic_config;

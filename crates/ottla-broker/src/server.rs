@@ -34,8 +34,26 @@ where
         idle_max: shared.options.idle_max,
         largest: 0,
     };
-    if let Err(error) = run(&mut connection, &shared, node, &client_host).await {
+    let id = shared.connection();
+    // Whatever ends this, also when it is dropped.
+    let _gone = Gone {
+        shared: &shared,
+        id,
+    };
+    if let Err(error) = run(&mut connection, &shared, node, &client_host, id).await {
         tracing::debug!(node, client = client_host, %error, "connection closed");
+    }
+}
+
+/// Tells that a connection is gone.
+struct Gone<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.shared.disconnected(self.id);
     }
 }
 
@@ -44,13 +62,14 @@ async fn run<S>(
     shared: &Arc<Shared>,
     node: i32,
     client_host: &str,
+    id: u64,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(body) = connection.read_frame().await? {
         // On the heap while it lasts: an idle connection need not hold room for every kind of request.
-        let handling = Box::pin(api::answer(shared, node, client_host, body));
+        let handling = Box::pin(api::answer(shared, node, client_host, id, body));
         match connection.meanwhile(handling).await? {
             Answer::Frame(frame) => connection.write_frame(&frame, usize::MAX).await?,
             Answer::Nothing => {}

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Shared;
 use crate::error::Refused;
 use crate::features::Levels;
+use crate::group::share::settings::GroupConfigs;
 use crate::quotas::Quotas;
 use crate::throttle::Throttles;
 
@@ -17,6 +18,7 @@ pub(crate) struct ClusterSettings {
     pub(crate) levels: Levels,
     pub(crate) throttles: Throttles,
     pub(crate) quotas: Quotas,
+    pub(crate) groups: GroupConfigs,
 }
 
 impl Shared {

@@ -9,7 +9,7 @@ use ottla_wire::messages::incremental_alter_configs::{
 };
 
 use super::Serve;
-use super::describe_configs::{BROKER, TOPIC};
+use super::describe_configs::{BROKER, GROUP, TOPIC};
 use crate::context::Context;
 use crate::error::Refused;
 use crate::topic_config::{Kind, SETTINGS, Setting, TopicConfig};
@@ -74,6 +74,8 @@ impl Serve for IncrementalAlterConfigsRequest {
             .map(|resource| {
                 let result = if resource.resource_type == BROKER {
                     throttle(context, resource, self.validate_only)
+                } else if resource.resource_type == GROUP {
+                    of_group(context, resource, self.validate_only)
                 } else {
                     change(
                         context,
@@ -131,6 +133,40 @@ fn change(
         });
     }
     topics::reconfigure(&context.shared, name, validate_only, changed)
+}
+
+/// Settings of share groups.
+fn of_group(
+    context: &Context,
+    resource: &incremental::AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), TopicError> {
+    let invalid = |message: String| Refused {
+        error: ErrorCode::INVALID_CONFIG,
+        message,
+    };
+    let name = &*resource.resource_name;
+    let changed = context.shared.change_settings(validate_only, |settings| {
+        if name.is_empty() {
+            return Err(invalid("A group's id is not empty.".to_owned()));
+        }
+        let listed = |change: &&incremental::AlterableConfig| {
+            change.config_operation != SET && change.config_operation != DELETE
+        };
+        if let Some(change) = resource.configs.iter().find(listed) {
+            let name = &change.name;
+            return Err(invalid(format!(
+                "Can't append to or subtract from {name}: it is not a list."
+            )));
+        }
+        let changes = resource.configs.iter().map(|change| {
+            let value = change.value.as_deref().unwrap_or_default();
+            let value = (change.config_operation != DELETE).then_some(value);
+            (&*change.name, value)
+        });
+        settings.groups.change(name, changes).map_err(invalid)
+    });
+    changed.map_err(|Refused { error, message }| TopicError { error, message })
 }
 
 /// Of a node, only throttles can be changed while it runs.

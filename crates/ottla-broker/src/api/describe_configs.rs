@@ -68,6 +68,7 @@ fn configs(
             of_topic(&topic.config, request)
         }
         BROKER => of_node(context, request, &resource.resource_name)?,
+        GROUP => of_group(context, &resource.resource_name),
         other => {
             let message = format!("Resources of type {other} have no settings here.");
             return Err((ErrorCode::INVALID_REQUEST, message));
@@ -123,6 +124,20 @@ fn of_topic(
             }
         })
         .collect()
+}
+
+/// Settings of share groups; a group need not exist to have some.
+fn of_group(context: &Context, group: &str) -> Vec<DescribeConfigsResourceResult> {
+    let settings = context.shared.settings.lock();
+    let all = settings.groups.all(group);
+    all.map(|(name, value, is_set)| DescribeConfigsResourceResult {
+        name: name.into(),
+        value: Some(value.into()),
+        config_source: if is_set { SOURCE_GROUP } else { SOURCE_DEFAULT },
+        documentation: None,
+        ..Default::default()
+    })
+    .collect()
 }
 
 fn of_node(
@@ -181,6 +196,7 @@ fn failed(
 
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
+pub(super) const GROUP: i8 = 32;
 
 /// Set for this topic.
 pub(super) const SOURCE_TOPIC: i8 = 1;
@@ -188,5 +204,7 @@ pub(super) const SOURCE_TOPIC: i8 = 1;
 const SOURCE_DYNAMIC_BROKER: i8 = 2;
 /// Set when the broker was started.
 const SOURCE_STATIC_BROKER: i8 = 4;
+/// Set for this group.
+const SOURCE_GROUP: i8 = 8;
 /// Built in.
 pub(super) const SOURCE_DEFAULT: i8 = 5;

@@ -23,7 +23,7 @@ impl Serve for DescribeGroupsRequest {
             .map(|id| match context.check_coordinator(id) {
                 Err(error) => failed(id, error),
                 Ok(()) => match context.shared.groups.lock().get(id) {
-                    Some(group) if group.consumer.is_some() => {
+                    Some(group) if group.consumer.is_some() || group.share.is_some() => {
                         let why = format!("Group {id} is not a classic group.");
                         absent(id, context.version, why)
                     }

@@ -328,6 +328,7 @@ mod tests {
             client_id: String::new(),
             client_host: String::new(),
             version: 12,
+            connection: 0,
         };
         let request = FetchRequest {
             max_wait_ms: 60_000,

@@ -1,6 +1,6 @@
 //! Where the leader is, told together with the error that sent a client to the wrong node (KIP-951).
 
-use ottla_wire::messages::{fetch, produce};
+use ottla_wire::messages::{fetch, produce, share_acknowledge, share_fetch};
 
 use crate::cluster::Node;
 use crate::context::Context;
@@ -48,4 +48,4 @@ macro_rules! node_endpoint {
     )*};
 }
 
-node_endpoint! { fetch produce }
+node_endpoint! { fetch produce share_acknowledge share_fetch }

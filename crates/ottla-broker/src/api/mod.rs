@@ -50,6 +50,10 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod share_acknowledge;
+mod share_fetch;
+mod share_group_describe;
+mod share_group_heartbeat;
 mod sync_group;
 mod txn_offset_commit;
 mod update_features;
@@ -108,6 +112,7 @@ pub(crate) async fn answer(
     shared: &Arc<Shared>,
     node: i32,
     client_host: &str,
+    connection: u64,
     body: Bytes,
 ) -> Answer {
     let mut input = Reader::new(body.clone());
@@ -138,6 +143,7 @@ pub(crate) async fn answer(
         client_id: header.client_id.as_deref().unwrap_or_default().to_owned(),
         client_host: client_host.to_owned(),
         version: header.api_version,
+        connection,
     };
     let id = header.correlation_id;
     drop(header);
@@ -276,5 +282,9 @@ served! {
     ConsumerGroupHeartbeat consumer_group_heartbeat::ConsumerGroupHeartbeatRequest 0 - 1,
     ConsumerGroupDescribe consumer_group_describe::ConsumerGroupDescribeRequest 0 - 1,
     ListConfigResources list_config_resources::ListConfigResourcesRequest 0 - 1,
+    ShareGroupHeartbeat share_group_heartbeat::ShareGroupHeartbeatRequest 1 - 1,
+    ShareGroupDescribe share_group_describe::ShareGroupDescribeRequest 1 - 1,
+    ShareFetch share_fetch::ShareFetchRequest 1 - 2,
+    ShareAcknowledge share_acknowledge::ShareAcknowledgeRequest 1 - 2,
     DescribeTopicPartitions describe_topic_partitions::DescribeTopicPartitionsRequest 0 - 0,
 }

@@ -1,12 +1,13 @@
 //! Consumer groups: their members, and the offsets they commit.
 //!
 //! Owns every group of the cluster, whichever node coordinates it. A group's protocol is a plain struct in a
-//! module of its own: [`classic`] groups and [`consumer`] groups; share groups have their place beside them.
+//! module of its own: [`classic`] groups, [`consumer`] groups and [`share`] groups.
 
 pub(crate) mod classic;
 pub(crate) mod consumer;
 pub(crate) mod keeping;
 pub(crate) mod offsets;
+pub(crate) mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use classic::{Action, ClassicGroup, GroupSettings};
 use consumer::{ConsumerGroup, ConsumerGroupSettings, Member, TopicsView};
 use offsets::{Committed, Offsets};
 use ottla_wire::{ErrorCode, Uuid};
+use share::ShareGroup;
+use share::settings::ShareSettings;
 
 /// All groups, by id.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(crate) struct Group {
     pub(crate) classic: ClassicGroup,
     /// Set if the group is one of the new protocol.
     pub(crate) consumer: Option<ConsumerGroup>,
+    /// Set if the group is a share group, which it stays until it is deleted.
+    pub(crate) share: Option<ShareGroup>,
     pub(crate) offsets: Offsets,
 }
 
@@ -86,6 +91,7 @@ impl Groups {
         self.by_id.entry(id.to_owned()).or_insert_with(|| Group {
             classic: ClassicGroup::new(settings, now),
             consumer: None,
+            share: None,
             offsets: Offsets::default(),
         })
     }
@@ -128,7 +134,7 @@ impl Groups {
     ) -> Result<&mut ConsumerGroup, ErrorCode> {
         let settings = self.consumer_settings;
         let group = self.get_or_create(id, now);
-        if group.consumer.is_none() && !group.classic.is_empty() {
+        if group.share.is_some() || group.consumer.is_none() && !group.classic.is_empty() {
             return Err(ErrorCode::GROUP_ID_NOT_FOUND);
         }
         Ok(group
@@ -143,6 +149,9 @@ impl Groups {
         now: Instant,
     ) -> Result<&mut ClassicGroup, ErrorCode> {
         let group = self.get_or_create(id, now);
+        if group.share.is_some() {
+            return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+        }
         if group
             .consumer
             .as_ref()
@@ -154,11 +163,34 @@ impl Groups {
         Ok(&mut group.classic)
     }
 
+    /// The group as a share group, which only one that is new becomes.
+    pub(crate) fn share_group(
+        &mut self,
+        id: &str,
+        settings: ShareSettings,
+        now: Instant,
+    ) -> Result<&mut ShareGroup, ErrorCode> {
+        let is_new = !self.by_id.contains_key(id);
+        let group = self.get_or_create(id, now);
+        if !is_new && group.share.is_none() {
+            return Err(ErrorCode::GROUP_ID_NOT_FOUND);
+        }
+        Ok(group.share.get_or_insert_with(|| ShareGroup::new(settings)))
+    }
+
+    /// Takes a share group back that was made for a heartbeat that was refused.
+    pub(crate) fn drop_share(&mut self, id: &str) {
+        self.by_id.remove(id);
+    }
+
     /// Lets time pass in every group. Returns the groups that have to be kept as they are now.
     pub(crate) fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) -> Vec<String> {
         let mut changed = Vec::new();
         for (id, group) in &mut self.by_id {
             group.classic.advance(now, actions);
+            if let Some(share) = &mut group.share {
+                share.advance(now);
+            }
             if group
                 .consumer
                 .as_mut()
@@ -177,7 +209,8 @@ impl Groups {
             .flat_map(|group| {
                 let consumer = group.consumer.as_ref();
                 let consumer = consumer.and_then(ConsumerGroup::next_timeout);
-                [group.classic.next_timeout(), consumer]
+                let share = group.share.as_ref().and_then(ShareGroup::next_timeout);
+                [group.classic.next_timeout(), consumer, share]
             })
             .flatten()
             .min()
@@ -195,7 +228,8 @@ impl Groups {
         let mut changed = Vec::new();
         self.by_id.retain(|id, group| {
             let expired = group.expire_offsets(now, now_ms, retention, view);
-            let keep = !group.is_empty() || group.offsets.iter().next().is_some();
+            let keep =
+                !group.is_empty() || group.share.is_some() || group.offsets.iter().next().is_some();
             if expired || !keep {
                 changed.push(id.clone());
             }
@@ -208,12 +242,16 @@ impl Groups {
 impl Group {
     /// Nobody is a member, so the group may be deleted, or become one of another kind.
     pub(crate) fn is_empty(&self) -> bool {
-        self.classic.is_empty() && self.consumer.as_ref().is_none_or(ConsumerGroup::is_empty)
+        self.classic.is_empty()
+            && self.consumer.as_ref().is_none_or(ConsumerGroup::is_empty)
+            && self.share.as_ref().is_none_or(ShareGroup::is_empty)
     }
 
     /// Its kind, by Kafka's name.
     pub(crate) fn type_name(&self) -> &'static str {
-        if self.consumer.is_some() {
+        if self.share.is_some() {
+            "share"
+        } else if self.consumer.is_some() {
             "consumer"
         } else {
             "classic"
@@ -221,15 +259,17 @@ impl Group {
     }
 
     pub(crate) fn state_name(&self) -> &'static str {
-        match &self.consumer {
-            Some(group) => group.state_name(),
-            None => self.classic.state_name(),
+        match (&self.share, &self.consumer) {
+            (Some(group), _) => group.state_name(),
+            (None, Some(group)) => group.state_name(),
+            (None, None) => self.classic.state_name(),
         }
     }
 
     /// What its members do; none for groups of simple consumers, which only commit.
     pub(crate) fn protocol_type(&self) -> Option<&str> {
         match &self.consumer {
+            _ if self.share.is_some() => Some(SHARE),
             Some(_) => Some(CONSUMER),
             None => self.classic.protocol_type(),
         }
@@ -318,6 +358,9 @@ impl Group {
             .retain(|topic, committed| in_use.contains(topic) || !is_expired(committed))
     }
 }
+
+/// The protocol type of share groups.
+const SHARE: &str = "share";
 
 /// The protocol type of consumers; their members' metadata can be read.
 const CONSUMER: &str = "consumer";

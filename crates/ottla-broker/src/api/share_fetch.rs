@@ -1,0 +1,407 @@
+//! ShareFetch: acquires records for a member of a share group, and waits until there are some (KIP-932). Takes
+//! acknowledgements along.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_wire::messages::share_fetch::{
+    AcquiredRecords, LeaderIdAndEpoch, PartitionData, ShareFetchRequest, ShareFetchResponse,
+    ShareFetchableTopicResponse,
+};
+use ottla_wire::{ErrorCode, Uuid};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Serve;
+use super::leader_hints::note_endpoint;
+use super::metadata::resolve;
+use super::share_acknowledge::{CLOSE, RENEW, acknowledge, key, leader_of, lock_ms};
+use crate::cluster::Partition;
+use crate::context::Context;
+use crate::group::consumer::TopicPartition;
+use crate::group::share::partition::{Acquired, LogBatch, Said, SharePartition, Wanted};
+use crate::log::Log;
+use crate::log::header::BatchHeader;
+use crate::share_session::Key;
+
+impl Serve for ShareFetchRequest {
+    async fn serve(self, context: &Context) -> Option<ShareFetchResponse> {
+        let group = self.group_id.as_deref();
+        let Some(key) = key(context, group, self.member_id.as_deref()) else {
+            return Some(self.refuse(ErrorCode::INVALID_REQUEST));
+        };
+        let session = match self.begin(context, &key) {
+            Ok(session) => session,
+            Err(error) => return Some(self.refuse(error)),
+        };
+        let mut answers: BTreeMap<TopicPartition, PartitionData> = BTreeMap::new();
+        for (id, said) in self.said() {
+            let data = answers.entry(id).or_insert_with(|| empty(id.1));
+            data.acknowledge_error_code = acknowledge(context, &key, id, &said);
+        }
+        if self.share_session_epoch == CLOSE {
+            context.shared.release_shares(&key);
+            return Some(self.respond(context, &key, answers));
+        }
+        let wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
+        let deadline = Instant::now() + wait.min(WAIT_MAX);
+        let waiter = Arc::new(Notify::new());
+        let found: Vec<(TopicPartition, Result<Arc<Partition>, ErrorCode>)> =
+            session.iter().map(|id| (*id, find(context, *id))).collect();
+        loop {
+            // Registered before looking: what is appended, or freed, meanwhile wakes us.
+            let waiting = Waiting::begin(&found, &waiter);
+            let freed = context.shared.share_freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let has_news = self.acquire(context, &key, &found, &mut answers);
+            if has_news || Instant::now() >= deadline {
+                drop(waiting);
+                return Some(self.respond(context, &key, answers));
+            }
+            tokio::select! {
+                () = waiter.notified() => {}
+                () = freed => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    fn refuse(&self, error: ErrorCode) -> ShareFetchResponse {
+        ShareFetchResponse {
+            error_code: error,
+            error_message: None,
+            ..Default::default()
+        }
+    }
+}
+
+/// What a request is for, step by step.
+trait Steps {
+    fn begin(&self, context: &Context, key: &Key) -> Result<BTreeSet<TopicPartition>, ErrorCode>;
+    fn said(&self) -> Vec<(TopicPartition, Vec<Said>)>;
+    fn acquire(
+        &self,
+        context: &Context,
+        key: &Key,
+        found: &[(TopicPartition, Result<Arc<Partition>, ErrorCode>)],
+        answers: &mut BTreeMap<TopicPartition, PartitionData>,
+    ) -> bool;
+    fn respond(
+        &self,
+        context: &Context,
+        key: &Key,
+        answers: BTreeMap<TopicPartition, PartitionData>,
+    ) -> ShareFetchResponse;
+}
+
+impl Steps for ShareFetchRequest {
+    /// Opens, goes on with or ends the session. The partitions to fetch.
+    fn begin(&self, context: &Context, key: &Key) -> Result<BTreeSet<TopicPartition>, ErrorCode> {
+        let named = self.topics.iter().flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(|partition| (topic.topic_id, partition.partition_index))
+        });
+        let mut sessions = context.shared.share_sessions.lock();
+        match self.share_session_epoch {
+            0 if self.said().is_empty() => {
+                let partitions: BTreeSet<_> = named.collect();
+                sessions.open(key.clone(), context.connection, partitions.clone())?;
+                Ok(partitions)
+            }
+            0 => Err(ErrorCode::INVALID_REQUEST),
+            CLOSE => sessions.close(key).map(|()| BTreeSet::new()),
+            epoch => {
+                let forgotten = self.forgotten_topics_data.iter().flat_map(|topic| {
+                    let partitions = topic.partitions.iter();
+                    partitions.map(|index| (topic.topic_id, *index))
+                });
+                sessions.go_on(key, epoch, named, forgotten)
+            }
+        }
+    }
+
+    fn said(&self) -> Vec<(TopicPartition, Vec<Said>)> {
+        let mut all = Vec::new();
+        for topic in &self.topics {
+            for partition in &topic.partitions {
+                let batches = partition.acknowledgement_batches.iter();
+                let said: Vec<Said> = batches
+                    .map(|batch| Said {
+                        first: batch.first_offset,
+                        last: batch.last_offset,
+                        types: batch.acknowledge_types.clone(),
+                    })
+                    .collect();
+                if !said.is_empty() {
+                    all.push(((topic.topic_id, partition.partition_index), said));
+                }
+            }
+        }
+        all
+    }
+
+    /// Acquires what there is. Whether there is something to tell.
+    fn acquire(
+        &self,
+        context: &Context,
+        key: &Key,
+        found: &[(TopicPartition, Result<Arc<Partition>, ErrorCode>)],
+        answers: &mut BTreeMap<TopicPartition, PartitionData>,
+    ) -> bool {
+        let mut room = usize::try_from(self.max_bytes).unwrap_or(0).min(BYTES_MAX);
+        let mut records_left = usize::try_from(self.max_records).unwrap_or(0);
+        let strict = self.share_acquire_mode == RECORD_LIMIT;
+        let mut has_news = false;
+        // With renewals no records may be asked for: the answer is due at once.
+        if self.is_renew_ack
+            || self
+                .said()
+                .iter()
+                .flat_map(|(_, said)| said)
+                .any(|s| s.types.contains(&RENEW))
+        {
+            return true;
+        }
+        // Not the same one first each time.
+        let turn = fastrand::usize(..found.len().max(1));
+        for (id, partition) in found[turn..].iter().chain(&found[..turn]) {
+            if records_left == 0 {
+                break;
+            }
+            let acquired = match partition {
+                Ok(partition) => {
+                    acquire(context, key, *id, partition, (room, records_left, strict))
+                }
+                Err(error) => Err(*error),
+            };
+            match acquired {
+                Ok((records, acquired)) if acquired.is_empty() => drop(records),
+                Ok((records, acquired)) => {
+                    has_news = true;
+                    room = room.saturating_sub(records.len());
+                    let count: i64 = acquired.iter().map(|run| run.last - run.first + 1).sum();
+                    records_left = records_left.saturating_sub(usize::try_from(count).unwrap_or(0));
+                    let data = answers.entry(*id).or_insert_with(|| empty(id.1));
+                    data.records = records;
+                    data.acquired_records = acquired.into_iter().map(on_wire).collect();
+                }
+                Err(error) => {
+                    has_news = true;
+                    let data = answers.entry(*id).or_insert_with(|| empty(id.1));
+                    data.error_code = error;
+                }
+            }
+        }
+        has_news
+    }
+
+    fn respond(
+        &self,
+        context: &Context,
+        key: &Key,
+        answers: BTreeMap<TopicPartition, PartitionData>,
+    ) -> ShareFetchResponse {
+        let mut response = ShareFetchResponse {
+            error_message: None,
+            acquisition_lock_timeout_ms: lock_ms(context, &key.group),
+            ..Default::default()
+        };
+        let mut topics: BTreeMap<Uuid, Vec<PartitionData>> = BTreeMap::new();
+        for (id, mut data) in answers {
+            let error = match data.error_code {
+                ErrorCode::NONE => data.acknowledge_error_code,
+                error => error,
+            };
+            if let Some((leader_id, leader_epoch)) = leader_of(context, error, id) {
+                data.current_leader = LeaderIdAndEpoch {
+                    leader_id,
+                    leader_epoch,
+                    ..Default::default()
+                };
+                note_endpoint(context, leader_id, &mut response.node_endpoints);
+            }
+            topics.entry(id.0).or_default().push(data);
+        }
+        let topics = topics.into_iter();
+        response.responses = topics
+            .map(|(topic_id, partitions)| ShareFetchableTopicResponse {
+                topic_id,
+                partitions,
+                ..Default::default()
+            })
+            .collect();
+        response
+    }
+}
+
+fn find(context: &Context, (topic, index): TopicPartition) -> Result<Arc<Partition>, ErrorCode> {
+    let topic = resolve(context, "", topic)?;
+    let partition = topic.partition(index).cloned();
+    partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+}
+
+/// Asks partitions to notify, until it is dropped.
+struct Waiting<'a> {
+    found: &'a [(TopicPartition, Result<Arc<Partition>, ErrorCode>)],
+    waiter: &'a Arc<Notify>,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(
+        found: &'a [(TopicPartition, Result<Arc<Partition>, ErrorCode>)],
+        waiter: &'a Arc<Notify>,
+    ) -> Self {
+        for partition in found.iter().filter_map(|(_, found)| found.as_ref().ok()) {
+            partition.state.lock().wait(waiter);
+        }
+        Self { found, waiter }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        for partition in self
+            .found
+            .iter()
+            .filter_map(|(_, found)| found.as_ref().ok())
+        {
+            partition.state.lock().stop_waiting(self.waiter);
+        }
+    }
+}
+
+/// Acquires records of one partition: batches, and what of them is acquired.
+fn acquire(
+    context: &Context,
+    key: &Key,
+    id: TopicPartition,
+    partition: &Partition,
+    (room, records_max, strict): (usize, usize, bool),
+) -> Result<(Bytes, Vec<Acquired>), ErrorCode> {
+    let shared = &context.shared;
+    let nothing = (Bytes::new(), Vec::new());
+    let settings = shared.settings.lock().groups.of(&key.group);
+    // Where the log begins and ends, before the group is locked.
+    let (start, end) = {
+        let state = partition.state.lock();
+        state.check_leader(context.node, -1)?;
+        let log = &state.log;
+        let end = match settings.committed_only {
+            true => log.last_stable_offset(),
+            false => log.end_offset(),
+        };
+        (log.start_offset(), end)
+    };
+    let from = {
+        let mut groups = shared.groups.lock();
+        let group = groups
+            .get_mut(&key.group)
+            .and_then(|group| group.share.as_mut());
+        let group = group.ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        let begin = if settings.from_beginning { start } else { end };
+        let of = group.partitions.entry(id);
+        let of = of.or_insert_with(|| SharePartition::new(begin));
+        of.truncate(start);
+        match of.read_from() {
+            Some(from) if from < end => from,
+            _ => return Ok(nothing),
+        }
+    };
+    let (mut records, batches) = {
+        let state = partition.state.lock();
+        state.check_leader(context.node, -1)?;
+        let records = state.log.read(from, end, room, true).map_err(|error| {
+            tracing::error!(partition = id.1, %error, "cannot read the log");
+            ErrorCode::KAFKA_STORAGE_ERROR
+        })?;
+        let batches = batches(&state.log, &records, settings.committed_only);
+        (records, batches)
+    };
+    let now = shared.now();
+    let wanted = Wanted {
+        holder: (Arc::from(key.member.as_str()), key.node),
+        records_max,
+        strict,
+        until: now + settings.lock,
+    };
+    let acquired = {
+        let mut groups = shared.groups.lock();
+        let group = groups
+            .get_mut(&key.group)
+            .and_then(|group| group.share.as_mut());
+        let of = group.and_then(|group| group.partitions.get_mut(&id));
+        let of = of.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let all: Vec<LogBatch> = batches.iter().map(|(batch, _)| *batch).collect();
+        of.acquire(&all, &wanted)
+    };
+    let Some(last) = acquired.last().map(|run| run.last) else {
+        return Ok(nothing);
+    };
+    shared.groups_changed.notify_one();
+    // No bytes behind what is acquired.
+    let ends = batches.iter().find(|(batch, _)| batch.last >= last);
+    if let Some((_, end)) = ends {
+        records.truncate(*end);
+    }
+    Ok((records, acquired))
+}
+
+/// The batches in `records`, and where each ends.
+fn batches(log: &Log, records: &Bytes, committed_only: bool) -> Vec<(LogBatch, usize)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(header) = records.get(at..).and_then(BatchHeader::parse) {
+        at += header.total_len();
+        if at > records.len() {
+            break;
+        }
+        let (first, last) = (header.base_offset, header.last_offset());
+        let aborted = || {
+            let near = log.transactions().aborted_in(first, last + 1);
+            near.iter().any(|aborted| {
+                aborted.producer_id == header.producer_id
+                    && aborted.first_offset <= first
+                    && aborted.last_offset >= last
+            })
+        };
+        let hidden =
+            header.is_control() || committed_only && header.is_transactional() && aborted();
+        let batch = LogBatch {
+            first,
+            last,
+            hidden,
+        };
+        found.push((batch, at));
+    }
+    found
+}
+
+fn on_wire(acquired: Acquired) -> AcquiredRecords {
+    AcquiredRecords {
+        first_offset: acquired.first,
+        last_offset: acquired.last,
+        delivery_count: acquired.deliveries,
+        ..Default::default()
+    }
+}
+
+fn empty(partition_index: i32) -> PartitionData {
+    PartitionData {
+        partition_index,
+        error_message: None,
+        acknowledge_error_message: None,
+        ..Default::default()
+    }
+}
+
+/// `share.acquire.mode=record_limit` (KIP-1206).
+const RECORD_LIMIT: i8 = 1;
+
+/// `fetch.max.bytes` of the broker, Kafka's default.
+const BYTES_MAX: usize = 55 << 20;
+
+/// Nobody may park a request for longer.
+const WAIT_MAX: Duration = Duration::from_secs(600);
