@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use ottla_protocol_tests::{KafkaCluster, Options, or_skip};
+use ottla_protocol_tests::{KafkaCluster, Options, or_skip, unique};
 use tokio::task::block_in_place;
 
 use crate::{
     Accepting,
     client::{PATIENCE, until, within, write},
-    group, topic,
+    group,
 };
 
 const PARTITIONS: i32 = 3;
@@ -21,18 +21,13 @@ fn nothing_is_lost_when_leaders_are_killed_and_come_back() {
     };
     let options = options
         .set("group.share.min.record.lock.duration.ms", 1_000)
-        .set("group.share.record.lock.duration.ms", 5_000)
-        .set("group.share.min.heartbeat.interval.ms", 500)
-        .set("group.share.heartbeat.interval.ms", 500);
+        .set("group.share.min.heartbeat.interval.ms", 500);
     let Some(kafka) = or_skip(KafkaCluster::start(options)) else {
         return;
     };
     within(PATIENCE * 4, async {
         let bootstrap = &kafka.bootstrap();
-        let (topic, group) = (
-            topic(&kafka, "moves", PARTITIONS),
-            group(bootstrap, "moves", &[]).await,
-        );
+        let (topic, group) = (created(&kafka), group(bootstrap, "moves", &[]).await);
         let members: Vec<_> = (0..2)
             .map(|_| Accepting::start(bootstrap, &group, &topic))
             .collect();
@@ -63,4 +58,10 @@ fn nothing_is_lost_when_leaders_are_killed_and_come_back() {
             member.end().await;
         }
     });
+}
+
+fn created(kafka: &KafkaCluster) -> String {
+    let topic = unique("moves");
+    block_in_place(|| kafka.create_topic(&topic, PARTITIONS, &[]));
+    topic
 }

@@ -14,49 +14,84 @@ use std::{
 };
 
 use client::{PATIENCE, cluster};
-use ottla_admin::{Admin, AlterConfig, Resource};
+use ottla_admin::{Admin, AlterConfig, NewTopic, Resource};
+use ottla_broker::{BrokerOptions, EmbeddedCluster};
 use ottla_consumer::{
     AcknowledgeType, Error, ShareAcknowledgementMode, ShareConsumer, ShareConsumerConfig,
 };
-use ottla_protocol_tests::{KafkaCluster, Options, or_skip, unique};
+use ottla_protocol_tests::{Distribution, KafkaCluster, Options, Tools, Version, or_skip, unique};
 
 #[test]
 fn alone_and_beside_java() {
-    // Locks that time out while a test can wait.
+    // Locks that time out while a test can wait; and a member is told of its partitions with its second heartbeat.
     let options = Options::default()
         .set("group.share.min.record.lock.duration.ms", 1_000)
-        .set("group.share.record.lock.duration.ms", LOCK.as_millis())
-        // A member is told of its partitions with its second heartbeat.
-        .set("group.share.min.heartbeat.interval.ms", 500)
-        .set("group.share.heartbeat.interval.ms", 500);
+        .set("group.share.min.heartbeat.interval.ms", 500);
     let Some(kafka) = or_skip(KafkaCluster::start(options)) else {
         return;
     };
+    let place = Place {
+        bootstrap: kafka.bootstrap(),
+        tools: Some(kafka.tools()),
+    };
+    client::within(PATIENCE * 8, everything(&place));
+}
+
+#[test]
+fn the_same_on_the_embedded_broker() {
     client::within(PATIENCE * 8, async {
-        scenarios::what_is_released_comes_again_and_what_is_rejected_does_not(&kafka).await;
-        scenarios::a_lock_that_times_out_gives_the_record_to_another(&kafka).await;
-        scenarios::a_lock_that_is_renewed_does_not(&kafka).await;
-        scenarios::closing_gives_back_what_was_not_accepted(&kafka).await;
-        scenarios::what_a_killed_member_had_comes_again(&kafka).await;
-        scenarios::a_record_limit_is_kept(&kafka).await;
-        scenarios::only_committed_transactions_are_seen(&kafka).await;
-        scenarios::what_is_refused_is_said(&kafka).await;
-        sharing::members_share_one_partition(&kafka).await;
-        sharing::with_javas_console_share_consumer(&kafka).await;
+        let cluster = EmbeddedCluster::start(BrokerOptions::default())
+            .await
+            .unwrap();
+        let place = Place {
+            bootstrap: cluster.bootstrap_servers(),
+            tools: None,
+        };
+        everything(&place).await;
+        if let Some(kafka) = or_skip(Distribution::get(Version::default())) {
+            let place = Place {
+                tools: Some(Tools::new(kafka, place.bootstrap.clone())),
+                ..place
+            };
+            sharing::with_javas_console_share_consumer(&place).await;
+        }
+        cluster.stop().await;
     });
+}
+
+/// A cluster to test on.
+struct Place {
+    bootstrap: String,
+    tools: Option<Tools>,
+}
+
+async fn everything(place: &Place) {
+    scenarios::what_is_released_comes_again_and_what_is_rejected_does_not(place).await;
+    scenarios::what_fails_too_often_is_given_up(place).await;
+    scenarios::a_lock_that_times_out_gives_the_record_to_another(place).await;
+    scenarios::a_lock_that_is_renewed_does_not(place).await;
+    scenarios::closing_gives_back_what_was_not_accepted(place).await;
+    scenarios::what_a_killed_member_had_comes_again(place).await;
+    scenarios::a_record_limit_is_kept(place).await;
+    scenarios::only_committed_transactions_are_seen(place).await;
+    scenarios::what_is_refused_is_said(place).await;
+    sharing::members_share_one_partition(place).await;
+    if place.tools.is_some() {
+        sharing::with_javas_console_share_consumer(place).await;
+    }
 }
 
 /// Long enough to see that it was not the lock's end that gave a record back.
 const LONG: (&str, &str) = ("share.record.lock.duration.ms", "60000");
 
-/// As the broker is told.
+/// Of the groups, unless a test says otherwise.
 const LOCK: Duration = Duration::from_secs(3);
 
 /// A cluster without share groups.
 #[test]
 fn the_oldest_kafka_has_none_and_says_so() {
     let options = Options {
-        version: ottla_protocol_tests::Version::V3_9,
+        version: Version::V3_9,
         ..Options::default()
     };
     let Some(kafka) = or_skip(KafkaCluster::start(options)) else {
@@ -76,7 +111,12 @@ fn the_oldest_kafka_has_none_and_says_so() {
 async fn group(bootstrap: &str, name: &str, settings: &[(&str, &str)]) -> String {
     let group = unique(name);
     let admin = Admin::new(cluster(bootstrap));
-    let all = [("share.auto.offset.reset", "earliest")];
+    let lock = LOCK.as_millis().to_string();
+    let all = [
+        ("share.auto.offset.reset", "earliest"),
+        ("share.heartbeat.interval.ms", "500"),
+        ("share.record.lock.duration.ms", &lock),
+    ];
     let changes: BTreeMap<_, _> = all
         .iter()
         .chain(settings)
@@ -159,8 +199,14 @@ fn number(value: Option<&[u8]>) -> u32 {
 }
 
 /// A topic of its own.
-fn topic(kafka: &KafkaCluster, name: &str, partitions: i32) -> String {
+async fn topic(place: &Place, name: &str, partitions: i32) -> String {
     let topic = unique(name);
-    tokio::task::block_in_place(|| kafka.create_topic(&topic, partitions, &[]));
+    let admin = Admin::new(cluster(&place.bootstrap));
+    let new = NewTopic::new(&topic).partitions(partitions);
+    let created = admin.create_topics(&[new], false).await;
+    assert!(
+        created.iter().all(|(_, outcome)| outcome.is_ok()),
+        "{created:?}"
+    );
     topic
 }

@@ -10,10 +10,10 @@ use ottla_consumer::{
     ShareConsumer, ShareRecord,
 };
 use ottla_producer::{ProducerConfig, ProducerRecord, TransactionalProducer};
-use ottla_protocol_tests::{KafkaCluster, unique};
+use ottla_protocol_tests::unique;
 
 use crate::{
-    LOCK, LONG,
+    LOCK, LONG, Place,
     client::{PATIENCE, cluster, write},
     group, number, share_consumer, topic,
 };
@@ -45,12 +45,10 @@ async fn nothing_comes(consumer: &ShareConsumer) {
     assert!(records.is_empty(), "{:?}", numbers(&records));
 }
 
-pub(super) async fn what_is_released_comes_again_and_what_is_rejected_does_not(
-    kafka: &KafkaCluster,
-) {
-    let bootstrap = &kafka.bootstrap();
+pub(super) async fn what_is_released_comes_again_and_what_is_rejected_does_not(place: &Place) {
+    let bootstrap = &place.bootstrap;
     let (topic, group) = (
-        topic(kafka, "kinds", 1),
+        topic(place, "kinds", 1).await,
         group(bootstrap, "kinds", &[]).await,
     );
     write(bootstrap, &topic, 1, 0..6).await;
@@ -109,9 +107,32 @@ pub(super) async fn what_is_released_comes_again_and_what_is_rejected_does_not(
     consumer.close(PATIENCE).await.unwrap();
 }
 
-pub(super) async fn a_lock_that_times_out_gives_the_record_to_another(kafka: &KafkaCluster) {
-    let bootstrap = &kafka.bootstrap();
-    let (topic, group) = (topic(kafka, "late", 1), group(bootstrap, "late", &[]).await);
+pub(super) async fn what_fails_too_often_is_given_up(place: &Place) {
+    let bootstrap = &place.bootstrap;
+    let topic = topic(place, "too-often", 1).await;
+    let group = group(bootstrap, "too-often", &[]).await;
+    write(bootstrap, &topic, 1, 0..1).await;
+    let consumer = share_consumer(bootstrap, &group, |_| ());
+    consumer.subscribe([topic.clone()]).unwrap();
+    // Five times, unless the group says otherwise.
+    for time in 1..=5 {
+        let records = next(&consumer, 1).await;
+        assert_eq!(counts(&records), [time]);
+        consumer
+            .acknowledge(&records[0], AcknowledgeType::Release)
+            .unwrap();
+        consumer.commit_all().await.unwrap();
+    }
+    nothing_comes(&consumer).await;
+    consumer.close(PATIENCE).await.unwrap();
+}
+
+pub(super) async fn a_lock_that_times_out_gives_the_record_to_another(place: &Place) {
+    let bootstrap = &place.bootstrap;
+    let (topic, group) = (
+        topic(place, "late", 1).await,
+        group(bootstrap, "late", &[]).await,
+    );
     write(bootstrap, &topic, 1, 0..2).await;
     let slow = share_consumer(bootstrap, &group, |_| ());
     slow.subscribe([topic.clone()]).unwrap();
@@ -132,10 +153,10 @@ pub(super) async fn a_lock_that_times_out_gives_the_record_to_another(kafka: &Ka
     other.close(PATIENCE).await.unwrap();
 }
 
-pub(super) async fn a_lock_that_is_renewed_does_not(kafka: &KafkaCluster) {
-    let bootstrap = &kafka.bootstrap();
+pub(super) async fn a_lock_that_is_renewed_does_not(place: &Place) {
+    let bootstrap = &place.bootstrap;
     let (topic, group) = (
-        topic(kafka, "renewed", 1),
+        topic(place, "renewed", 1).await,
         group(bootstrap, "renewed", &[]).await,
     );
     write(bootstrap, &topic, 1, 0..2).await;
@@ -169,10 +190,10 @@ pub(super) async fn a_lock_that_is_renewed_does_not(kafka: &KafkaCluster) {
     other.close(PATIENCE).await.unwrap();
 }
 
-pub(super) async fn closing_gives_back_what_was_not_accepted(kafka: &KafkaCluster) {
-    let bootstrap = &kafka.bootstrap();
+pub(super) async fn closing_gives_back_what_was_not_accepted(place: &Place) {
+    let bootstrap = &place.bootstrap;
     let (topic, group) = (
-        topic(kafka, "back", 1),
+        topic(place, "back", 1).await,
         group(bootstrap, "back", &[LONG]).await,
     );
     write(bootstrap, &topic, 1, 0..4).await;
@@ -199,10 +220,10 @@ pub(super) async fn closing_gives_back_what_was_not_accepted(kafka: &KafkaCluste
     second.close(PATIENCE).await.unwrap();
 }
 
-pub(super) async fn what_a_killed_member_had_comes_again(kafka: &KafkaCluster) {
-    let bootstrap = &kafka.bootstrap();
+pub(super) async fn what_a_killed_member_had_comes_again(place: &Place) {
+    let bootstrap = &place.bootstrap;
     let (topic, group) = (
-        topic(kafka, "killed", 1),
+        topic(place, "killed", 1).await,
         group(bootstrap, "killed", &[LONG]).await,
     );
     write(bootstrap, &topic, 1, 0..10).await;
@@ -229,10 +250,10 @@ pub(super) async fn what_a_killed_member_had_comes_again(kafka: &KafkaCluster) {
     survivor.close(PATIENCE).await.unwrap();
 }
 
-pub(super) async fn a_record_limit_is_kept(kafka: &KafkaCluster) {
-    let bootstrap = &kafka.bootstrap();
+pub(super) async fn a_record_limit_is_kept(place: &Place) {
+    let bootstrap = &place.bootstrap;
     let (topic, group) = (
-        topic(kafka, "limit", 1),
+        topic(place, "limit", 1).await,
         group(bootstrap, "limit", &[]).await,
     );
     write(bootstrap, &topic, 1, 0..20).await;
@@ -253,10 +274,10 @@ pub(super) async fn a_record_limit_is_kept(kafka: &KafkaCluster) {
     second.close(PATIENCE).await.unwrap();
 }
 
-pub(super) async fn only_committed_transactions_are_seen(kafka: &KafkaCluster) {
-    let bootstrap = &kafka.bootstrap();
+pub(super) async fn only_committed_transactions_are_seen(place: &Place) {
+    let bootstrap = &place.bootstrap;
     let committed = [("share.isolation.level", "read_committed")];
-    let topic = topic(kafka, "transactions", 1);
+    let topic = topic(place, "transactions", 1).await;
     let group = group(bootstrap, "transactions", &committed).await;
     let config = ProducerConfig {
         transactional_id: Some(unique("writer")),
@@ -292,9 +313,9 @@ pub(super) async fn only_committed_transactions_are_seen(kafka: &KafkaCluster) {
     consumer.close(PATIENCE).await.unwrap();
 }
 
-pub(super) async fn what_is_refused_is_said(kafka: &KafkaCluster) {
-    let bootstrap = &kafka.bootstrap();
-    let topic = topic(kafka, "other-kind", 1);
+pub(super) async fn what_is_refused_is_said(place: &Place) {
+    let bootstrap = &place.bootstrap;
+    let topic = topic(place, "other-kind", 1).await;
     // A group of the other kind.
     let group = unique("other-kind");
     let member = crate::client::member(bootstrap, &group, &topic);

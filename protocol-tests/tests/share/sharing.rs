@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use ottla_protocol_tests::{KafkaCluster, Tool};
+use ottla_protocol_tests::Tool;
 
 use crate::{
-    Accepting,
+    Accepting, Place,
     client::{until, write},
     group, topic,
 };
 
-pub(super) async fn members_share_one_partition(kafka: &KafkaCluster) {
-    let bootstrap = &kafka.bootstrap();
+pub(super) async fn members_share_one_partition(place: &Place) {
+    let bootstrap = &place.bootstrap;
     let (topic, group) = (
-        topic(kafka, "shared", 1),
+        topic(place, "shared", 1).await,
         group(bootstrap, "shared", &[]).await,
     );
     let members: Vec<_> = (0..3)
@@ -50,15 +50,15 @@ pub(super) async fn members_share_one_partition(kafka: &KafkaCluster) {
     );
 }
 
-pub(super) async fn with_javas_console_share_consumer(kafka: &KafkaCluster) {
-    let bootstrap = &kafka.bootstrap();
+pub(super) async fn with_javas_console_share_consumer(place: &Place) {
+    let bootstrap = &place.bootstrap;
     let (topic, group) = (
-        topic(kafka, "mixed", 4),
+        topic(place, "mixed", 4).await,
         group(bootstrap, "mixed", &[]).await,
     );
     let class = Tool::Other("org.apache.kafka.tools.consumer.ConsoleShareConsumer");
     let args = ["--topic", &topic, "--group", &group];
-    let mut java = kafka.tools().spawn(class, &args).record();
+    let mut java = place.tools.as_ref().unwrap().spawn(class, &args).record();
     write(bootstrap, &topic, 4, 0..40).await;
     blocking(|| java.wait_until("Java reads all", |out| lines(out).len() == 40));
     let ours = Accepting::start(bootstrap, &group, &topic);
