@@ -11,6 +11,7 @@ use ottla_wire::{ErrorCode, Uuid};
 use super::Serve;
 use super::leader_hints::note_endpoint;
 use super::metadata::resolve;
+use super::share_group_heartbeat::ID_MAX;
 use crate::context::Context;
 use crate::group::share::partition::{Holder, Said};
 use crate::share_session::Key;
@@ -96,7 +97,7 @@ pub(super) fn key(context: &Context, group: Option<&str>, member: Option<&str>) 
     Some(Key {
         node: context.node,
         group: named(group)?,
-        member: named(member)?,
+        member: named(member.filter(|id| id.len() <= ID_MAX))?,
     })
 }
 

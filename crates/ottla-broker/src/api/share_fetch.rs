@@ -104,6 +104,16 @@ impl Steps for ShareFetchRequest {
             let partitions = topic.partitions.iter();
             partitions.map(|partition| (topic.topic_id, partition.partition_index))
         });
+        let is_known = {
+            let groups = context.shared.groups.lock();
+            groups
+                .get(&key.group)
+                .is_some_and(|group| group.share.is_some())
+        };
+        if !is_known {
+            // Its members learn with their next heartbeat that it was forgotten.
+            return Err(ErrorCode::SHARE_SESSION_NOT_FOUND);
+        }
         let mut sessions = context.shared.share_sessions.lock();
         match self.share_session_epoch {
             0 if self.said().is_empty() => {
@@ -405,3 +415,99 @@ const BYTES_MAX: usize = 55 << 20;
 
 /// Nobody may park a request for longer.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use ottla_wire::messages::share_fetch::{FetchPartition, FetchTopic};
+    use ottla_wire::messages::share_group_heartbeat::{
+        ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
+    };
+
+    use super::*;
+    use crate::{BrokerOptions, EmbeddedCluster};
+
+    fn start() -> (EmbeddedCluster, Context, Uuid) {
+        let options = BrokerOptions {
+            topics: vec![("t".into(), 1)],
+            ..Default::default()
+        };
+        let cluster = EmbeddedCluster::start_in_memory(options).unwrap();
+        let context = Context {
+            shared: Arc::clone(cluster.shared()),
+            node: 1,
+            client_id: String::new(),
+            client_host: String::new(),
+            version: 2,
+            connection: 7,
+        };
+        let topic = resolve(&context, "t", Uuid::ZERO).unwrap().id;
+        (cluster, context, topic)
+    }
+
+    async fn beat(context: &Context, epoch: i32) -> ShareGroupHeartbeatResponse {
+        let request = ShareGroupHeartbeatRequest {
+            group_id: "g".into(),
+            member_id: "m".into(),
+            member_epoch: epoch,
+            subscribed_topic_names: (epoch == 0).then(|| vec!["t".into()]),
+            rack_id: None,
+            ..Default::default()
+        };
+        request.serve(context).await.unwrap()
+    }
+
+    fn request(member: &str, epoch: i32, topic: Uuid) -> ShareFetchRequest {
+        ShareFetchRequest {
+            group_id: Some("g".into()),
+            member_id: Some(member.to_owned().into()),
+            share_session_epoch: epoch,
+            max_wait_ms: 60_000,
+            max_records: 10,
+            topics: vec![FetchTopic {
+                topic_id: topic,
+                partitions: vec![FetchPartition::default()],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn members_of_a_group_that_was_forgotten_join_again() {
+        let (_cluster, context, topic) = start();
+        assert_eq!(
+            beat(&context, 5).await.error_code,
+            ErrorCode::UNKNOWN_MEMBER_ID
+        );
+        let fetched = request("m", 0, topic).serve(&context).await.unwrap();
+        assert_eq!(fetched.error_code, ErrorCode::SHARE_SESSION_NOT_FOUND);
+        assert_eq!(beat(&context, 0).await.error_code, ErrorCode::NONE);
+        let long = request(&"m".repeat(37), 0, topic)
+            .serve(&context)
+            .await
+            .unwrap();
+        assert_eq!(long.error_code, ErrorCode::INVALID_REQUEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_waits_as_long_as_it_may_and_leaves_nothing_behind_when_it_is_given_up() {
+        let (_cluster, context, topic) = start();
+        assert_eq!(beat(&context, 0).await.error_code, ErrorCode::NONE);
+        let begun = Instant::now();
+        let fetched = request("m", 0, topic).serve(&context).await.unwrap();
+        assert_eq!(
+            (fetched.error_code, begun.elapsed().as_secs()),
+            (ErrorCode::NONE, 60)
+        );
+        assert!(fetched.responses.is_empty());
+        let waits = request("m", 1, topic);
+        let given_up = tokio::time::timeout(Duration::from_secs(1), waits.serve(&context)).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+        let found = resolve(&context, "t", Uuid::ZERO).unwrap();
+        assert_eq!(found.partition(0).unwrap().state.lock().waiting(), 0);
+        // Its connection is gone, and with it the session.
+        context.shared.disconnected(7);
+        let fetched = request("m", 2, topic).serve(&context).await.unwrap();
+        assert_eq!(fetched.error_code, ErrorCode::SHARE_SESSION_NOT_FOUND);
+    }
+}

@@ -66,13 +66,13 @@ fn beat(
     let beaten = {
         let now = shared.now();
         let mut groups = shared.groups.lock();
-        let is_new = groups
-            .get(&request.group_id)
-            .is_none_or(|group| group.share.is_none());
+        let is_new = groups.get(&request.group_id).is_none();
         if is_new && request.member_epoch != 0 {
+            // Kafka, which keeps share groups, says GROUP_ID_NOT_FOUND, and members give up. Here it may have been
+            // forgotten by a restart, after which they are to join again.
             return Err(Refused {
-                error: ErrorCode::GROUP_ID_NOT_FOUND,
-                message: format!("Share group {} not found.", request.group_id),
+                error: ErrorCode::UNKNOWN_MEMBER_ID,
+                message: format!("Share group {} is not known (any more).", request.group_id),
             });
         }
         let group = groups
@@ -84,7 +84,7 @@ fn beat(
         group.set_settings(settings);
         let beaten = group.heartbeat(&beat, &view, now);
         if beaten.is_err() && is_new {
-            groups.drop_share(&request.group_id);
+            groups.remove(&request.group_id);
         }
         beaten?
     };
@@ -163,4 +163,4 @@ fn failed(refused: Refused) -> ShareGroupHeartbeatResponse {
 }
 
 /// Members' ids are UUIDs, in either spelling.
-const ID_MAX: usize = 36;
+pub(super) const ID_MAX: usize = 36;

@@ -178,11 +178,6 @@ impl Groups {
         Ok(group.share.get_or_insert_with(|| ShareGroup::new(settings)))
     }
 
-    /// Takes a share group back that was made for a heartbeat that was refused.
-    pub(crate) fn drop_share(&mut self, id: &str) {
-        self.by_id.remove(id);
-    }
-
     /// Lets time pass in every group. Returns the groups that have to be kept as they are now.
     pub(crate) fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) -> Vec<String> {
         let mut changed = Vec::new();
