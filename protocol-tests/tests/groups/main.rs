@@ -5,6 +5,7 @@
 #[path = "../client/mod.rs"]
 mod client;
 mod consumer_protocol;
+mod exactly_once;
 mod mixed;
 mod streams;
 mod topic_changes;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use ottla_consumer::{
-    Consumer, ConsumerConfig, PartitionStream, StreamEnd,
-    assignor::{Assignor, CooperativeSticky, Range},
+    Consumer, ConsumerConfig, GroupProtocol, PartitionStream, StreamEnd,
+    assignor::{CooperativeSticky, Range},
 };
 use ottla_protocol_tests::{Kafka, unique};
 use tokio::task::JoinSet;
@@ -20,12 +20,32 @@ const COUNT: u32 = 12_000;
 
 #[test]
 fn members_with_a_task_per_partition_come_and_go_eagerly() {
-    come_and_go("eager", Arc::new(Range));
+    let eager = |config: &mut ConsumerConfig| config.assignors = vec![Arc::new(Range)];
+    come_and_go("eager", eager, Duration::from_millis(5));
 }
 
 #[test]
 fn members_with_a_task_per_partition_come_and_go_cooperatively() {
-    come_and_go("cooperative", Arc::new(CooperativeSticky));
+    come_and_go("cooperative", cooperative, Duration::from_millis(5));
+}
+
+#[test]
+fn members_with_a_task_per_partition_come_and_go_by_the_consumer_protocol() {
+    // Members hear of a rebalance with their next heartbeat, in five seconds.
+    let pace = Duration::from_millis(100);
+    come_and_go("consumer-protocol", by_the_consumer_protocol, pace);
+}
+
+pub(crate) fn cooperative(config: &mut ConsumerConfig) {
+    config.assignors = vec![Arc::new(CooperativeSticky)];
+}
+
+pub(crate) fn by_the_consumer_protocol(config: &mut ConsumerConfig) {
+    let default = ConsumerConfig::default();
+    config.group_protocol = GroupProtocol::Consumer;
+    // The brokers' to say.
+    config.session_timeout = default.session_timeout;
+    config.heartbeat_interval = default.heartbeat_interval;
 }
 
 /// What all members of the group have done.
@@ -45,7 +65,7 @@ impl Ledger {
 }
 
 /// Each record is read once, in order, by one owner at a time: whoever gives a partition up has committed by then.
-fn come_and_go(name: &str, assignor: Arc<dyn Assignor>) {
+fn come_and_go(name: &str, protocol: fn(&mut ConsumerConfig), pace: Duration) {
     let Some(kafka) = Kafka::shared() else { return };
     let (topic, group) = (unique(name), unique(name));
     kafka.create_topic(&topic, PARTITIONS, &[]);
@@ -58,7 +78,8 @@ fn come_and_go(name: &str, assignor: Arc<dyn Assignor>) {
                 kafka.bootstrap(),
                 &group,
                 &topic,
-                &assignor,
+                protocol,
+                pace,
                 &ledger,
             )
         };
@@ -115,14 +136,15 @@ impl Member {
         bootstrap: &str,
         group: &str,
         topic: &str,
-        assignor: &Arc<dyn Assignor>,
+        protocol: fn(&mut ConsumerConfig),
+        pace: Duration,
         ledger: &Arc<Mutex<Ledger>>,
     ) -> Self {
-        let config = ConsumerConfig {
-            assignors: vec![assignor.clone()],
+        let mut config = ConsumerConfig {
             enable_auto_commit: false,
             ..busy_member(group)
         };
+        protocol(&mut config);
         let consumer = Consumer::new(cluster(bootstrap), config).unwrap();
         consumer.subscribe([topic.to_owned()]).unwrap();
         let mut partitions = consumer.split().unwrap();
@@ -130,7 +152,7 @@ impl Member {
         let tasks = tokio::spawn(async move {
             let mut tasks = JoinSet::new();
             while let Ok(stream) = partitions.next_partition().await {
-                tasks.spawn(work(number, stream, ledger.clone()));
+                tasks.spawn(work(number, stream, pace, ledger.clone()));
             }
             while let Some(task) = tasks.join_next().await {
                 task.unwrap();
@@ -146,7 +168,12 @@ impl Member {
 }
 
 /// Reads a partition, some records at a time, and commits when it is told to end.
-async fn work(number: usize, mut stream: PartitionStream, ledger: Arc<Mutex<Ledger>>) {
+async fn work(
+    number: usize,
+    mut stream: PartitionStream,
+    pace: Duration,
+    ledger: Arc<Mutex<Ledger>>,
+) {
     let partition = stream.partition();
     let before = ledger.lock().unwrap().owners.insert(partition, number);
     assert_eq!(
@@ -166,7 +193,7 @@ async fn work(number: usize, mut stream: PartitionStream, ledger: Arc<Mutex<Ledg
                 .push(record.offset());
         }
         if record.offset() % 10 == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(pace).await;
         }
         if record.offset() % 300 == 299 {
             stream.commit_record(&record).await.unwrap();
