@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla::consumer::{ConsumerConfig, PartitionStream, PartitionStreams};
+use ottla::consumer::{ConsumerConfig, IsolationLevel, PartitionStream, PartitionStreams};
+use ottla::exactly_once::{ExactlyOnce, Outcome};
 use ottla::prelude::*;
+use ottla::producer::ProducerConfig;
 use ottla::testing::ApiKey;
 
 use crate::{PATIENCE, Run, Weather, World, at_every_await, drop_at, record};
@@ -283,6 +285,76 @@ async fn end(world: World, consumer: Consumer, partitions: PartitionStreams, wri
     drop(consumer);
     assert_eq!(world.values().len() as i64, written);
     world.end().await;
+}
+
+/// A session that copies a partition in transactions: dropped wherever it is, another one goes on, and each copy is there
+/// once.
+#[test]
+fn a_session() {
+    at_every_await("session", async |run| {
+        let (world, consumer, mut partitions) = start(run).await;
+        world.kafka.create_topic("copy", 1).unwrap();
+        let stream = taken(&mut partitions).await;
+        let two_steps = async {
+            let mut session = session(&world, stream).await;
+            let _done = copy(&mut session).await;
+            let _done = copy(&mut session).await;
+        };
+        let completed = drop_at(run, two_steps).await.is_some();
+        // The other partition, and then the rest of this one.
+        for _ in 0..2 {
+            let mut session = session(&world, taken(&mut partitions).await).await;
+            while copy(&mut session).await != Outcome::Committed(COUNT) {}
+            session.close(PATIENCE).await.unwrap();
+        }
+        let mut copied = committed(&world, "copy").await;
+        copied.sort();
+        assert_eq!(copied, world.values(), "each once");
+        end(world, consumer, partitions, 2 * COUNT).await;
+        completed
+    });
+}
+
+async fn session(world: &World, stream: PartitionStream) -> ExactlyOnce {
+    let config = ProducerConfig {
+        transactional_id: Some(format!("copier-{}", stream.topic_partition())),
+        ..world.client.producer_config()
+    };
+    let producer = world.client.transactional_producer_with(config).await;
+    ExactlyOnce::new(stream, producer.unwrap()).unwrap()
+}
+
+/// Copies one batch.
+async fn copy(session: &mut ExactlyOnce) -> Outcome {
+    let step = session.next().await.unwrap().unwrap();
+    for record in step.batch() {
+        let record = record.unwrap();
+        let copy = ProducerRecord::to("copy").value(record.value().unwrap());
+        drop(step.send(copy).await.unwrap());
+    }
+    step.commit().await.unwrap()
+}
+
+/// What readers of committed records see in a topic of one partition.
+async fn committed(world: &World, topic: &str) -> Vec<String> {
+    let consumer = world.client.consumer_with(ConsumerConfig {
+        isolation_level: IsolationLevel::ReadCommitted,
+        ..world.client.consumer_config()
+    });
+    let consumer = consumer.unwrap();
+    let at = TopicPartition::new(topic, 0);
+    consumer.assign([(at.clone(), Offset::Beginning)]).unwrap();
+    let end = consumer.query_watermarks(&at).await.unwrap().end;
+    let mut values = Vec::new();
+    while consumer.position(&at).unwrap() != Some(end) {
+        let batches = consumer.poll(Duration::from_millis(200)).await.unwrap();
+        for record in batches.into_iter().flatten() {
+            let value = record.unwrap().value().unwrap().to_vec();
+            values.push(String::from_utf8(value).unwrap());
+        }
+    }
+    consumer.close(PATIENCE).await.unwrap();
+    values
 }
 
 /// By then all that goes on has ended.
