@@ -644,6 +644,8 @@ impl ConsumerMembership {
             return;
         }
         self.presence.warn();
+        // Also with nothing in hand: the driver looks out for the application then.
+        self.adopted = true;
         self.lose();
         self.say_goodbye();
         self.state = State::Evicted;

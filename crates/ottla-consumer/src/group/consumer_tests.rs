@@ -455,6 +455,19 @@ fn who_stays_away_leaves_and_comes_back() {
 }
 
 #[test]
+fn who_stays_away_before_it_was_given_anything_is_looked_out_for() {
+    let mut stage = Stage::new(config("me"));
+    stage.subscribe(&["t1"]);
+    let join = stage.beat();
+    stage.answer(&join, given(1, ids(1, 0..4)));
+    assert!(matches!(stage.poll(), Step::Name(_)));
+    stage.now += POLL_INTERVAL;
+    // Nothing would wake the driver when the application comes back.
+    assert_eq!(stage.poll(), Step::Lose(vec![]));
+    assert!(matches!(stage.poll(), Step::Depart { epoch: -1, .. }));
+}
+
+#[test]
 fn who_left_joins_only_when_that_was_said() {
     let mut stage = Stage::joined(config("me"));
     stage.pass();
