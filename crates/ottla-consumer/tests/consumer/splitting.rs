@@ -31,6 +31,17 @@ async fn take(partitions: &mut PartitionStreams, count: usize) -> BTreeMap<i32, 
     streams
 }
 
+/// Joins the group, and takes what it gets.
+async fn join(
+    consumer: &Consumer,
+    count: usize,
+) -> (PartitionStreams, BTreeMap<i32, PartitionStream>) {
+    consumer.subscribe([TOPIC]).unwrap();
+    let mut partitions = consumer.split().unwrap();
+    let streams = take(&mut partitions, count).await;
+    (partitions, streams)
+}
+
 /// The offsets of the next records.
 async fn next(stream: &mut PartitionStream, count: usize) -> Vec<i64> {
     let mut offsets = Vec::new();
@@ -202,9 +213,7 @@ async fn an_eager_group_waits_for_each_stream_and_what_it_commits() {
             ..group_config()
         },
     );
-    consumer.subscribe([TOPIC]).unwrap();
-    let mut partitions = consumer.split().unwrap();
-    let mut streams = take(&mut partitions, 2).await;
+    let (mut partitions, mut streams) = join(&consumer, 2).await;
     for stream in streams.values_mut() {
         next(stream, 5).await;
     }
@@ -247,9 +256,7 @@ async fn a_cooperative_group_ends_the_streams_that_go_elsewhere_alone() {
             ..group_config()
         },
     );
-    consumer.subscribe([TOPIC]).unwrap();
-    let mut partitions = consumer.split().unwrap();
-    let mut streams = take(&mut partitions, 2).await;
+    let (mut partitions, mut streams) = join(&consumer, 2).await;
     for stream in streams.values_mut() {
         next(stream, 4).await;
     }
@@ -295,9 +302,7 @@ async fn one_that_dies_in_a_rebalance_has_not_said_that_it_is_done() {
             ..group_config()
         },
     );
-    consumer.subscribe([TOPIC]).unwrap();
-    let mut partitions = consumer.split().unwrap();
-    let mut streams = take(&mut partitions, 2).await;
+    let (_partitions, mut streams) = join(&consumer, 2).await;
     next(streams.get_mut(&1).unwrap(), 4).await;
     assign(&cluster, &world, &[0]);
     rebalance(&world);
@@ -322,9 +327,7 @@ async fn a_stream_that_stands_still_costs_the_place_in_the_group_until_it_comes_
             ..group_config()
         },
     );
-    consumer.subscribe([TOPIC]).unwrap();
-    let mut partitions = consumer.split().unwrap();
-    let mut streams = take(&mut partitions, 2).await;
+    let (mut partitions, mut streams) = join(&consumer, 2).await;
     let mut stuck = streams.remove(&0).unwrap();
     let mut lively = streams.remove(&1).unwrap();
     let record = stuck.recv().await.unwrap().unwrap();
@@ -377,9 +380,7 @@ async fn a_stream_that_stands_still_costs_the_place_in_the_group_until_it_comes_
 async fn a_partition_that_nobody_takes_counts_as_stuck() {
     let (cluster, world) = start(1, 2);
     let consumer = consumer(&cluster, group_config());
-    consumer.subscribe([TOPIC]).unwrap();
-    let mut partitions = consumer.split().unwrap();
-    let mut streams = take(&mut partitions, 1).await;
+    let (mut partitions, mut streams) = join(&consumer, 1).await;
     let waiting = tokio::spawn(async move {
         for stream in streams.values_mut() {
             assert!(stream.recv().await.unwrap().is_none());
@@ -398,9 +399,7 @@ async fn a_partition_that_nobody_takes_counts_as_stuck() {
 async fn streams_that_wait_keep_their_place_for_ever() {
     let (cluster, world) = start(1, 2);
     let consumer = consumer(&cluster, group_config());
-    consumer.subscribe([TOPIC]).unwrap();
-    let mut partitions = consumer.split().unwrap();
-    let streams = take(&mut partitions, 2).await;
+    let (_partitions, streams) = join(&consumer, 2).await;
     for (_, mut stream) in streams {
         tokio::spawn(async move { stream.recv().await });
     }
@@ -481,9 +480,7 @@ async fn automatic_commit_goes_by_what_each_stream_is_done_with() {
         append(&world, partition, 10);
     }
     let consumer = consumer(&cluster, group_config());
-    consumer.subscribe([TOPIC]).unwrap();
-    let mut partitions = consumer.split().unwrap();
-    let mut streams = take(&mut partitions, 2).await;
+    let (_partitions, mut streams) = join(&consumer, 2).await;
     next(streams.get_mut(&0).unwrap(), 3).await;
     next(streams.get_mut(&1).unwrap(), 7).await;
     sleep(Duration::from_secs(6)).await;
@@ -554,9 +551,7 @@ async fn a_close_waits_for_the_streams_and_their_commits() {
             ..group_config()
         },
     );
-    consumer.subscribe([TOPIC]).unwrap();
-    let mut partitions = consumer.split().unwrap();
-    let mut streams = take(&mut partitions, 2).await;
+    let (mut partitions, mut streams) = join(&consumer, 2).await;
     let mut busy = streams.remove(&0).unwrap();
     let waiting = tokio::spawn(async move {
         for stream in streams.values_mut() {
@@ -586,9 +581,7 @@ async fn a_close_does_not_wait_for_ever() {
     let (cluster, world) = start(1, 1);
     append(&world, 0, 10);
     let consumer = consumer(&cluster, group_config());
-    consumer.subscribe([TOPIC]).unwrap();
-    let mut partitions = consumer.split().unwrap();
-    let mut streams = take(&mut partitions, 1).await;
+    let (_partitions, mut streams) = join(&consumer, 1).await;
     let stuck = streams.get_mut(&0).unwrap();
     next(stuck, 5).await;
     events(&world);
