@@ -8,9 +8,23 @@
 //!   known exactly, unless it was sent to a moving place (the beginning, the end): then it is a range.
 //! - *Done* records are those handed out before the application came for more, committed or closed. Only they may lie
 //!   below an offset that a group commits.
-//! - The eager protocol does not promise that a member which the coordinator gave up on knows it at once. It promises
-//!   that nobody is handed records of a partition in a generation in which it was given to another, and that a member
-//!   that was told hands nothing out any more.
+//! - What a member says that it has when it asks to join, it has, and nothing else: all that it had before it has given up.
+//!   A cooperative member reads on what it has.
+//! - A listener hears of a partition before its first record, and behind its last one. What members without one give up,
+//!   they say when they join again.
+//!
+//! What a group promises about owners, and what it does not:
+//! - In one generation a partition is given to one member, and to nobody if somebody who was given it before brings it
+//!   along. A member hands out only what it was given or brought along, in the generation it was given or is joining, and
+//!   nothing any more once it was told that it has lost its place. The coordinator confirms nobody in a generation
+//!   after the next one began.
+//! - It does not promise that a member which the coordinator gave up on knows it at once. Until it hears of it, it may read
+//!   on beside the next owner: its commits are refused, and what it read comes again.
+//! - What a member is told late (nobody may wait for it any more), it may have heeded or not: from there until it says
+//!   what it has, the rules about owners and places do not judge it, all others do.
+//! - A static member that comes back takes the place of the one before it, in the same generation. So it does between
+//!   the two rebalances in which a cooperative group hands a partition over; then the second one does not come, and nobody has
+//!   that partition until the group rebalances for another reason. Static members here are eager.
 
 mod commits;
 mod group;
@@ -24,10 +38,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use self::commits::GroupOffsets;
-use self::group::Group;
+use self::group::{Group, Rebalance};
 use self::place::{Reading, Why};
 pub(crate) use self::truth::{Truth, Written};
-use crate::history::{Event, Member, Part, Reset, What};
+use crate::history::{End, Event, Member, Part, Reset, What};
 
 /// A promise that can be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +61,15 @@ pub(crate) enum Rule {
     /// Nobody has a partition that another member was given in the same generation, nor is a member confirmed
     /// in a generation that is over.
     OneOwner,
+    /// Who joins claims what it was given last and has not given up, under the generation in which it was given.
+    TrueClaims,
+    /// In a cooperative rebalance nobody gives up what nobody takes away.
+    KeptGoesOn,
     /// Nothing is handed out by a member that was told to give it up.
     GivenUpWhenTold,
+    /// A listener is told once that a partition is the member's, and once that it is not any more: revoked while the
+    /// member has its place, lost when it has lost that.
+    ToldApart,
     /// Nothing is handed out of paused partitions.
     PauseHolds,
     /// Nothing is handed out after the end.
@@ -94,7 +115,7 @@ pub(crate) fn check(events: &[Event], truth: &Truth) -> Result<(), Violation> {
     Ok(())
 }
 
-type Verdict = Result<(), (Rule, String)>;
+type Outcome = Result<(), (Rule, String)>;
 
 struct Checker<'a> {
     truth: &'a Truth,
@@ -112,6 +133,9 @@ struct Reader {
     /// Of the group; -1 for partitions taken by hand.
     generation: i32,
     subscribed: bool,
+    rebalance: Rebalance,
+    /// What its listener was told that it has, if it has a listener.
+    introduced: Option<BTreeSet<Part>>,
     readings: BTreeMap<Part, Reading>,
     paused: BTreeSet<Part>,
     /// When it was told to leave its generation, and surely heard it.
@@ -134,7 +158,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn take(&mut self, event: &Event) -> Verdict {
+    fn take(&mut self, event: &Event) -> Outcome {
         let now = event.at_ms;
         match &event.what {
             What::Fault(_)
@@ -146,8 +170,12 @@ impl<'a> Checker<'a> {
                 member,
                 group,
                 reset,
+                terms,
             } => {
-                let reader = Reader::new(Some(*group), *reset, true);
+                let mut reader = Reader::new(Some(*group), *reset, true);
+                reader.rebalance.cooperative = terms.cooperative;
+                reader.rebalance.instance = terms.instance;
+                reader.introduced = terms.listens.then(BTreeSet::new);
                 self.members.insert(*member, reader);
                 Ok(())
             }
@@ -201,11 +229,19 @@ impl<'a> Checker<'a> {
                 }
                 Ok(())
             }
-            What::Ended { member, .. } => {
-                if let Some(reader) = self.members.get_mut(member) {
-                    reader.ended = true;
-                }
-                Ok(())
+            What::Ended { member, how } => {
+                let Some(reader) = self.members.get_mut(member) else {
+                    return Ok(());
+                };
+                reader.ended = true;
+                let left = reader.introduced.iter().flatten().next();
+                // Others may not have had the time, and who crashes hears nothing.
+                let told = *how != End::Unsubscribed || left.is_none();
+                holds(told, Rule::ToldApart, || {
+                    format!(
+                        "m{member} has ended, and its listener was never told that {left:?} is gone"
+                    )
+                })
             }
             What::CommitCalled {
                 member,
@@ -248,24 +284,48 @@ impl<'a> Checker<'a> {
                 }
                 Ok(())
             }
+            What::Joins {
+                member,
+                queued_ms,
+                id,
+                claims,
+            } => self.joins(*member, *queued_ms, id, claims),
+            What::Joined {
+                member,
+                generation,
+                id,
+                claims,
+            } => self.joined(*member, *generation, id, claims),
+            What::Heard {
+                member,
+                news,
+                parts,
+            } => self.heard(now, *member, *news, parts),
+            What::CutShort { member, parts } => {
+                let reader = self.members.get_mut(member);
+                if let Some(introduced) = reader.and_then(|reader| reader.introduced.as_mut()) {
+                    introduced.extend(parts);
+                }
+                Ok(())
+            }
+            What::Leaves { member } => {
+                if let Some(reader) = self.members.get_mut(member) {
+                    reader.rebalance.leaves = true;
+                }
+                Ok(())
+            }
             What::Synced {
                 member,
                 generation,
                 parts,
-            } => self.synced(now, *member, *generation, parts),
+                heeded,
+            } => self.synced(now, *member, *generation, parts, *heeded),
             What::Told {
                 member,
                 verdict,
                 heeded,
             } => {
-                if let Some(reader) = self.members.get_mut(member)
-                    && reader.generation == verdict.generation
-                {
-                    reader.last_told = Some(now);
-                    if *heeded && reader.told.is_none() {
-                        reader.told = Some(now);
-                    }
-                }
+                self.told(now, *member, *verdict, *heeded);
                 Ok(())
             }
             What::Confirmed {
@@ -352,6 +412,8 @@ impl Reader {
             reset,
             generation: -1,
             subscribed,
+            rebalance: Rebalance::default(),
+            introduced: None,
             readings: BTreeMap::new(),
             paused: BTreeSet::new(),
             told: None,
@@ -362,7 +424,7 @@ impl Reader {
     }
 }
 
-fn holds(holds: bool, rule: Rule, problem: impl FnOnce() -> String) -> Verdict {
+fn holds(holds: bool, rule: Rule, problem: impl FnOnce() -> String) -> Outcome {
     if holds {
         Ok(())
     } else {

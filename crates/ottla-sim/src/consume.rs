@@ -16,7 +16,8 @@ use crate::reader::{Application, Goal, Mode};
 use crate::world::World;
 use crate::writer::Writer;
 
-/// One or two groups of one to four members, with classic protocols.
+/// One or two groups of one to six members, with classic protocols, eager, cooperative, or on the way from one to the
+/// other; some of static members.
 pub(crate) async fn group(world: &Arc<World>) -> Result<String, String> {
     let mut rng = world.rng();
     let parts = create_topics(world, &mut rng)?;
@@ -24,7 +25,7 @@ pub(crate) async fn group(world: &Arc<World>) -> Result<String, String> {
     let mut applications = Vec::new();
     for group in 0..groups {
         let mode = Mode::group(group, &mut rng);
-        for _ in 0..rng.usize(1..=4) {
+        for _ in 0..rng.usize(1..=6) {
             applications.push(mode.clone());
         }
     }

@@ -74,11 +74,43 @@ pub(crate) enum End {
     Unsubscribed,
 }
 
-/// What a coordinator's answer to a heartbeat or commit said against a member.
+/// What kind of member it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Terms {
+    /// Keeps through a rebalance what it is not told to give up (KIP-429).
+    pub(crate) cooperative: bool,
+    /// A static member (KIP-345), by its number: whoever comes under the same number takes its place.
+    pub(crate) instance: Option<u32>,
+    /// Has a rebalance listener.
+    pub(crate) listens: bool,
+}
+
+/// What a member's rebalance listener is told about partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum News {
+    Assigned,
+    Revoked,
+    Lost {
+        /// The application had not come for longer than it may.
+        stayed_away: bool,
+    },
+}
+
+/// What a coordinator's answer said against a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Verdict {
     pub(crate) generation: i32,
     pub(crate) error: i16,
+    /// It answered to a join or sync, not to a heartbeat or commit.
+    pub(crate) rebalancing: bool,
+}
+
+/// What a member that joins says that it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Claims {
+    pub(crate) parts: Vec<Part>,
+    /// The generation of the assignment that it goes by.
+    pub(crate) generation: i32,
 }
 
 /// One thing that happened.
@@ -93,6 +125,7 @@ pub(crate) enum What {
         member: Member,
         group: u8,
         reset: Reset,
+        terms: Terms,
     },
     /// A consumer took partitions by hand. Replaces what it had.
     Assigned {
@@ -157,11 +190,44 @@ pub(crate) enum What {
     CommitAnswered {
         number: u64,
     },
+    /// The member asked to join, in words that may have waited to leave since then, and said what it still had.
+    Joins {
+        member: Member,
+        queued_ms: u64,
+        /// Under which member id; none if it has to be given one.
+        id: String,
+        claims: Claims,
+    },
+    /// It was told that this is the next generation, in answer to a join that said what it had.
+    Joined {
+        member: Member,
+        generation: i32,
+        /// The member id that it has from now on.
+        id: String,
+        claims: Claims,
+    },
     /// The coordinator gave the member its partitions.
     Synced {
         member: Member,
         generation: i32,
         parts: Vec<Part>,
+        /// In good time: it surely still waited for the answer.
+        heeded: bool,
+    },
+    /// The member's rebalance listener was called.
+    Heard {
+        member: Member,
+        news: News,
+        parts: Vec<Part>,
+    },
+    /// A call that told a listener of an end was cut short, by the caller of what called it: it does not count.
+    CutShort {
+        member: Member,
+        parts: Vec<Part>,
+    },
+    /// The application is about to unsubscribe or close: all the member has is given up.
+    Leaves {
+        member: Member,
     },
     /// The coordinator told the member that it has to give up what it has.
     Told {
@@ -258,7 +324,20 @@ impl fmt::Display for What {
                 member,
                 group,
                 reset,
-            } => write!(f, "m{member} subscribes in g{group}, reset {reset:?}"),
+                terms,
+            } => {
+                let how = if terms.cooperative {
+                    "cooperative"
+                } else {
+                    "eager"
+                };
+                write!(f, "m{member} subscribes in g{group}, {how}")?;
+                if let Some(instance) = terms.instance {
+                    write!(f, ", as instance {instance}")?;
+                }
+                let listens = if terms.listens { ", listens" } else { "" };
+                write!(f, "{listens}, reset {reset:?}")
+            }
             Self::Assigned {
                 member,
                 group,
@@ -312,16 +391,45 @@ impl fmt::Display for What {
                 list(f, offsets)
             }
             Self::CommitAnswered { number } => write!(f, "commit {number} is answered"),
+            Self::Joins {
+                member, id, claims, ..
+            } => {
+                write!(f, "m{member} joins as {id:?} with")?;
+                parts(f, &claims.parts)?;
+                write!(f, " of generation {}", claims.generation)
+            }
+            Self::Joined {
+                member,
+                generation,
+                id,
+                ..
+            } => write!(f, "m{member} has joined generation {generation} as {id:?}"),
+            Self::Heard {
+                member,
+                news,
+                parts: told,
+            } => {
+                write!(f, "m{member} hears {news:?}")?;
+                parts(f, told)
+            }
+            Self::CutShort {
+                member,
+                parts: told,
+            } => {
+                write!(f, "m{member} has not been told of the end of")?;
+                parts(f, told)
+            }
+            Self::Leaves { member } => write!(f, "m{member} leaves"),
             Self::Synced {
                 member,
                 generation,
-                parts,
+                parts: given,
+                heeded,
             } => {
                 write!(f, "m{member} is given")?;
-                for part in parts {
-                    write!(f, " {part}")?;
-                }
-                write!(f, " in generation {generation}")
+                parts(f, given)?;
+                let late = if *heeded { "" } else { ", late" };
+                write!(f, " in generation {generation}{late}")
             }
             Self::Told {
                 member,
@@ -391,6 +499,10 @@ impl fmt::Display for What {
 fn list(f: &mut fmt::Formatter<'_>, offsets: &[(Part, i64)]) -> fmt::Result {
     let mut offsets = offsets.iter();
     offsets.try_for_each(|(part, offset)| write!(f, " {part}@{offset}"))
+}
+
+fn parts(f: &mut fmt::Formatter<'_>, parts: &[Part]) -> fmt::Result {
+    parts.iter().try_for_each(|part| write!(f, " {part}"))
 }
 
 /// What a record is known by: its writer and its number among the writer's.

@@ -38,7 +38,7 @@ pub use world::{Counted, Run, run_seed};
 pub enum Scenario {
     /// One to three idempotent producers, one topic.
     Produce,
-    /// Groups of one to four members that come, go, crash, seek and pause, while producers write.
+    /// Groups of one to six members, eager and cooperative, that come, go, crash, seek and pause, while producers write.
     Group,
     /// Consumers that take partitions by hand, seek, and lose the beginnings of logs.
     Assign,

@@ -5,10 +5,13 @@
 
 mod calls;
 mod goal;
+mod listener;
 mod meddle;
+mod offers;
 mod settings;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -16,9 +19,11 @@ use ottla_consumer::{Consumer, Offset, TopicPartition};
 use tokio::task::JoinHandle;
 
 pub(crate) use self::goal::Goal;
+use self::listener::{Listener, Presence};
+use self::offers::is_cooperative;
 pub(crate) use self::settings::Mode;
 use crate::faults::FaultKind;
-use crate::history::{End, History, Member, Part, Start, What};
+use crate::history::{End, History, Member, Part, Start, Terms, What};
 use crate::tap::Seat;
 use crate::world::World;
 
@@ -30,6 +35,8 @@ pub(crate) struct Application {
     parts: Vec<Part>,
     goal: Arc<Goal>,
     rng: Rng,
+    /// The group would not have it, because of what it offers.
+    refused: bool,
 }
 
 /// One consumer, and what it is called in the history.
@@ -39,6 +46,9 @@ struct Life {
     net: ottla_net::Cluster,
     seat: Arc<Seat>,
     meddler: Option<JoinHandle<()>>,
+    terms: Terms,
+    listener: Option<Arc<Listener>>,
+    presence: Arc<Presence>,
     max_poll_interval: Duration,
     api_timeout: Duration,
 }
@@ -59,6 +69,7 @@ impl Application {
             parts: parts.to_vec(),
             goal: Arc::clone(goal),
             rng,
+            refused: false,
         }
     }
 
@@ -82,11 +93,28 @@ impl Application {
 
     fn begin(&mut self) -> Result<Life, String> {
         let (net, seat) = self.world.client()?;
-        let config = self.mode.config(&mut self.rng);
+        let mut config = self.mode.config(self.slot, &mut self.rng);
         let (max_poll_interval, api_timeout) =
             (config.max_poll_interval, config.default_api_timeout);
         let member = self.history().new_member();
         seat.be(member);
+        let presence = Presence::new(max_poll_interval);
+        let listens = self.mode.subscribes && self.rng.bool();
+        let listener = listens.then(|| {
+            Arc::new(Listener {
+                world: Arc::clone(&self.world),
+                goal: Arc::clone(&self.goal),
+                member: AtomicU32::new(member),
+                presence: Arc::clone(&presence),
+                rng: Mutex::new(self.rng.fork()),
+            })
+        });
+        config.rebalance_listener = listener.clone().map(|listener| listener as _);
+        let terms = Terms {
+            cooperative: is_cooperative(&config.assignors),
+            instance: self.mode.instance(self.slot),
+            listens,
+        };
         let consumer = Consumer::new(net.clone(), config).map_err(|error| error.to_string())?;
         let mut life = Life {
             consumer,
@@ -94,6 +122,9 @@ impl Application {
             net,
             seat,
             meddler: None,
+            terms,
+            listener,
+            presence,
             max_poll_interval,
             api_timeout,
         };
@@ -122,6 +153,7 @@ impl Application {
                 member: life.member,
                 group: self.mode.group,
                 reset,
+                terms: life.terms,
             });
             let taken = life.consumer.subscribe(topics);
             return taken.map_err(|error| format!("cannot subscribe: {error}"));
@@ -154,6 +186,9 @@ impl Application {
     /// Uses the consumer until its time is up, and says how it is to end.
     async fn live(&mut self, life: &Life) -> Result<End, String> {
         loop {
+            if std::mem::take(&mut self.refused) {
+                return Ok(End::Dropped);
+            }
             if self.goal.is_over() {
                 return Ok(End::Closed);
             }
@@ -259,6 +294,7 @@ impl Application {
                     false => Duration::from_millis(self.rng.u64(0..10_000)),
                 };
                 self.history().record(What::Done { member });
+                self.history().record(What::Leaves { member });
                 let closing = life.consumer.close(patience);
                 let closed = self.timed(member, "close", patience, closing).await;
                 self.history().record(What::Ended { member, how });
@@ -269,14 +305,17 @@ impl Application {
             }
             End::Unsubscribed => {
                 self.history().record(What::Done { member });
+                self.history().record(What::Leaves { member });
                 if self.rng.u32(0..4) == 0 {
                     self.fault(FaultKind::CallerCancelled);
                     let patience = Duration::from_millis(self.rng.u64(0..100));
                     let _ = tokio::time::timeout(patience, life.consumer.unsubscribe()).await;
                 }
+                // A call of its listener may be under way, and two more may come.
+                let listening = life.max_poll_interval * if life.terms.listens { 3 } else { 0 };
+                let allowed = life.api_timeout + listening;
                 let leaving = life.consumer.unsubscribe();
-                self.timed(member, "unsubscribe", life.api_timeout, leaving)
-                    .await;
+                self.timed(member, "unsubscribe", allowed, leaving).await;
                 self.history().record(What::Ended { member, how });
                 // The same consumer goes on as another member.
                 let assigned = life.consumer.assignment();
@@ -285,6 +324,9 @@ impl Application {
                 }
                 life.member = self.history().new_member();
                 life.seat.be(life.member);
+                if let Some(listener) = &life.listener {
+                    listener.member.store(life.member, Ordering::Relaxed);
+                }
                 self.take_up(&life)?;
                 let how = Box::pin(self.live(&life)).await?;
                 self.goal.forget(self.slot);

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
 use ottla_wire::messages::{
-    consumer_protocol_assignment::ConsumerProtocolAssignment, heartbeat::HeartbeatRequest,
+    consumer_protocol_assignment::ConsumerProtocolAssignment,
+    consumer_protocol_subscription::ConsumerProtocolSubscription, heartbeat::HeartbeatRequest,
     join_group::JoinGroupRequest, offset_commit::OffsetCommitRequest,
     offset_fetch::OffsetFetchRequest, sync_group::SyncGroupRequest,
 };
 use ottla_wire::{ApiKey, ErrorCode, decode_request, decode_response, decode_versioned};
 
-use crate::history::{History, Member, Part, Verdict, What};
+use crate::history::{Claims, History, Member, Part, Verdict, What};
 
 /// A client, as the network sees it.
 #[derive(Debug)]
@@ -78,6 +79,14 @@ struct Question {
     generation: i32,
     /// Of a commit or a question for committed offsets.
     number: u64,
+    /// Of a join.
+    claims: Claims,
+}
+
+impl Question {
+    fn is_rebalancing(&self) -> bool {
+        matches!(self.api, ApiKey::JoinGroup | ApiKey::SyncGroup)
+    }
 }
 
 impl Tap {
@@ -153,6 +162,7 @@ impl Tap {
             member,
             generation: -1,
             number: 0,
+            claims: Claims::default(),
         };
         self.history.record(What::Sent {
             client: self.seat.client,
@@ -164,6 +174,18 @@ impl Tap {
             ApiKey::Heartbeat => {
                 let (_, request) = decode_request::<HeartbeatRequest>(frame).ok()?;
                 question.generation = request.generation_id;
+            }
+            ApiKey::JoinGroup => {
+                let (_, request) = decode_request::<JoinGroupRequest>(frame).ok()?;
+                let protocol = request.protocols.into_iter().next()?;
+                question.claims = claims(protocol.metadata)?;
+                question.generation = question.claims.generation;
+                self.history.record(What::Joins {
+                    member,
+                    queued_ms: question.queued_ms,
+                    id: request.member_id.to_string(),
+                    claims: question.claims.clone(),
+                });
             }
             ApiKey::SyncGroup => {
                 let (_, request) = decode_request::<SyncGroupRequest>(frame).ok()?;
@@ -227,6 +249,15 @@ impl Tap {
             ApiKey::JoinGroup => {
                 let answer = decode_response::<JoinGroupRequest>(version, frame).ok()?;
                 error = answer.error_code;
+                if error.is_ok() {
+                    events.push(What::Joined {
+                        member,
+                        generation: answer.generation_id,
+                        id: answer.member_id.to_string(),
+                        claims: question.claims.clone(),
+                    });
+                }
+                events.extend(self.told(&question, error));
             }
             ApiKey::SyncGroup => {
                 let answer = decode_response::<SyncGroupRequest>(version, frame).ok()?;
@@ -236,8 +267,10 @@ impl Tap {
                         member,
                         generation: question.generation,
                         parts: assigned(answer.assignment),
+                        heeded: self.is_heeded(&question),
                     });
                 }
+                events.extend(self.told(&question, error));
             }
             ApiKey::OffsetCommit => {
                 let answer = decode_response::<OffsetCommitRequest>(version, frame).ok()?;
@@ -294,6 +327,7 @@ impl Tap {
             error,
             ErrorCode::UNKNOWN_MEMBER_ID
                 | ErrorCode::ILLEGAL_GENERATION
+                | ErrorCode::FENCED_INSTANCE_ID
                 | ErrorCode::REBALANCE_IN_PROGRESS
         );
         against.then_some(What::Told {
@@ -301,9 +335,19 @@ impl Tap {
             verdict: Verdict {
                 generation: question.generation,
                 error: error.0,
+                rebalancing: question.is_rebalancing(),
             },
-            heeded: self.history.now_ms() - question.queued_ms < HEEDED_MS,
+            heeded: self.is_heeded(question),
         })
+    }
+
+    /// Whether somebody surely still waits for the answer.
+    fn is_heeded(&self, question: &Question) -> bool {
+        let patience_ms = match question.is_rebalancing() {
+            true => REBALANCE_HEEDED_MS,
+            false => HEEDED_MS,
+        };
+        self.history.now_ms() - question.queued_ms < patience_ms
     }
 }
 
@@ -318,6 +362,20 @@ fn assigned(assignment: Bytes) -> Vec<Part> {
             partitions.filter_map(|partition| Part::named(&topic.topic, *partition))
         })
         .collect()
+}
+
+/// What a member says that it has. None if it cannot be read, as the group's leader could not.
+fn claims(subscription: Bytes) -> Option<Claims> {
+    let (_, subscription) = decode_versioned::<ConsumerProtocolSubscription>(subscription).ok()?;
+    let topics = subscription.owned_partitions.iter();
+    let parts = topics.flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.filter_map(|partition| Part::named(&topic.topic, *partition))
+    });
+    Some(Claims {
+        parts: parts.collect(),
+        generation: subscription.generation_id,
+    })
 }
 
 /// One direction's bytes, until they make a frame.
@@ -340,3 +398,6 @@ impl Frames {
 
 /// An answer that comes later may meet nobody who waits for it.
 const HEEDED_MS: u64 = 1_500;
+
+/// The same of a join or sync, for which members wait as long as the longest rebalance may take.
+const REBALANCE_HEEDED_MS: u64 = 9_000;

@@ -1,27 +1,256 @@
 //! Rules about members of groups and about what is committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ottla_wire::ErrorCode;
 
 use super::place::{Place, Reading, Trimmed, Why, either, low};
-use super::{Checker, Rule, Verdict, holds};
-use crate::history::{Member, Part, Reset};
+use super::{Checker, Outcome, Reader, Rule, holds};
+use crate::history::{Claims, Member, News, Part, Reset, Verdict};
 
 /// What the generations of a group were.
 #[derive(Default)]
 pub(super) struct Group {
-    owners: BTreeMap<(i32, Part), Member>,
+    owners: BTreeMap<(i32, Part), Owner>,
+    /// Who said on joining a generation that it had the partition, and since which.
+    claims: BTreeMap<(i32, Part), Vec<(i32, Owner)>>,
     /// When the first member of a generation was given its partitions.
     begun_ms: BTreeMap<i32, u64>,
 }
 
+/// Who has a partition: a member, or whichever member comes as this instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Member(Member),
+    Instance(u32),
+}
+
+impl Group {
+    /// Whoever has given nothing up keeps it: what somebody brings along is nobody else's in that generation. Of two who
+    /// say that they have it, the one with the newer assignment knows better.
+    fn claim_is_respected(&self, generation: i32, part: Part) -> Outcome {
+        let claims = self.claims.get(&(generation, part));
+        let newest = claims.into_iter().flatten().max_by_key(|(since, _)| since);
+        let owner = self.owners.get(&(generation, part));
+        let (Some((since, claimant)), Some(owner)) = (newest, owner) else {
+            return Ok(());
+        };
+        holds(claimant == owner, Rule::OneOwner, || {
+            format!(
+                "{part} was given to {owner:?} in generation {generation}, which {claimant:?} joined while it had \
+                 that partition since generation {since}"
+            )
+        })
+    }
+}
+
+/// Where a member is between one assignment and the next.
+#[derive(Default)]
+pub(super) struct Rebalance {
+    pub(super) cooperative: bool,
+    pub(super) instance: Option<u32>,
+    /// The member id that it goes by; none until it has one, and when it has to ask for another.
+    id: String,
+    /// It has asked to join without an id, as every member does first.
+    begun: bool,
+    /// The newest generation it has joined; it gets its assignment later.
+    pub(super) joined: i32,
+    /// The generation of the assignment that it goes by.
+    goes_by: i32,
+    /// It asks to join, or has to: what heartbeats and commits are answered is nothing to it.
+    joining: bool,
+    synced_ms: Option<u64>,
+    /// What the latest assignment took away. In the instant in which it came the member may not know it yet.
+    leaving: BTreeMap<Part, Reading>,
+    /// A message that was late may have been heeded or not. What the member has is known again when it joins.
+    pub(super) unsure: bool,
+    /// When it heard that it has lost its place, since its last assignment.
+    lost_ms: Option<u64>,
+    /// It may have heard of a loss that its listener was not told of.
+    losses: bool,
+    /// The application gives everything up.
+    pub(super) leaves: bool,
+}
+
+impl Rebalance {
+    /// What was taken away in this very instant.
+    pub(super) fn leaving(&mut self, part: Part, now: u64) -> Option<&mut Reading> {
+        let leaving = self.leaving.get_mut(&part);
+        leaving.filter(|_| self.synced_ms == Some(now))
+    }
+
+    fn owner(&self, member: Member) -> Owner {
+        self.instance.map_or(Owner::Member(member), Owner::Instance)
+    }
+}
+
 impl Checker<'_> {
+    pub(super) fn joins(
+        &mut self,
+        member: Member,
+        queued_ms: u64,
+        id: &str,
+        claims: &Claims,
+    ) -> Outcome {
+        let Some(reader) = self.members.get_mut(&member) else {
+            return Ok(());
+        };
+        let rebalance = &mut reader.rebalance;
+        let begins = id.is_empty();
+        let given_one = rebalance.begun && rebalance.id.is_empty();
+        let brings = rebalance.synced_ms.is_none() && !claims.parts.is_empty();
+        if brings || !begins && !given_one && rebalance.id != id {
+            // It was late to leave, and speaks of a place that the member, or who it was before, has lost since.
+            return Ok(());
+        }
+        id.clone_into(&mut rebalance.id);
+        rebalance.begun |= begins;
+        rebalance.joining = true;
+        let knows = claims.generation == rebalance.goes_by;
+        if !knows && rebalance.synced_ms.is_some_and(|at| queued_ms <= at) {
+            // Perhaps asked before the assignment came, and overtaken by that.
+            rebalance.unsure |= rebalance.cooperative;
+        } else if std::mem::take(&mut rebalance.unsure) {
+            rebalance.goes_by = claims.generation;
+            let mut old = std::mem::take(&mut reader.readings);
+            let parts = claims.parts.iter();
+            let readings = parts.map(|part| (*part, Reading::anywhere(old.remove(part))));
+            reader.readings = readings.collect();
+        } else {
+            for part in &claims.parts {
+                let given = reader.readings.contains_key(part);
+                holds(given && knows, Rule::TrueClaims, || {
+                    let has = if given { "has" } else { "has not got" };
+                    format!(
+                        "m{member} says that it has {part} since generation {}; it {has} it, and goes by generation {}",
+                        claims.generation, rebalance.goes_by
+                    )
+                })?;
+            }
+            reader
+                .readings
+                .retain(|part, _| claims.parts.contains(part));
+        }
+        Ok(())
+    }
+
+    pub(super) fn joined(
+        &mut self,
+        member: Member,
+        generation: i32,
+        id: &str,
+        claims: &Claims,
+    ) -> Outcome {
+        let Some(reader) = self.members.get_mut(&member) else {
+            return Ok(());
+        };
+        let Some(group) = reader.group else {
+            return Ok(());
+        };
+        let rebalance = &mut reader.rebalance;
+        if rebalance.id.is_empty() {
+            id.clone_into(&mut rebalance.id);
+        }
+        if rebalance.id == id {
+            rebalance.joined = rebalance.joined.max(generation);
+        }
+        let owner = rebalance.owner(member);
+        let group = self.groups.entry(group).or_default();
+        for part in &claims.parts {
+            let of_part = group.claims.entry((generation, *part)).or_default();
+            of_part.push((claims.generation, owner));
+            group.claim_is_respected(generation, *part)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn told(&mut self, now: u64, member: Member, verdict: Verdict, heeded: bool) {
+        let Some(reader) = self.members.get_mut(&member) else {
+            return;
+        };
+        let rebalance = &mut reader.rebalance;
+        let loses = verdict.error != ErrorCode::REBALANCE_IN_PROGRESS.0;
+        rebalance.losses |= loses;
+        let coming = verdict.rebalancing && verdict.generation == rebalance.joined;
+        if reader.generation != verdict.generation && !coming {
+            return;
+        }
+        if !loses && (verdict.rebalancing || rebalance.cooperative) {
+            rebalance.joining = true;
+            return;
+        }
+        reader.last_told = Some(now);
+        let deaf = rebalance.cooperative && rebalance.joining && !verdict.rebalancing;
+        if heeded && !deaf {
+            reader.told.get_or_insert(now);
+            if loses {
+                rebalance.lost_ms.get_or_insert(now);
+            }
+        }
+    }
+
+    pub(super) fn heard(
+        &mut self,
+        now: u64,
+        member: Member,
+        news: News,
+        parts: &[Part],
+    ) -> Outcome {
+        let Some(reader) = self.members.get_mut(&member) else {
+            return Ok(());
+        };
+        let Reader {
+            rebalance,
+            introduced,
+            ..
+        } = reader;
+        let introduced = introduced.get_or_insert_default();
+        match news {
+            News::Assigned => {
+                return parts.iter().try_for_each(|part| {
+                    holds(introduced.insert(*part), Rule::ToldApart, || {
+                        format!("m{member} is told once more that it has {part}")
+                    })
+                });
+            }
+            News::Revoked => {
+                if let Some(lost) = rebalance.lost_ms {
+                    holds(now <= lost, Rule::ToldApart, || {
+                        let since = now - lost;
+                        format!(
+                            "m{member} hears of a revocation, and has lost its place {since} ms ago"
+                        )
+                    })?;
+                }
+            }
+            News::Lost { stayed_away } => {
+                let lost = std::mem::take(&mut rebalance.losses) || stayed_away;
+                holds(lost, Rule::ToldApart, || {
+                    format!("m{member} hears of a loss, and has not lost its place")
+                })?;
+            }
+        }
+        let keeps = rebalance.cooperative && !rebalance.unsure && !rebalance.leaves;
+        for part in parts {
+            holds(introduced.remove(part), Rule::ToldApart, || {
+                format!("m{member} hears of the end of {part}, which it has not got")
+            })?;
+            let kept = keeps && news == News::Revoked && !rebalance.leaving.contains_key(part);
+            holds(!kept, Rule::KeptGoesOn, || {
+                format!("m{member} gives up {part}, which nobody took away")
+            })?;
+        }
+        Ok(())
+    }
+
     pub(super) fn synced(
         &mut self,
         now: u64,
         member: Member,
         generation: i32,
         parts: &[Part],
-    ) -> Verdict {
+        heeded: bool,
+    ) -> Outcome {
         let Some(reader) = self.members.get_mut(&member) else {
             return Ok(());
         };
@@ -30,22 +259,44 @@ impl Checker<'_> {
         };
         reader.generation = generation;
         (reader.told, reader.last_told) = (None, None);
+        let mut old = std::mem::take(&mut reader.readings);
+        let rebalance = &mut reader.rebalance;
+        rebalance.goes_by = generation;
+        rebalance.synced_ms = Some(now);
+        rebalance.lost_ms = None;
+        rebalance.unsure |= rebalance.cooperative && !heeded;
+        let mut kept = BTreeSet::new();
+        for part in parts {
+            let reading = match old.remove(part).filter(|_| rebalance.cooperative) {
+                old if rebalance.unsure => Reading::anywhere(old),
+                Some(reading) => {
+                    kept.insert(*part);
+                    reading
+                }
+                None => Reading::new(Place::Unknown, Why::Committed),
+            };
+            reader.readings.insert(*part, reading);
+        }
         // Taken anew, a partition is not paused.
-        reader.paused.clear();
-        let unknown = || Reading::new(Place::Unknown, Why::Committed);
-        reader.readings = parts.iter().map(|part| (*part, unknown())).collect();
+        reader.paused.retain(|part| kept.contains(part));
+        rebalance.unsure &= !heeded;
+        // It gives up what was taken away, and joins again.
+        rebalance.joining = !old.is_empty();
+        rebalance.leaving = old;
+        let owner = rebalance.owner(member);
         let group = self.groups.entry(group).or_default();
         group.begun_ms.entry(generation).or_insert(now);
         for part in parts {
-            let owner = *group.owners.entry((generation, *part)).or_insert(member);
-            holds(owner == member, Rule::OneOwner, || {
-                format!("{part} was given to m{owner} and m{member} in generation {generation}")
+            let first = *group.owners.entry((generation, *part)).or_insert(owner);
+            holds(first == owner, Rule::OneOwner, || {
+                format!("{part} was given to {first:?} and {owner:?} in generation {generation}")
             })?;
+            group.claim_is_respected(generation, *part)?;
         }
         Ok(())
     }
 
-    pub(super) fn confirmed(&mut self, member: Member, generation: i32, sent_ms: u64) -> Verdict {
+    pub(super) fn confirmed(&mut self, member: Member, generation: i32, sent_ms: u64) -> Outcome {
         let Some((group, _)) = self.group_of(member) else {
             return Ok(());
         };
@@ -71,7 +322,7 @@ impl Checker<'_> {
         number: u64,
         part: Part,
         offset: Option<i64>,
-    ) -> Verdict {
+    ) -> Outcome {
         let start = self.starts.get(&part).copied().unwrap_or(0);
         let Some(reader) = self.members.get_mut(&member) else {
             return Ok(());
@@ -112,7 +363,7 @@ impl Checker<'_> {
         }
     }
 
-    pub(super) fn committed_is_done(&mut self, group: u8, part: Part, committed: i64) -> Verdict {
+    pub(super) fn committed_is_done(&mut self, group: u8, part: Part, committed: i64) -> Outcome {
         let start = self.starts.get(&part).copied().unwrap_or(0);
         let lenient = self
             .members

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::truth::Truth;
-use super::{Rule, Verdict, holds};
+use super::{Outcome, Rule, holds};
 use crate::history::{Part, Reset};
 
 /// Where a reader stands in a partition.
@@ -36,6 +36,15 @@ impl Reading {
         };
         self.place = Place::at(offset);
         from
+    }
+
+    /// Nobody knows where it stands now, if it stood somewhere before.
+    pub(super) fn anywhere(old: Option<Self>) -> Self {
+        let from = old.map(|old| low(old.place).min(old.from.unwrap_or(i64::MAX)));
+        Self {
+            from,
+            ..Self::new(Place::from(0), Why::Committed)
+        }
     }
 
     pub(super) fn new(place: Place, why: Why) -> Self {
@@ -106,7 +115,7 @@ pub(super) fn stands(
     offset: i64,
     reset: Reset,
     log_start: i64,
-) -> Verdict {
+) -> Outcome {
     let Place::Within {
         low,
         mut high,

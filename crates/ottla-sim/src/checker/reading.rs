@@ -1,7 +1,7 @@
 //! Rules about what is handed out, and from where on.
 
 use super::place::{Place, Reading, Trimmed, Why, exact, low, stands};
-use super::{Checker, Rule, Verdict, holds};
+use super::{Checker, Outcome, Rule, holds};
 use crate::history::{Id, Member, Part, Start};
 
 impl Checker<'_> {
@@ -13,7 +13,7 @@ impl Checker<'_> {
         part: Part,
         offset: i64,
         id: u64,
-    ) -> Verdict {
+    ) -> Outcome {
         let what = || format!("{part}@{offset}, handed to m{member} in generation {generation},");
         let written = self.truth.at(part, offset);
         holds(written.is_some_and(|w| w.id == id), Rule::InTheLog, || {
@@ -30,10 +30,14 @@ impl Checker<'_> {
         holds(!reader.ended, Rule::EndHolds, || {
             format!("{} after m{member} had ended", what())
         })?;
-        if reader.subscribed {
+        let unsure = reader.rebalance.unsure;
+        if reader.subscribed && !unsure {
             // In the instant in which it is told, it has no generation any more and may still hand out.
             let told_now = generation == -1 && reader.last_told == Some(now);
-            let own = generation == reader.generation || told_now;
+            // A cooperative member reads on while the next generation forms.
+            let coming = reader.generation..=reader.rebalance.joined;
+            let forms = reader.rebalance.cooperative && coming.contains(&generation);
+            let own = generation == reader.generation || forms || told_now;
             holds(own, Rule::OnlyAssigned, || {
                 format!("{} when its generation was {}", what(), reader.generation)
             })?;
@@ -43,18 +47,34 @@ impl Checker<'_> {
                 })?;
             }
         }
+        let introduced = reader.introduced.as_ref();
+        let known = introduced.is_none_or(|introduced| introduced.contains(&part));
+        holds(known, Rule::OnlyAssigned, || {
+            format!(
+                "{} and its listener was not told that it has that partition",
+                what()
+            )
+        })?;
         let (reset, group) = (reader.reset, reader.group);
-        let Some(reading) = reader.readings.get_mut(&part) else {
+        let mut anywhere = Reading::new(Place::from(0), Why::Committed);
+        let reading = match reader.readings.get_mut(&part) {
+            Some(reading) => Some(reading),
+            None if unsure => Some(&mut anywhere),
+            None => reader.rebalance.leaving(part, now),
+        };
+        let Some(reading) = reading else {
             return Err((
                 Rule::OnlyAssigned,
                 format!("{} is not assigned to it", what()),
             ));
         };
-        holds(!reader.paused.contains(&part), Rule::PauseHolds, || {
-            format!("{} while that partition was paused", what())
-        })?;
-        stands(self.truth, reading, part, offset, reset, start)
-            .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
+        if !unsure {
+            holds(!reader.paused.contains(&part), Rule::PauseHolds, || {
+                format!("{} while that partition was paused", what())
+            })?;
+            stands(self.truth, reading, part, offset, reset, start)
+                .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
+        }
         let passed_over = reading.arrive(offset, reset);
         *reading = Reading::new(Place::at(offset + 1), Why::Read);
         reader.in_hand.push((part, offset));
@@ -66,12 +86,12 @@ impl Checker<'_> {
         Ok(())
     }
 
-    pub(super) fn position(&mut self, member: Member, part: Part, offset: i64) -> Verdict {
+    pub(super) fn position(&mut self, member: Member, part: Part, offset: i64) -> Outcome {
         let start = self.starts.get(&part).copied().unwrap_or(0);
         let Some(reader) = self.members.get_mut(&member).filter(|reader| !reader.ended) else {
             return Ok(());
         };
-        let (reset, group) = (reader.reset, reader.group);
+        let (reset, group, unsure) = (reader.reset, reader.group, reader.rebalance.unsure);
         let Some(reading) = reader.readings.get_mut(&part) else {
             return Ok(());
         };
@@ -83,8 +103,10 @@ impl Checker<'_> {
             Why::Sought => Rule::SeekHolds,
             _ => Rule::NothingRepeated,
         };
-        holds(offset >= low, back, || format!("{} was at {low}", what()))?;
-        if let Some(next) = self.truth.first(part, offset) {
+        holds(unsure || offset >= low, back, || {
+            format!("{} was at {low}", what())
+        })?;
+        if let Some(next) = self.truth.first(part, offset).filter(|_| !unsure) {
             stands(self.truth, reading, part, next, reset, start)
                 .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
         }

@@ -1,7 +1,8 @@
 mod commits;
+mod rebalances;
 
 use super::*;
-use crate::history::{End, Start, Verdict, record_id};
+use crate::history::{Claims, End, News, Start, Terms, Verdict, record_id};
 
 /// Partition 0, with ten records at 0 to 9, each a hundred milliseconds after the one before.
 const P: Part = Part {
@@ -33,6 +34,7 @@ fn told(generation: i32, heeded: bool) -> What {
         verdict: Verdict {
             generation,
             error: 22,
+            rebalancing: false,
         },
         heeded,
     }
@@ -88,6 +90,7 @@ impl Story {
             member,
             group: 0,
             reset,
+            terms: Terms::default(),
         });
     }
 
@@ -97,6 +100,7 @@ impl Story {
             member,
             generation,
             parts: vec![P],
+            heeded: true,
         });
         self.push(What::Asked { member, number });
         self.push(What::Committed {
@@ -257,6 +261,7 @@ fn a_start_elsewhere_than_at_the_committed_offset_is_caught() {
         member: 1,
         generation: 1,
         parts: vec![P],
+        heeded: true,
     });
     story.gets(1, 1, [0]).breaks(Rule::StartsAtCommitted);
 }
@@ -353,6 +358,7 @@ fn records_of_what_is_not_assigned_are_caught() {
         member: 1,
         generation: 1,
         parts: vec![other],
+        heeded: true,
     });
     story.gets(1, 1, [0]).breaks(Rule::OnlyAssigned);
     // Under a generation that is not its own.
@@ -370,6 +376,7 @@ fn two_owners_in_a_generation_are_caught() {
             member: 2,
             generation: 1,
             parts: vec![P],
+            heeded: true,
         })
         .breaks(Rule::OneOwner);
 }

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ottla_consumer::{CommittedOffset, Consumer, Error, Offset, Record};
+use ottla_wire::ErrorCode;
 use tokio::time::Instant;
 
 use super::{Application, Life, name, part, positions, tell_positions};
@@ -190,6 +191,7 @@ impl Application {
 
     /// It comes for records, and is done with those it has.
     pub(super) fn come(&self, life: &Life) {
+        life.presence.come();
         self.history().record(What::Done {
             member: life.member,
         });
@@ -240,6 +242,13 @@ impl Application {
                         });
                     }
                 }
+                Ok(())
+            }
+            Error::Group { error, .. }
+                if *error == ErrorCode::INCONSISTENT_GROUP_PROTOCOL && self.mode.changes() =>
+            {
+                // One that crashed before the change is still counted among the members.
+                self.refused = true;
                 Ok(())
             }
             Error::Unreadable { .. }

@@ -1,12 +1,11 @@
 //! What a consumer is set to, drawn from the seed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ottla_consumer::assignor::{Assignor, Range, RoundRobin, Sticky};
 use ottla_consumer::{ConsumerConfig, OffsetReset};
 
+use super::offers::Offers;
 use crate::consume::group_name;
 use crate::history::Reset;
 
@@ -19,17 +18,32 @@ pub(crate) struct Mode {
     /// Whether it subscribes, or takes partitions by hand.
     pub(crate) subscribes: bool,
     pub(crate) reset: Reset,
-    round_robin: bool,
+    offers: Offers,
+    /// Whether its members have a `group.instance.id`, each place its own (KIP-345).
+    is_static: bool,
 }
 
 impl Mode {
     pub(crate) fn group(group: u8, rng: &mut Rng) -> Self {
+        let offers = Offers::draw(rng);
+        // A cooperative one that is back between the two rebalances has others wait: see the checker.
+        let is_static = offers.is_eager() && rng.bool();
         Self {
             group,
             with_group: true,
             subscribes: true,
             reset: reset(rng),
-            round_robin: rng.bool(),
+            offers,
+            is_static,
+        }
+    }
+
+    /// A group that offers the same all the time, without static members.
+    pub(crate) fn steady_group(group: u8, rng: &mut Rng) -> Self {
+        Self {
+            offers: Offers::draw_steady(rng),
+            is_static: false,
+            ..Self::group(group, rng)
         }
     }
 
@@ -39,7 +53,8 @@ impl Mode {
             with_group: rng.bool(),
             subscribes: false,
             reset: reset(rng),
-            round_robin: false,
+            offers: Offers::Range,
+            is_static: false,
         }
     }
 
@@ -51,27 +66,35 @@ impl Mode {
         self.with_group.then_some(self.group)
     }
 
-    pub(crate) fn config(&self, rng: &mut Rng) -> ConsumerConfig {
+    /// Whether what members offer changes, so that one may be refused for as long as others are counted that are gone.
+    pub(crate) fn changes(&self) -> bool {
+        matches!(self.offers, Offers::Changing(_))
+    }
+
+    /// The number of the static member in this place.
+    pub(crate) fn instance(&self, slot: usize) -> Option<u32> {
+        u32::try_from(slot).ok().filter(|_| self.is_static)
+    }
+
+    /// Of the next consumer in this place.
+    pub(crate) fn config(&self, slot: usize, rng: &mut Rng) -> ConsumerConfig {
         let seconds = |rng: &mut Rng, choices: &[u64]| {
             Duration::from_secs(rng.choice(choices).copied().unwrap_or(10))
         };
         let millis = |rng: &mut Rng, choices: &[u64]| {
             Duration::from_millis(rng.choice(choices).copied().unwrap_or(10))
         };
-        let assignors: Vec<Arc<dyn Assignor>> = match (self.round_robin, rng.bool()) {
-            (false, false) => vec![Arc::new(Range)],
-            (false, true) => vec![Arc::new(Range), Arc::new(RoundRobin)],
-            (true, false) => vec![Arc::new(RoundRobin), Arc::new(Range)],
-            (true, true) => vec![Arc::new(Range), Arc::new(Sticky)],
-        };
         let request_timeout = seconds(rng, &[2, 10]);
         ConsumerConfig {
             group_id: self.group_id(),
+            group_instance_id: self
+                .instance(slot)
+                .map(|number| format!("instance-{number}")),
             session_timeout: seconds(rng, &[3, 6, 10, 45]),
             heartbeat_interval: millis(rng, &[300, 1_000, 2_000]),
             max_poll_interval: seconds(rng, &[5, 20, 60]),
             max_poll_records: rng.choice([1, 7, 500]).unwrap_or(500),
-            assignors,
+            assignors: self.offers.next(slot, rng),
             auto_offset_reset: match self.reset {
                 Reset::Earliest => OffsetReset::Earliest,
                 Reset::Latest => OffsetReset::Latest,

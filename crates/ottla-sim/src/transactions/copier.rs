@@ -86,7 +86,7 @@ impl Copier {
             isolation_level: IsolationLevel::ReadCommitted,
             enable_auto_commit: false,
             auto_offset_reset: OffsetReset::Earliest,
-            ..self.mode.config(&mut self.rng)
+            ..self.mode.config(0, &mut self.rng)
         };
         let consumer = Consumer::new(net.clone(), config).map_err(|error| error.to_string())?;
         let mut topics: Vec<String> = self.sources.iter().map(|part| part.topic_name()).collect();

@@ -99,7 +99,7 @@ pub(crate) async fn run(world: &Arc<World>) -> Result<String, String> {
         authors.push(author(&mut rng));
     }
     let mut copiers = Vec::new();
-    let mode = Mode::group(0, &mut rng);
+    let mode = Mode::steady_group(0, &mut rng);
     for _ in 0..rng.u8(0..=2) {
         let name = names.next().unwrap_or_default();
         for second in 0..rng.u8(1..=2) {

@@ -76,7 +76,7 @@ impl Watcher {
                 true => IsolationLevel::ReadCommitted,
                 false => IsolationLevel::ReadUncommitted,
             },
-            ..Mode::assign(0, &mut self.rng).config(&mut self.rng)
+            ..Mode::assign(0, &mut self.rng).config(0, &mut self.rng)
         };
         let consumer = Consumer::new(net.clone(), config).map_err(|error| error.to_string())?;
         let life = Life {

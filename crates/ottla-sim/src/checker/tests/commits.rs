@@ -238,6 +238,7 @@ fn a_seek_of_one_partition_leaves_questions_about_others_open() {
             member: 1,
             generation: 1,
             parts: vec![P, other],
+            heeded: true,
         })
         .then(What::Asked {
             member: 1,

@@ -1,0 +1,209 @@
+//! A rebalance listener as an application may have one: it tells the history what it hears, and commits, seeks and takes
+//! its time.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fastrand::Rng;
+use ottla_consumer::{Consumer, ListenerFuture, RebalanceListener, TopicPartition};
+use tokio::time::Instant;
+
+use super::{Goal, name, part, place, positions, tell_positions};
+use crate::history::{Member, News, Part, What};
+use crate::world::World;
+
+/// Whether the application comes for records as often as it must. One that stays away loses its partitions.
+#[derive(Debug)]
+pub(super) struct Presence {
+    max_poll_interval: Duration,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    last: Instant,
+    /// It was away for too long since this was last looked at.
+    stayed_away: bool,
+}
+
+impl Presence {
+    pub(super) fn new(max_poll_interval: Duration) -> Arc<Self> {
+        let seen = Mutex::new(Seen {
+            last: Instant::now(),
+            stayed_away: false,
+        });
+        Arc::new(Self {
+            max_poll_interval,
+            seen,
+        })
+    }
+
+    /// The application comes for records.
+    pub(super) fn come(&self) {
+        let mut seen = lock(&self.seen);
+        seen.stayed_away |= seen.last.elapsed() >= self.max_poll_interval;
+        seen.last = Instant::now();
+    }
+
+    fn take_stayed_away(&self) -> bool {
+        let mut seen = lock(&self.seen);
+        let stays_away = seen.last.elapsed() >= self.max_poll_interval;
+        std::mem::take(&mut seen.stayed_away) || stays_away
+    }
+}
+
+pub(super) struct Listener {
+    pub(super) world: Arc<World>,
+    pub(super) goal: Arc<Goal>,
+    /// Who the consumer is.
+    pub(super) member: AtomicU32,
+    pub(super) presence: Arc<Presence>,
+    pub(super) rng: Mutex<Rng>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").finish_non_exhaustive()
+    }
+}
+
+impl RebalanceListener for Listener {
+    fn partitions_assigned<'a>(
+        &'a self,
+        consumer: &'a Consumer,
+        partitions: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        let (member, mut rng) = self.hear(News::Assigned, partitions);
+        Box::pin(async move {
+            if self.goal.is_calm() {
+                return;
+            }
+            self.dawdle(&mut rng).await;
+            if let Some(name) = rng.choice(partitions)
+                && rng.u32(0..8) == 0
+                && let Some(part) = part(name)
+            {
+                self.seek(consumer, member, part, &mut rng);
+            }
+        })
+    }
+
+    fn partitions_revoked<'a>(
+        &'a self,
+        consumer: &'a Consumer,
+        partitions: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        let (member, rng) = self.hear(News::Revoked, partitions);
+        Box::pin(self.give_up(consumer, member, partitions, rng))
+    }
+
+    fn partitions_lost<'a>(
+        &'a self,
+        consumer: &'a Consumer,
+        partitions: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        let stayed_away = self.presence.take_stayed_away();
+        let (member, rng) = self.hear(News::Lost { stayed_away }, partitions);
+        Box::pin(self.give_up(consumer, member, partitions, rng))
+    }
+}
+
+impl Listener {
+    fn hear(&self, news: News, partitions: &[TopicPartition]) -> (Member, Rng) {
+        let member = self.member.load(Ordering::Relaxed);
+        let parts: Vec<Part> = partitions.iter().filter_map(part).collect();
+        self.world.history.record(What::Heard {
+            member,
+            news,
+            parts,
+        });
+        (member, lock(&self.rng).fork())
+    }
+
+    async fn give_up(
+        &self,
+        consumer: &Consumer,
+        member: Member,
+        partitions: &[TopicPartition],
+        rng: Rng,
+    ) {
+        let call = Call {
+            listener: self,
+            member,
+            partitions,
+            began: Instant::now(),
+        };
+        self.commit(consumer, member, rng).await;
+        std::mem::forget(call);
+    }
+
+    async fn commit(&self, consumer: &Consumer, member: Member, mut rng: Rng) {
+        let history = &self.world.history;
+        if !self.goal.is_calm() {
+            self.dawdle(&mut rng).await;
+        }
+        if rng.bool() {
+            return;
+        }
+        // Whoever commits positions says that all before them is done.
+        let number = history.new_number();
+        history.record(What::Done { member });
+        history.record(What::CommitCalled {
+            member,
+            number,
+            positions: positions(consumer),
+        });
+        // Of partitions that are lost nothing can be committed.
+        if consumer.commit().await.is_ok() {
+            history.record(What::CommitAcked { member, number });
+        }
+    }
+
+    /// Takes its time, and seldom more than it has.
+    async fn dawdle(&self, rng: &mut Rng) {
+        let longest = self.presence.max_poll_interval;
+        let time = match rng.u32(0..60) {
+            0 if longest < Duration::from_secs(30) => longest.mul_f64(1.2),
+            1..30 => Duration::from_millis(rng.u64(0..600)),
+            _ => return,
+        };
+        tokio::time::sleep(time).await;
+    }
+
+    fn seek(&self, consumer: &Consumer, member: Member, part: Part, rng: &mut Rng) {
+        let (offset, to) = place(&self.world, part, true, rng);
+        // From where it goes: a commit of that may still be under way.
+        tell_positions(&self.world.history, consumer, member);
+        if consumer.seek(&name(part), offset).is_ok() {
+            self.world.history.record(What::Sought { member, part, to });
+        }
+    }
+}
+
+/// A call that tells of an end, and is dropped only if it is cut short.
+struct Call<'a> {
+    listener: &'a Listener,
+    member: Member,
+    partitions: &'a [TopicPartition],
+    began: Instant,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        // One that took too long has been told all the same.
+        if self.began.elapsed() < self.listener.presence.max_poll_interval {
+            self.listener.world.history.record(What::CutShort {
+                member: self.member,
+                parts: self.partitions.iter().filter_map(part).collect(),
+            });
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic while it was held would have ended the run.
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
