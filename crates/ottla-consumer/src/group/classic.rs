@@ -425,8 +425,16 @@ impl Classic {
     }
 
     /// A commit, which speaks for this member too, met this error.
-    pub(crate) fn handle_commit_error(&mut self, error: ErrorCode, generation: i32, now: Instant) {
-        if generation != self.generation || !matches!(self.state, State::Stable | State::Revoking) {
+    pub(crate) fn handle_commit_error(
+        &mut self,
+        error: ErrorCode,
+        sent_as: &Identity,
+        now: Instant,
+    ) {
+        // A static member that comes back is another one in the same generation: what the one before is told is
+        // nothing to it.
+        let ours = *sent_as == self.identity();
+        if !ours || !matches!(self.state, State::Stable | State::Revoking) {
             return;
         }
         match error {

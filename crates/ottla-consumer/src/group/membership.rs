@@ -253,7 +253,7 @@ impl Membership {
     ) {
         match self {
             Self::Choosing(_) => {}
-            Self::Classic(classic) => classic.handle_commit_error(error, sent_as.generation, now),
+            Self::Classic(classic) => classic.handle_commit_error(error, sent_as, now),
             Self::Consumer(consumer) => consumer.handle_commit_error(error, sent_as, now),
         }
     }

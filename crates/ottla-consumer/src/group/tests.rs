@@ -172,6 +172,37 @@ fn a_static_member_never_says_that_it_leaves() {
     assert_eq!(classic.poll(now), Step::Wait(None));
 }
 
+/// It unsubscribed and came back, in the same generation: that whoever it was before is fenced is as it should be.
+#[test]
+fn a_commit_of_the_member_before_it_says_nothing_about_a_static_member() {
+    let now = Instant::now();
+    let mut classic = member(now);
+    classic.config_mut().is_static = true;
+    let before = classic.identity();
+    classic.leave("unsubscribed");
+    assert_eq!(classic.poll(now), Step::Drop);
+    classic.subscribe([Str::from("t")], now);
+    let Step::Join { attempt, .. } = classic.poll(now) else {
+        panic!("must join")
+    };
+    let another = Joined {
+        member_id: "me again".into(),
+        ..joined(1)
+    };
+    classic.handle_joined(attempt, another, now);
+    let Step::Sync { attempt, .. } = classic.poll(now) else {
+        panic!("must sync")
+    };
+    classic.handle_synced(attempt, Ok(assignment()), now);
+    assert!(matches!(classic.poll(now), Step::Adopt(_)));
+    let fenced = ErrorCode::FENCED_INSTANCE_ID;
+    classic.handle_commit_error(fenced, &before, now);
+    assert!(matches!(classic.poll(now), Step::Wait(Some(_))));
+    let present = classic.identity();
+    classic.handle_commit_error(fenced, &present, now);
+    assert_eq!(classic.poll(now), lost());
+}
+
 #[test]
 fn heartbeats_go_on_until_partitions_are_given_up() {
     let mut now = Instant::now();
