@@ -79,6 +79,11 @@ impl Rebalance {
         leaving.filter(|_| self.synced_ms == Some(now))
     }
 
+    /// What the latest assignment took away.
+    pub(super) fn given_up(&mut self, part: Part) -> Option<&mut Reading> {
+        self.leaving.get_mut(&part)
+    }
+
     fn owner(&self, member: Member) -> Owner {
         self.instance.map_or(Owner::Member(member), Owner::Instance)
     }

@@ -92,7 +92,9 @@ impl Checker<'_> {
             return Ok(());
         };
         let (reset, group, unsure) = (reader.reset, reader.group, reader.rebalance.unsure);
-        let Some(reading) = reader.readings.get_mut(&part) else {
+        // What it is giving up it still has, and commits.
+        let left = reader.rebalance.given_up(part);
+        let Some(reading) = reader.readings.get_mut(&part).or(left) else {
             return Ok(());
         };
         let Place::Within { low, .. } = reading.place else {

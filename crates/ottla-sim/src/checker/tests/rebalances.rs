@@ -196,6 +196,24 @@ fn what_is_taken_away_is_given_up() {
 }
 
 #[test]
+fn where_what_is_taken_away_was_sent_before_may_be_committed() {
+    let story = || begun(true).asks_to_join(&[P, Q]).seeks(Start::End(5));
+    let commits = |offset| What::CommitCalled {
+        member: 1,
+        number: 71,
+        positions: vec![(P, offset)],
+    };
+    let story = || story().synced(2, vec![Q], true);
+    story().then(commits(7)).commits(1, 72, 7).keeps_all();
+    let sent = What::CommitSent {
+        member: 1,
+        number: 72,
+        offsets: vec![(P, 7)],
+    };
+    story().then(sent).breaks(Rule::CommittedIsDone);
+}
+
+#[test]
 fn a_cooperative_member_that_has_lost_its_place_is_told_so() {
     begun(true)
         .then(told(1, true))
