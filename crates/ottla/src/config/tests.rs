@@ -189,7 +189,6 @@ fn a_key_that_is_not_built_accepts_its_default_only() {
         ("group.protocol", "classic"),
     ]);
     assert!(error("transaction.two.phase.commit.enable", "true").contains("not implemented"));
-    assert!(error("share.acquire.mode", "record_limit").contains("not implemented"));
 }
 
 #[test]
