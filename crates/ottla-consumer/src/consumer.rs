@@ -26,6 +26,7 @@ use crate::{
     group::commit::{Offsets, Outcome},
     listener::check_not_in_listener,
     reader::Waiting,
+    topics::topic_names,
 };
 
 /// Reads records from topics, alone or as a member of a group.
@@ -120,20 +121,7 @@ impl Consumer {
                 "subscribing needs group.id; without a group, assign",
             ));
         };
-        let mut topics: Vec<Str> = topics.into_iter().map(Into::into).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        if topics.is_empty() {
-            return Err(Error::Usage(
-                "name at least one topic; to read none, unsubscribe",
-            ));
-        }
-        if topics
-            .iter()
-            .any(|topic| !(1..=TOPIC_LEN_MAX).contains(&topic.len()))
-        {
-            return Err(Error::Usage("a topic's name has 1 to 249 characters"));
-        }
+        let topics = topic_names(topics)?;
         if topics.iter().any(|topic| topic.starts_with('^')) {
             return Err(Error::Usage(
                 "a topic's name does not begin with ^; to subscribe by pattern, use subscribe_pattern",
@@ -953,9 +941,6 @@ pub(crate) fn behind(offset: i64, leader_epoch: Option<i32>) -> CommittedOffset 
         metadata: Str::new(),
     }
 }
-
-/// The broker's bound.
-const TOPIC_LEN_MAX: usize = 249;
 
 /// What is to be assigned, if each place is one.
 fn places<P: Into<TopicPartition>>(

@@ -19,6 +19,7 @@ mod share;
 mod split;
 mod stream;
 mod topic_partition;
+mod topics;
 
 pub use ottla_net::GroupMetadata;
 pub use ottla_wire::{

@@ -12,12 +12,12 @@ use super::Serve;
 use super::authorized_operations::{GROUP_OPERATIONS, authorized_operations};
 use super::consumer_group_heartbeat::by_topic;
 use crate::context::Context;
-use crate::group::consumer::{ConsumerGroup, TopicPartition, TopicsView};
+use crate::group::consumer::{ConsumerGroup, TopicPartition};
 
 impl Serve for ConsumerGroupDescribeRequest {
     async fn serve(self, context: &Context) -> Option<ConsumerGroupDescribeResponse> {
         let view = context.shared.cluster.read().topics_view();
-        let names = names(&view);
+        let names = view.names();
         let describe = |id: &Str| {
             if let Err(error) = context.check_coordinator(id) {
                 return failed(id, error, error.meaning().to_owned());
@@ -54,11 +54,6 @@ impl Serve for ConsumerGroupDescribeRequest {
 }
 
 type Names<'a> = HashMap<Uuid, &'a str>;
-
-fn names(view: &TopicsView) -> Names<'_> {
-    let names = view.by_name.iter();
-    names.map(|(name, (id, _))| (*id, name.as_str())).collect()
-}
 
 fn describe(id: &Str, group: &ConsumerGroup, names: &Names<'_>) -> DescribedGroup {
     let members = group.members().map(|member| Member {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Serve;
 use super::leader_hints::note_endpoint;
-use super::metadata::resolve;
+use super::waiting::{BYTES_MAX, Found, WAIT_MAX, Waiting, find};
 use crate::cluster::Partition;
 use crate::context::Context;
 use crate::fetch_session::{PartitionNews, Plan, Wanted};
@@ -38,11 +38,11 @@ impl Serve for FetchRequest {
         let partitions: Vec<Found> = plan
             .wanted
             .iter()
-            .map(|wanted| find(context, wanted))
+            .map(|wanted| find(context, &wanted.topic, wanted.topic_id, wanted.partition))
             .collect();
         loop {
             // Registered before reading: what is appended meanwhile wakes us.
-            let waiting = Waiting::begin(&partitions, &waiter);
+            let waiting = Waiting::begin(partitions.iter(), &waiter);
             let read = Read::all(context, &self, &plan, &partitions);
             if read.is_enough(&self) || Instant::now() >= deadline {
                 drop(waiting);
@@ -56,40 +56,6 @@ impl Serve for FetchRequest {
         FetchResponse {
             error_code: error,
             ..Default::default()
-        }
-    }
-}
-
-type Found = Result<Arc<Partition>, ErrorCode>;
-
-fn find(context: &Context, wanted: &Wanted) -> Found {
-    let topic = resolve(context, &wanted.topic, wanted.topic_id)?;
-    topic
-        .partition(wanted.partition)
-        .cloned()
-        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-}
-
-/// Asks partitions to notify, until it is dropped: a request that waits may be given up, and nothing may ever be
-/// appended that would make its partitions forget it.
-struct Waiting<'a> {
-    partitions: &'a [Found],
-    waiter: &'a Arc<Notify>,
-}
-
-impl<'a> Waiting<'a> {
-    fn begin(partitions: &'a [Found], waiter: &'a Arc<Notify>) -> Self {
-        for partition in partitions.iter().flatten() {
-            partition.state.lock().wait(waiter);
-        }
-        Self { partitions, waiter }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        for partition in self.partitions.iter().flatten() {
-            partition.state.lock().stop_waiting(self.waiter);
         }
     }
 }
@@ -302,16 +268,11 @@ const READ_COMMITTED: i8 = 1;
 /// KIP-951
 const LEADER_HINTS_FROM: i16 = 16;
 
-/// `fetch.max.bytes` of the broker, Kafka's default.
-const BYTES_MAX: usize = 55 << 20;
-
-/// Nobody may park a request for longer.
-const WAIT_MAX: Duration = Duration::from_secs(600);
-
 #[cfg(test)]
 mod tests {
     use ottla_wire::messages::fetch::{FetchPartition, FetchTopic};
 
+    use super::super::metadata::resolve;
     use super::*;
     use crate::{BrokerOptions, EmbeddedCluster};
 

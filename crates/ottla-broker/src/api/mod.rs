@@ -57,6 +57,7 @@ mod share_group_heartbeat;
 mod sync_group;
 mod txn_offset_commit;
 mod update_features;
+mod waiting;
 
 use std::sync::Arc;
 

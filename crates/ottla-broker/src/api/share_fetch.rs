@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::Serve;
 use super::leader_hints::note_endpoint;
-use super::metadata::resolve;
 use super::share_acknowledge::{CLOSE, RENEW, acknowledge, key, leader_of, lock_ms};
+use super::waiting::{BYTES_MAX, Found, WAIT_MAX, Waiting, find};
 use crate::cluster::Partition;
 use crate::context::Context;
 use crate::group::consumer::TopicPartition;
@@ -48,11 +48,13 @@ impl Serve for ShareFetchRequest {
         let wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
         let deadline = Instant::now() + wait.min(WAIT_MAX);
         let waiter = Arc::new(Notify::new());
-        let found: Vec<(TopicPartition, Result<Arc<Partition>, ErrorCode>)> =
-            session.iter().map(|id| (*id, find(context, *id))).collect();
+        let found: Vec<(TopicPartition, Found)> = session
+            .iter()
+            .map(|id| (*id, find(context, "", id.0, id.1)))
+            .collect();
         loop {
             // Registered before looking: what is appended, or freed, meanwhile wakes us.
-            let waiting = Waiting::begin(&found, &waiter);
+            let waiting = Waiting::begin(found.iter().map(|(_, found)| found), &waiter);
             let freed = context.shared.share_freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
@@ -86,7 +88,7 @@ trait Steps {
         &self,
         context: &Context,
         key: &Key,
-        found: &[(TopicPartition, Result<Arc<Partition>, ErrorCode>)],
+        found: &[(TopicPartition, Found)],
         answers: &mut BTreeMap<TopicPartition, PartitionData>,
     ) -> bool;
     fn respond(
@@ -158,7 +160,7 @@ impl Steps for ShareFetchRequest {
         &self,
         context: &Context,
         key: &Key,
-        found: &[(TopicPartition, Result<Arc<Partition>, ErrorCode>)],
+        found: &[(TopicPartition, Found)],
         answers: &mut BTreeMap<TopicPartition, PartitionData>,
     ) -> bool {
         let mut room = usize::try_from(self.max_bytes).unwrap_or(0).min(BYTES_MAX);
@@ -244,42 +246,6 @@ impl Steps for ShareFetchRequest {
             })
             .collect();
         response
-    }
-}
-
-fn find(context: &Context, (topic, index): TopicPartition) -> Result<Arc<Partition>, ErrorCode> {
-    let topic = resolve(context, "", topic)?;
-    let partition = topic.partition(index).cloned();
-    partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-}
-
-/// Asks partitions to notify, until it is dropped.
-struct Waiting<'a> {
-    found: &'a [(TopicPartition, Result<Arc<Partition>, ErrorCode>)],
-    waiter: &'a Arc<Notify>,
-}
-
-impl<'a> Waiting<'a> {
-    fn begin(
-        found: &'a [(TopicPartition, Result<Arc<Partition>, ErrorCode>)],
-        waiter: &'a Arc<Notify>,
-    ) -> Self {
-        for partition in found.iter().filter_map(|(_, found)| found.as_ref().ok()) {
-            partition.state.lock().wait(waiter);
-        }
-        Self { found, waiter }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        for partition in self
-            .found
-            .iter()
-            .filter_map(|(_, found)| found.as_ref().ok())
-        {
-            partition.state.lock().stop_waiting(self.waiter);
-        }
     }
 }
 
@@ -410,12 +376,6 @@ fn empty(partition_index: i32) -> PartitionData {
 /// `share.acquire.mode=record_limit` (KIP-1206).
 const RECORD_LIMIT: i8 = 1;
 
-/// `fetch.max.bytes` of the broker, Kafka's default.
-const BYTES_MAX: usize = 55 << 20;
-
-/// Nobody may park a request for longer.
-const WAIT_MAX: Duration = Duration::from_secs(600);
-
 #[cfg(test)]
 mod tests {
     use ottla_wire::messages::share_fetch::{FetchPartition, FetchTopic};
@@ -423,6 +383,7 @@ mod tests {
         ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
     };
 
+    use super::super::metadata::resolve;
     use super::*;
     use crate::{BrokerOptions, EmbeddedCluster};
 

@@ -18,11 +18,7 @@ use crate::group::share::ShareGroup;
 impl Serve for ShareGroupDescribeRequest {
     async fn serve(self, context: &Context) -> Option<ShareGroupDescribeResponse> {
         let view = context.shared.cluster.read().topics_view();
-        let names: HashMap<Uuid, &str> = view
-            .by_name
-            .iter()
-            .map(|(name, (id, _))| (*id, name.as_str()))
-            .collect();
+        let names = view.names();
         let describe = |id: &Str| {
             if let Err(error) = context.check_coordinator(id) {
                 return failed(id, error, error.meaning().to_owned());

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     Error, Str, TopicPartition,
     driver::{deadline, now},
+    topics::topic_names,
 };
 
 /// Reads records as a member of a share group (KIP-932): the members share partitions, each record is for one of them, and
@@ -97,20 +98,7 @@ impl ShareConsumer {
     ) -> Result<(), Error> {
         let shared = self.shared();
         shared.check_open()?;
-        let mut topics: Vec<Str> = topics.into_iter().map(Into::into).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        if topics.is_empty() {
-            return Err(Error::Usage(
-                "name at least one topic; to read none, unsubscribe",
-            ));
-        }
-        if topics
-            .iter()
-            .any(|topic| !(1..=TOPIC_LEN_MAX).contains(&topic.len()))
-        {
-            return Err(Error::Usage("a topic's name has 1 to 249 characters"));
-        }
+        let topics = topic_names(topics)?;
         shared.reader.lock().fatal = None;
         shared.track(topics.clone());
         shared.leave_for_another();
@@ -387,6 +375,3 @@ impl Drop for Forgets<'_> {
         self.shared.forget_commit(self.number);
     }
 }
-
-/// The broker's bound.
-const TOPIC_LEN_MAX: usize = 249;

@@ -1,6 +1,6 @@
 //! What members of a consumer group say and hear, whatever the version of the API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use ottla_wire::Uuid;
@@ -44,6 +44,14 @@ pub(crate) struct TopicsView {
     pub(crate) version: u64,
     /// Id and number of partitions, by name.
     pub(crate) by_name: BTreeMap<String, (Uuid, i32)>,
+}
+
+impl TopicsView {
+    /// What the topics are called.
+    pub(crate) fn names(&self) -> HashMap<Uuid, &str> {
+        let topics = self.by_name.iter();
+        topics.map(|(name, (id, _))| (*id, name.as_str())).collect()
+    }
 }
 
 /// The epoch of a static member that leaves and will be back.
