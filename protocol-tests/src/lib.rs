@@ -10,6 +10,7 @@
 //!   other people's clients. A [`Guest`] is one of these that goes through a scenario step by step.
 //! * [`Proxy`]: loses, delays, changes and cuts requests and replies on their way.
 //! * [`Impostor`]: what may listen on a port that someone took for Kafka's.
+//! * [`verifiable`]: how the binaries print that do what Kafka's verifiable clients do.
 //!
 //! What a machine lacks (Java, Maven) makes [`or_skip`] print why and what to install; with
 //! `OTTLA_REQUIRE_KAFKA=1` it fails the test instead.
@@ -38,6 +39,7 @@ mod settings;
 mod shared;
 mod tools;
 mod topic;
+pub mod verifiable;
 mod watchdog;
 
 pub use clients::{Kcat, Python};

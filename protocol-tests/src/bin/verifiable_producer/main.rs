@@ -20,18 +20,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser, error::ErrorKind};
-use events::{Event, Events};
+use clap::Parser;
+use events::Event;
 use ottla::{
     Client, Config,
     producer::{Producer, ProducerRecord, SendError},
 };
+use ottla_protocol_tests::verifiable::{self, Events, Signals};
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::{Notify, Semaphore},
     task::JoinSet,
 };
-use tracing_subscriber::EnvFilter;
 
 /// Sends increasing integers to a topic, and prints a JSON object to standard output for each: whether it was
 /// acknowledged, and where it is.
@@ -85,27 +84,11 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match verifiable::options::<Arguments>() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let asked_for = matches!(
-                error.kind(),
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-            );
-            // Nobody to tell if that fails.
-            let _ = error.print();
-            return if asked_for {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            };
-        }
+        Err(status) => return status,
     };
-    let filter = std::env::var("OTTLA_LOG").unwrap_or_else(|_| "warn".to_owned());
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .init();
+    verifiable::log_to_stderr();
     match run(arguments).await {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
@@ -118,14 +101,9 @@ async fn main() -> ExitCode {
 /// Returns the exit status: 0 after all records, else that of a JVM that was told to end.
 async fn run(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
     // From here on: a signal that comes while it starts is not lost.
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
+    let mut signals = Signals::listen()?;
     if arguments.producer_config.is_some() {
-        println!(
-            "Option --producer.config has been deprecated and will be removed in a future version. Use --command-config instead."
-        );
+        verifiable::deprecated("--producer.config", "--command-config");
     }
     let client = Client::new(config(&arguments)?)?;
     let producer = client.producer()?;
@@ -144,18 +122,11 @@ async fn run(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
     let mut all = tokio::spawn(sending.clone().send_all());
     let status = tokio::select! {
         ended = &mut all => { ended?; 0 }
-        _ = interrupt.recv() => INTERRUPTED,
-        _ = terminate.recv() => TERMINATED,
+        status = signals.next() => status,
     };
     sending.stopping.notify_one();
     // Told once more, it waits for nothing.
-    tokio::spawn(async move {
-        let status = tokio::select! {
-            _ = interrupt.recv() => INTERRUPTED,
-            _ = terminate.recv() => TERMINATED,
-        };
-        std::process::exit(status.into());
-    });
+    signals.end_the_process();
     // Each record ends within its delivery.timeout.ms; what waits to be accepted is turned away at once.
     let closed = producer.close(CLOSING).await;
     if status != 0 {
@@ -201,7 +172,7 @@ fn config(arguments: &Arguments) -> Result<Config, ottla::ConfigError> {
 struct Sending {
     arguments: Arguments,
     producer: Producer,
-    events: Events,
+    events: Events<Event>,
     started: Instant,
     stopping: Notify,
     sent: AtomicU64,
@@ -320,5 +291,3 @@ fn variant(error: &SendError) -> String {
 const CLOSING: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Tasks that wait for outcomes; more records than most buffers hold.
 const UNSETTLED_MAX: usize = 200_000;
-const INTERRUPTED: u8 = 130;
-const TERMINATED: u8 = 143;
