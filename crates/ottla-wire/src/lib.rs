@@ -39,6 +39,7 @@ mod frame;
 mod header;
 #[cfg(feature = "introspect")]
 pub mod introspect;
+mod iso_duration;
 mod message;
 pub mod messages;
 mod negotiate;
@@ -59,6 +60,7 @@ pub use crate::error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKin
 pub use crate::error_code::ErrorCode;
 pub use crate::frame::{Frame, decode_request, decode_response, encode_request, encode_response};
 pub use crate::header::{RequestHeader, ResponseHeader, peek_correlation_id};
+pub use crate::iso_duration::iso_duration;
 pub use crate::message::{Message, Request, VersionRange};
 pub use crate::negotiate::{NoCommonVersion, PeerVersions};
 pub use crate::reader::Reader;

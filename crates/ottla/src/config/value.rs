@@ -219,61 +219,13 @@ fn offset_reset(text: &str) -> Result<OffsetReset, Invalid> {
     let Some(duration) = lower.strip_prefix("by_duration:") else {
         return Err(Invalid::Range);
     };
-    iso_duration(duration)
+    ottla_wire::iso_duration(duration)
         .map(OffsetReset::ByDuration)
         .ok_or_else(|| {
             Invalid::Because(format!(
                 "{duration:?} is not a duration such as PT1H, P7D or PT0.5S"
             ))
         })
-}
-
-/// `PnDTnHnMn.nS` in any case, as Java's `Duration.parse` reads it, without its negative forms.
-fn iso_duration(text: &str) -> Option<Duration> {
-    let lower = text.to_ascii_lowercase();
-    let rest = lower.strip_prefix('p')?;
-    let (days, time) = match rest.split_once('t') {
-        Some((days, time)) if !time.is_empty() => (days, time),
-        Some(_) => return None,
-        None => (rest, ""),
-    };
-    let mut total = Duration::ZERO;
-    let mut any = false;
-    let mut add = |digits: &str, seconds: u64| -> Option<()> {
-        let n: u64 = digits
-            .bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| digits.parse().ok())??;
-        total = total.checked_add(Duration::from_secs(n.checked_mul(seconds)?))?;
-        any = true;
-        Some(())
-    };
-    if !days.is_empty() {
-        add(days.strip_suffix('d')?, 86_400)?;
-    }
-    let mut rest = time;
-    for (unit, seconds) in [('h', 3600), ('m', 60)] {
-        if let Some((digits, after)) = rest.split_once(unit) {
-            add(digits, seconds)?;
-            rest = after;
-        }
-    }
-    let mut fraction = Duration::ZERO;
-    if !rest.is_empty() {
-        let (whole, after_point) = match rest.strip_suffix('s')?.split_once('.') {
-            Some((whole, after_point)) => (whole, after_point),
-            None => (rest.strip_suffix('s')?, ""),
-        };
-        add(whole, 1)?;
-        if !after_point.is_empty() {
-            let digits = after_point.bytes().all(|b| b.is_ascii_digit());
-            if !digits || after_point.len() > 9 {
-                return None;
-            }
-            fraction = Duration::from_nanos(format!("{after_point:0<9}").parse().ok()?);
-        }
-    }
-    any.then(|| total.checked_add(fraction)).flatten()
 }
 
 #[cfg(test)]
