@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::join_group::{
     JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember,
@@ -28,6 +29,7 @@ impl Serve for JoinGroupRequest {
         let now = context.shared.now();
         let (waiter, answer) = context.shared.park();
         let mut actions = Vec::new();
+        let was_consumer;
         {
             let mut groups = context.shared.groups.lock();
             if !self.member_id.is_empty() && groups.get(&self.group_id).is_none() {
@@ -35,6 +37,8 @@ impl Serve for JoinGroupRequest {
                 context.shared.unpark(waiter);
                 return Some(self.refuse(ErrorCode::UNKNOWN_MEMBER_ID));
             }
+            let of_another_kind = groups.get(&self.group_id);
+            was_consumer = of_another_kind.is_some_and(|group| group.consumer.is_some());
             match groups.classic_group(&self.group_id, now) {
                 Ok(group) => {
                     group.join(waiter, join, now, &mut actions);
@@ -49,6 +53,10 @@ impl Serve for JoinGroupRequest {
         }
         context.shared.deliver(actions);
         context.shared.groups_changed.notify_one();
+        if was_consumer && let Err(error) = context.shared.group_kept(&self.group_id).await {
+            // The next commit makes up for it.
+            tracing::error!(group = &*self.group_id, %error, "cannot write a group");
+        }
         match answer.await {
             Ok(Action::Joined(_, joined)) => Some(respond(context.version, joined)),
             // Only when the broker stops.
@@ -84,7 +92,11 @@ fn join(request: &JoinGroupRequest, context: &Context) -> Join {
         protocols: request
             .protocols
             .iter()
-            .map(|protocol| (protocol.name.to_string(), protocol.metadata.clone()))
+            // A copy: a group must not keep the request's whole buffer.
+            .map(|protocol| {
+                let metadata = Bytes::copy_from_slice(&protocol.metadata);
+                (protocol.name.to_string(), metadata)
+            })
             .collect(),
         session_timeout,
         rebalance_timeout,

@@ -1,5 +1,6 @@
 //! SyncGroup: the leader brings the assignment, everyone else waits for their part of it.
 
+use bytes::Bytes;
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 
@@ -21,7 +22,11 @@ impl Serve for SyncGroupRequest {
             assignments: self
                 .assignments
                 .iter()
-                .map(|part| (part.member_id.to_string(), part.assignment.clone()))
+                // A copy: a group must not keep the request's whole buffer.
+                .map(|part| {
+                    let assignment = Bytes::copy_from_slice(&part.assignment);
+                    (part.member_id.to_string(), assignment)
+                })
                 .collect(),
         };
         let (waiter, answer) = context.shared.park();

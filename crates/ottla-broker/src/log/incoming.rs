@@ -9,6 +9,8 @@ use super::header::{BatchHeader, CRC_COVERS_FROM, HEADER_LEN};
 pub(crate) struct Incoming {
     head: [u8; HEADER_LEN],
     batch: Held,
+    /// A smaller batch is not kept as it is.
+    kept_from: usize,
 }
 
 /// The whole batch, with the fixed fields as they came.
@@ -25,6 +27,7 @@ impl Incoming {
         let incoming = Self {
             head: *batch.first_chunk()?,
             batch: Held::Shared(batch.clone()),
+            kept_from: KEPT_WHOLE_FROM,
         };
         let header = incoming.header()?;
         (header.total_len() == batch.len()).then_some(incoming)
@@ -48,7 +51,7 @@ impl Incoming {
     /// The batch itself, if it is large enough to be kept as it is and nobody else holds it. Then it is gone from here.
     pub(super) fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.batch {
-            Held::Alone(bytes) if bytes.len() >= KEPT_WHOLE_FROM => {
+            Held::Alone(bytes) if bytes.len() >= self.kept_from => {
                 bytes[..HEADER_LEN].copy_from_slice(&self.head);
                 Some(std::mem::take(bytes).freeze())
             }
@@ -60,6 +63,8 @@ impl Incoming {
     /// order. Without effect if anybody else still holds any of that, or if they are not most of it: whoever keeps
     /// one of them keeps the room of the whole body.
     pub(crate) fn take_over<'a>(batches: impl Iterator<Item = &'a mut Self>, body: Bytes) {
+        // Each of those that keep the room must be worth a part of it: the others may be let go of long before.
+        let kept_from = KEPT_WHOLE_FROM.max(body.len() / SHARERS_MAX);
         let mut found = Vec::new();
         let mut free_from = 0;
         let mut kept = 0;
@@ -75,9 +80,10 @@ impl Incoming {
                 return;
             }
             free_from = start + len;
-            if len >= KEPT_WHOLE_FROM {
+            if len >= kept_from {
                 kept += len;
             }
+            incoming.kept_from = kept_from;
             found.push((incoming, start, len));
         }
         if kept == 0 || kept < body.len() / 2 {
@@ -134,6 +140,9 @@ impl Incoming {
 /// Smaller batches are gathered in chunks: as many small pieces would cost more than a copy.
 const KEPT_WHOLE_FROM: usize = 128 << 10;
 
+/// So many batches at most keep the room of one request, and none of them more than so many times its own.
+const SHARERS_MAX: usize = 8;
+
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
 const MAX_TIMESTAMP_AT: usize = 35;
@@ -188,6 +197,20 @@ mod tests {
         Incoming::take_over([&mut incoming].into_iter(), body);
         assert_eq!(incoming.take_whole(), None);
         assert_eq!(incoming.to_bytes(), large);
+    }
+
+    #[test]
+    fn a_batch_does_not_keep_the_room_of_others_that_are_much_larger() {
+        let (small, large) = (batch(KEPT_WHOLE_FROM), batch(8 * KEPT_WHOLE_FROM));
+        let body = Bytes::from([&small[..], &large].concat());
+        let first = Incoming::new(&body.slice(..small.len())).unwrap();
+        let second = Incoming::new(&body.slice(small.len()..)).unwrap();
+        let mut batches = [first, second];
+        Incoming::take_over(batches.iter_mut(), body);
+        let [mut first, mut second] = batches;
+        assert_eq!(first.take_whole(), None);
+        assert_eq!(first.to_bytes(), small);
+        assert_eq!(second.take_whole().unwrap(), large);
     }
 
     #[test]
