@@ -1,6 +1,5 @@
 //! OffsetCommit: a group's positions are written down.
 
-use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use ottla_wire::messages::offset_commit::{
@@ -33,7 +32,7 @@ impl Serve for OffsetCommitRequest {
         };
         if let Err(error) = context.shared.group_kept(&self.group_id).await {
             tracing::error!(group = &*self.group_id, %error, "cannot write committed offsets");
-            return Some(self.refuse(not_kept(&error)));
+            return Some(self.refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE));
         }
         Some(OffsetCommitResponse {
             topics,
@@ -51,15 +50,6 @@ impl Serve for OffsetCommitRequest {
             topics,
             ..Default::default()
         }
-    }
-}
-
-/// What a client is told if its group could not be written.
-pub(super) fn not_kept(error: &io::Error) -> ErrorCode {
-    match error.kind() {
-        // No other try will make a file of its name.
-        ErrorKind::InvalidInput => ErrorCode::INVALID_GROUP_ID,
-        _ => ErrorCode::COORDINATOR_NOT_AVAILABLE,
     }
 }
 

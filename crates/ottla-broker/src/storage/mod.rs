@@ -9,8 +9,9 @@
 //! settings.json                   what operators set while the cluster ran
 //! topics/NAME.json                id, settings, replicas of each partition
 //! deleted/NAME.json               the same of a topic whose logs are being removed
-//! groups/HEX.json                 kind and committed offsets of one group
+//! groups/HEX.json                 kind, committed offsets and, of a share group, records' states of one group
 //! transactions/HEX.json           the state of one transactional id
+//! .../long-NUMBER.json            the same of an id that is too long for a file's name
 //! logs/NAME-INDEX/OFFSET.log      record batches, as Apache Kafka writes them
 //! logs/NAME-INDEX/checkpoint      where the log starts, and its leader epochs
 //! ```
@@ -22,6 +23,7 @@
 //! What is not named here is left alone.
 
 mod groups;
+mod names;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -40,6 +42,7 @@ use crate::settings::ClusterSettings;
 use crate::transaction::Transaction;
 
 pub(crate) use groups::SavedGroup;
+use names::FileNames;
 
 /// An open data directory; nobody else can open it meanwhile.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(crate) struct DataDir {
     disk: Arc<Disk>,
     /// No producer id from here on was handed out.
     producer_ids_end: Mutex<i64>,
+    groups: FileNames,
+    transactions: FileNames,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -120,6 +125,8 @@ impl DataDir {
             cluster_id,
             disk,
             producer_ids_end: Mutex::new(producer_ids_end),
+            groups: FileNames::default(),
+            transactions: FileNames::default(),
             _lock: lock,
         };
         opened.finish_deletions().map_err(failed)?;
@@ -257,18 +264,32 @@ impl DataDir {
         let mut transactions = Vec::new();
         for path in self.json_files("transactions")? {
             let read = read_checked::<(String, Transaction)>(&path);
-            transactions.extend(checked(&path, read)?);
+            let Some((id, transaction)) = checked(&path, read)? else {
+                continue;
+            };
+            if !self.transactions.note(&id, &stem(&path)) {
+                let what = format!("it holds the transactional id {id}");
+                return Err(Error::DataDirDamaged { file: path, what });
+            }
+            transactions.push((id, transaction));
         }
         Ok(transactions)
     }
 
     pub(crate) fn save_transaction(&self, id: &str, transaction: &Transaction) -> io::Result<()> {
-        let path = self.named_path("transactions", id)?;
-        self.disk.replace(&path, &(id, transaction))
+        self.disk
+            .replace(&self.transaction_path(id), &(id, transaction))
     }
 
     pub(crate) fn delete_transaction(&self, id: &str) -> io::Result<()> {
-        remove_if_there(&self.named_path("transactions", id)?)
+        remove_if_there(&self.transaction_path(id))?;
+        self.transactions.forget(id);
+        Ok(())
+    }
+
+    fn transaction_path(&self, id: &str) -> PathBuf {
+        let name = format!("{}.json", self.transactions.of(id));
+        self.root.join("transactions").join(name)
     }
 
     /// The first producer id that certainly was never handed out.
@@ -303,16 +324,6 @@ impl DataDir {
 
     pub(crate) fn log_dir(&self, topic: &str, partition: usize) -> PathBuf {
         self.root.join("logs").join(format!("{topic}-{partition}"))
-    }
-
-    /// The file of something whose id may hold any characters.
-    fn named_path(&self, folder: &str, id: &str) -> io::Result<PathBuf> {
-        if id.len() > ID_LEN_MAX {
-            let message = format!("ids of more than {ID_LEN_MAX} bytes cannot be kept");
-            return Err(io::Error::new(ErrorKind::InvalidInput, message));
-        }
-        let hex: String = id.bytes().map(|byte| format!("{byte:02x}")).collect();
-        Ok(self.root.join(folder).join(format!("{hex}.json")))
     }
 }
 
@@ -406,6 +417,12 @@ fn json_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// A file's name without its ending.
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
 fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(at(path, &error)),
@@ -425,6 +442,3 @@ const FOLDERS: [&str; 5] = ["topics", "deleted", "groups", "transactions", "logs
 /// The layout that this broker writes; the one number to change with it.
 pub(crate) const VERSION: u32 = 2;
 const PRODUCER_ID_BLOCK: i64 = 1000;
-
-/// Twice as many hexadecimal digits and an ending must fit into a file name.
-const ID_LEN_MAX: usize = 120;
