@@ -307,3 +307,28 @@ async fn where_the_feature_is_off_there_are_no_such_groups() {
     let refused = stage.beat("one", 0).await;
     assert_eq!(refused.error_code, ErrorCode::UNSUPPORTED_VERSION);
 }
+
+#[tokio::test]
+async fn a_group_that_became_a_classic_one_is_that_after_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stage = Stage::start(Some(dir.path()));
+    assert_eq!(stage.beat("m", 0).await.error_code, ErrorCode::NONE);
+    assert_eq!(stage.beat("m", -1).await.error_code, ErrorCode::NONE);
+    let request = JoinGroupRequest {
+        group_id: "g".into(),
+        protocol_type: "consumer".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    assert_eq!(stage.ask(&request, 3).await.error_code, ErrorCode::NONE);
+    drop(stage.client);
+    stage.cluster.stop().await;
+    let mut stage = Stage::start(Some(dir.path()));
+    let listed = stage.ask(&ListGroupsRequest::default(), 5).await.groups;
+    assert_eq!(&*listed[0].group_type, "classic");
+}

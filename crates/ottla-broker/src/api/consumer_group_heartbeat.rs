@@ -9,7 +9,6 @@ use ottla_wire::messages::consumer_group_heartbeat::{
 use ottla_wire::{ErrorCode, Str, Uuid};
 
 use super::Serve;
-use super::offset_commit::not_kept;
 use crate::context::Context;
 use crate::error::Refused;
 use crate::features::GROUP_VERSION;
@@ -85,7 +84,7 @@ async fn beat(
             .await
             .map_err(|error| {
                 tracing::error!(group = &*request.group_id, %error, "cannot write a group");
-                refused(not_kept(&error))
+                refused(ErrorCode::COORDINATOR_NOT_AVAILABLE)
             })?;
     }
     Ok(respond(&beat.member_id, beaten, interval))

@@ -37,6 +37,15 @@ pub(crate) struct Member {
     pub(super) revoked_until: Option<Instant>,
 }
 
+/// What is not as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Updated {
+    /// What is shown of the member, or counts when partitions are shared out the next time.
+    pub(super) described: bool,
+    /// The names or the pattern of the topics that it reads.
+    pub(super) reads_other: bool,
+}
+
 /// How far a member has come, by Kafka's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MemberState {
@@ -99,26 +108,33 @@ impl Member {
     }
 
     /// Takes over what a heartbeat says about the member; `pattern` is the one that it names, if any.
-    pub(super) fn update(&mut self, beat: &Heartbeat, pattern: Option<Option<Pattern>>) {
-        self.client_id.clone_from(&beat.client_id);
-        self.client_host.clone_from(&beat.client_host);
+    pub(super) fn update(&mut self, beat: &Heartbeat, pattern: Option<Option<Pattern>>) -> Updated {
+        let mut described = set(&mut self.client_id, &beat.client_id);
+        described |= set(&mut self.client_host, &beat.client_host);
         if beat.instance_id.is_some() {
-            self.instance_id.clone_from(&beat.instance_id);
+            described |= set(&mut self.instance_id, &beat.instance_id);
         }
         if beat.rack_id.is_some() {
-            self.rack_id.clone_from(&beat.rack_id);
+            described |= set(&mut self.rack_id, &beat.rack_id);
         }
-        if let Some(timeout) = beat.rebalance_timeout {
-            self.rebalance_timeout = timeout;
+        if let Some(timeout) = &beat.rebalance_timeout {
+            described |= set(&mut self.rebalance_timeout, timeout);
         }
         if beat.server_assignor.is_some() {
-            self.server_assignor.clone_from(&beat.server_assignor);
+            described |= set(&mut self.server_assignor, &beat.server_assignor);
         }
+        let mut reads_other = false;
         if let Some(names) = &beat.topics {
-            self.names.clone_from(names);
+            reads_other |= set(&mut self.names, names);
         }
         if let Some(pattern) = pattern {
+            let text = |pattern: &Option<Pattern>| pattern.as_ref().map(|p| p.text.clone());
+            reads_other |= text(&self.pattern) != text(&pattern);
             self.pattern = pattern;
+        }
+        Updated {
+            described,
+            reads_other,
         }
     }
 
@@ -240,6 +256,15 @@ impl Member {
         self.revoked_until = None;
         changed
     }
+}
+
+/// Makes `to` what `from` is. Whether it was not.
+fn set<T: Clone + PartialEq>(to: &mut T, from: &T) -> bool {
+    let differs = to != from;
+    if differs {
+        to.clone_from(from);
+    }
+    differs
 }
 
 /// Whether a member that says what it owns still has any of `partitions`. One that does not say may have all.

@@ -23,7 +23,7 @@ use ottla_wire::{ErrorCode, Uuid};
 pub(crate) use assign::Assignor;
 use assign::{Target, Wish};
 pub(crate) use member::Member;
-use member::{MemberState, Pattern};
+use member::{MemberState, Pattern, Updated};
 pub(crate) use message::{Beaten, Heartbeat, LEAVE_FOR_A_WHILE, TopicPartition, TopicsView};
 pub(crate) use saved::SavedConsumerGroup;
 
@@ -159,9 +159,11 @@ impl ConsumerGroup {
                 .insert(instance.clone(), beat.member_id.clone());
         }
         member.expires = now + self.settings.session_timeout;
-        let reads_before = (member.names.clone(), pattern_text(member));
-        member.update(beat, pattern);
-        let reads_other = reads_before != (member.names.clone(), pattern_text(member));
+        let Updated {
+            described,
+            reads_other,
+        } = member.update(beat, pattern);
+        changed |= described;
         if reads_other {
             member.resolve(view);
         }
@@ -480,10 +482,6 @@ impl ConsumerGroup {
 fn deadline(member: &Member) -> Instant {
     let revoked_until = member.revoked_until.unwrap_or(member.expires);
     member.expires.min(revoked_until)
-}
-
-fn pattern_text(member: &Member) -> Option<String> {
-    member.pattern.as_ref().map(|pattern| pattern.text.clone())
 }
 
 fn unknown_member(id: &str) -> Refused {

@@ -588,3 +588,41 @@ fn shares_are_even_complete_and_move_little() {
         }
     }
 }
+
+#[test]
+fn what_a_member_says_of_itself_is_a_change_once() {
+    let (now, view) = (Instant::now(), view(1, &[2]));
+    let mut group = ConsumerGroup::new(SETTINGS, now);
+    let joined = group.heartbeat(&join("m", &["a"]), &view, now).unwrap();
+    let plain = beat("m", joined.epoch, None);
+    assert!(!group.heartbeat(&plain, &view, now).unwrap().changed);
+    let news = [
+        Heartbeat {
+            server_assignor: Some("range".to_owned()),
+            ..plain.clone()
+        },
+        Heartbeat {
+            rack_id: Some("r".to_owned()),
+            ..plain.clone()
+        },
+        Heartbeat {
+            rebalance_timeout: Some(REBALANCE_TIMEOUT * 2),
+            ..plain.clone()
+        },
+    ];
+    for news in news {
+        assert!(
+            group.heartbeat(&news, &view, now).unwrap().changed,
+            "{news:?}"
+        );
+        assert!(
+            !group.heartbeat(&news, &view, now).unwrap().changed,
+            "{news:?}"
+        );
+    }
+    let elsewhere = Heartbeat {
+        client_host: "h".to_owned(),
+        ..plain
+    };
+    assert!(group.heartbeat(&elsewhere, &view, now).unwrap().changed);
+}
