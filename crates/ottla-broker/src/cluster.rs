@@ -67,6 +67,8 @@ pub(crate) struct PartitionState {
     /// Replicas that are up, in order of preference; the last ones that were, if none is.
     pub(crate) in_sync: Vec<i32>,
     pub(crate) log: Log,
+    /// Up to where followers have the log that a test lets lag behind.
+    follower_ends: BTreeMap<i32, i64>,
     /// Fetches that wait for something to be appended here, or for the leader to move.
     waiting: Vec<Arc<Notify>>,
 }
@@ -239,19 +241,29 @@ impl Cluster {
         partition: i32,
         node: i32,
     ) -> Result<(), ErrorCode> {
+        let partition = self.can_lead(topic, partition, node)?;
+        partition.state.lock().lead(Some(node));
+        Ok(())
+    }
+
+    /// The partition, which `node` may lead: it is one of its replicas, and up.
+    pub(crate) fn can_lead(
+        &self,
+        topic: &str,
+        partition: i32,
+        node: i32,
+    ) -> Result<&Arc<Partition>, ErrorCode> {
         let partition = self
             .topic(topic)
             .and_then(|topic| topic.partition(partition))
             .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        let mut state = partition.state.lock();
-        if !state.replicas.contains(&node) {
+        if !partition.state.lock().replicas.contains(&node) {
             return Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT);
         }
         if !self.nodes.get(&node).is_some_and(|node| node.up) {
             return Err(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE);
         }
-        state.lead(Some(node));
-        Ok(())
+        Ok(partition)
     }
 }
 
@@ -276,6 +288,7 @@ impl Partition {
             leader_epoch,
             in_sync,
             log,
+            follower_ends: BTreeMap::new(),
             waiting: Vec::new(),
         };
         Self {
@@ -323,6 +336,29 @@ impl PartitionState {
         self.wake();
     }
 
+    /// Whether a node has the log and does not lead.
+    pub(crate) fn is_follower(&self, node: i32) -> bool {
+        self.leader.is_some_and(|leader| leader != node) && self.in_sync.contains(&node)
+    }
+
+    /// Up to where a node has the log.
+    pub(crate) fn end_at(&self, node: i32) -> i64 {
+        let end = self.log.end_offset();
+        match self.follower_ends.get(&node) {
+            Some(lagging) if self.leader != Some(node) => end.min(*lagging),
+            _ => end,
+        }
+    }
+
+    /// Lets a node lag behind, or with `None` catch up.
+    pub(crate) fn set_follower_end(&mut self, node: i32, end: Option<i64>) {
+        match end {
+            Some(end) => drop(self.follower_ends.insert(node, end)),
+            None => drop(self.follower_ends.remove(&node)),
+        }
+        self.wake();
+    }
+
     /// Asks to be notified at the next append or change of leader.
     pub(crate) fn wait(&mut self, waiter: &Arc<Notify>) {
         self.waiting.push(Arc::clone(waiter));
@@ -353,6 +389,11 @@ impl PartitionState {
                 None => ErrorCode::LEADER_NOT_AVAILABLE,
             });
         }
+        self.check_epoch(epoch)
+    }
+
+    /// Whether a client that believes in `epoch` (-1: in any) is right.
+    pub(crate) fn check_epoch(&self, epoch: i32) -> Result<(), ErrorCode> {
         match epoch {
             -1 => Ok(()),
             epoch if epoch < self.leader_epoch => Err(ErrorCode::FENCED_LEADER_EPOCH),

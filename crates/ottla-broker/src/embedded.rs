@@ -22,6 +22,7 @@ use crate::features::TRANSACTION_VERSION;
 use crate::group::Groups;
 use crate::group::classic::GroupSettings;
 use crate::group::consumer::ConsumerGroupSettings;
+use crate::log::READ_STEP;
 use crate::options::BrokerOptions;
 use crate::recovery;
 use crate::script::Rule;
@@ -219,7 +220,6 @@ impl EmbeddedCluster {
         })
     }
 
-    #[cfg(test)]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -576,6 +576,15 @@ impl EmbeddedCluster {
             task.abort();
             let _ = task.await;
         }
+        if self.shared.data_dir.is_some() {
+            // What members that were cut off gave back.
+            let unkept = self.shared.groups.lock().unkept_shares();
+            for group in unkept {
+                if let Err(error) = self.shared.group_kept(&group).await {
+                    tracing::error!(group, %error, "cannot write a group");
+                }
+            }
+        }
         for topic in self.shared.cluster.read().topics() {
             for partition in &topic.partitions {
                 if let Err(error) = partition.state.lock().log.sync() {
@@ -655,5 +664,3 @@ fn random_id() -> Uuid {
 
 /// How much an in-memory connection holds in each direction.
 const MEMORY_PIPE: usize = 256 << 10;
-
-const READ_STEP: usize = 1 << 20;

@@ -238,6 +238,7 @@ impl Wanted {
         news.has_data
             || !data.error_code.is_ok()
             || data.diverging_epoch.epoch >= 0
+            || data.preferred_read_replica >= 0
             || self.told != Some(news.told)
     }
 }

@@ -4,8 +4,8 @@
 //! directory. Ordinary Kafka clients connect to it; the program that started it can move leaders and
 //! coordinators, stop and restart nodes, and script faults ([`Rule`]).
 //!
-//! It is a broker for one process: all nodes share one log per partition, so replication never lags and data is
-//! as safe as that process and its disk. Share groups live in memory only. ACLs and SASL are not served yet.
+//! It is a broker for one process: all nodes share one log per partition, so replication never lags unless a test says
+//! so, and data is as safe as that process and its disk. ACLs and SASL are not served yet.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -24,6 +24,7 @@
 mod api;
 mod cluster;
 mod context;
+mod control;
 mod damage;
 mod disk;
 mod embedded;

@@ -228,6 +228,24 @@ pub(crate) const NODE_SETTINGS: &[NodeSetting] = &[
         },
     },
     NodeSetting {
+        name: "replica.selector.class",
+        doc: "Which replica consumers are sent to: empty for the leader, or Kafka's RackAwareReplicaSelector for a \
+              follower in their rack.",
+        wire_type: TYPE_STRING,
+        show: |options| match options.rack_aware_reads {
+            true => RACK_AWARE.to_owned(),
+            false => String::new(),
+        },
+        set: |options, value| {
+            options.rack_aware_reads = match value {
+                RACK_AWARE => true,
+                "" | "org.apache.kafka.common.replica.LeaderSelector" => false,
+                _ => return Err(format!("expected nothing, or {RACK_AWARE}")),
+            };
+            Ok(())
+        },
+    },
+    NodeSetting {
         name: "socket.request.max.bytes",
         doc: "The largest request that is read, in bytes.",
         wire_type: TYPE_INT,
@@ -267,7 +285,10 @@ const BROKER_NAMES: &[(&str, &str)] = &[
     ("message.max.bytes", "max.message.bytes"),
 ];
 
+const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 const TYPE_BOOLEAN: i8 = 1;
+const TYPE_STRING: i8 = 2;
 const TYPE_INT: i8 = 3;
 pub(crate) const TYPE_LONG: i8 = 5;
 

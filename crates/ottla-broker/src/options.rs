@@ -51,6 +51,9 @@ pub struct BrokerOptions {
     pub cleaner_backoff: Duration,
     /// Racks of the nodes, in order; nodes beyond its end have none.
     pub racks: Vec<String>,
+    /// `replica.selector.class`: whether leaders send consumers to a follower in their rack (KIP-392), as Kafka's
+    /// `RackAwareReplicaSelector` does, and followers serve them. Default false: only leaders are read from.
+    pub rack_aware_reads: bool,
 }
 
 impl Default for BrokerOptions {
@@ -75,6 +78,7 @@ impl Default for BrokerOptions {
             offsets_retention: Duration::from_secs(7 * 86_400),
             cleaner_backoff: Duration::from_secs(15),
             racks: Vec::new(),
+            rack_aware_reads: false,
         }
     }
 }

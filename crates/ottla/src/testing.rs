@@ -8,6 +8,9 @@
 //!   [`TestCluster::values`];
 //! - move what moves: [`move_leader`](EmbeddedCluster::move_leader),
 //!   [`move_coordinator`](EmbeddedCluster::move_coordinator);
+//! - have records lost by an [unclean election](EmbeddedCluster::elect_unclean), a
+//!   [follower lag](EmbeddedCluster::lag_follower), a [member fenced](EmbeddedCluster::fence_member), or what members of a share
+//!   group acquired [be over](EmbeddedCluster::expire_share_locks);
 //! - stop and start nodes: [`stop_node`](EmbeddedCluster::stop_node), [`start_node`](EmbeddedCluster::start_node);
 //! - let requests fail: [`inject`](EmbeddedCluster::inject) a [`Rule`] that delays, drops or refuses the n-th request
 //!   of a kind, or loses its answer after it was applied.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Serve;
+use super::follower_fetch::{Nearby, Role};
 use super::leader_hints::note_endpoint;
 use super::waiting::{BYTES_MAX, Found, WAIT_MAX, Waiting, find};
 use crate::cluster::Partition;
@@ -35,6 +36,7 @@ impl Serve for FetchRequest {
         let wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
         let deadline = Instant::now() + wait.min(WAIT_MAX);
         let waiter = Arc::new(Notify::new());
+        let nearby = Nearby::of(context, &self.rack_id);
         let partitions: Vec<Found> = plan
             .wanted
             .iter()
@@ -43,7 +45,7 @@ impl Serve for FetchRequest {
         loop {
             // Registered before reading: what is appended meanwhile wakes us.
             let waiting = Waiting::begin(partitions.iter(), &waiter);
-            let read = Read::all(context, &self, &plan, &partitions);
+            let read = Read::all(context, &self, &plan, &partitions, &nearby);
             if read.is_enough(&self) || Instant::now() >= deadline {
                 drop(waiting);
                 return Some(read.respond(context, &plan));
@@ -68,7 +70,13 @@ struct Read {
 }
 
 impl Read {
-    fn all(context: &Context, request: &FetchRequest, plan: &Plan, partitions: &[Found]) -> Self {
+    fn all(
+        context: &Context,
+        request: &FetchRequest,
+        plan: &Plan,
+        partitions: &[Found],
+        nearby: &Nearby,
+    ) -> Self {
         let mut read = Self {
             data: Vec::with_capacity(plan.wanted.len()),
             bytes: 0,
@@ -83,11 +91,13 @@ impl Read {
                 Ok(partition) => {
                     let room = (bytes_max, read.bytes);
                     let committed = request.isolation_level == READ_COMMITTED;
-                    read_partition(context, wanted, partition, room, committed)
+                    read_partition(context, wanted, partition, room, committed, nearby)
                 }
             };
             read.bytes += data.records.as_ref().map_or(0, bytes::Bytes::len);
-            read.has_news |= !data.error_code.is_ok() || data.diverging_epoch.epoch >= 0;
+            read.has_news |= !data.error_code.is_ok()
+                || data.diverging_epoch.epoch >= 0
+                || data.preferred_read_replica >= 0;
             read.data.push(data);
         }
         read
@@ -141,9 +151,11 @@ fn read_partition(
     partition: &Partition,
     (bytes_max, bytes_so_far): (usize, usize),
     committed: bool,
+    nearby: &Nearby,
 ) -> PartitionData {
     let state = partition.state.lock();
-    if let Err(error) = state.check_leader(context.node, wanted.current_leader_epoch) {
+    let role = nearby.role(&state, context.node, wanted.current_leader_epoch);
+    if let Err(error) = role {
         let mut data = failed(wanted.partition, error);
         if let Some(leader_id) = state
             .leader
@@ -159,8 +171,8 @@ fn read_partition(
         return data;
     }
     let log = &state.log;
-    let (start, end) = (log.start_offset(), log.end_offset());
-    let stable = log.last_stable_offset();
+    let (start, end) = (log.start_offset(), state.end_at(context.node));
+    let stable = log.last_stable_offset().min(end);
     let limit = if committed { stable } else { end };
     let mut data = PartitionData {
         partition_index: wanted.partition,
@@ -172,7 +184,10 @@ fn read_partition(
         ..Default::default()
     };
     if wanted.last_fetched_epoch >= 0 {
-        let (epoch, end_offset) = log.epoch_end(wanted.last_fetched_epoch).unwrap_or((-1, -1));
+        let Some((epoch, end_offset)) = log.epoch_end(wanted.last_fetched_epoch) else {
+            // Nothing is left of that epoch, nor of any before it.
+            return out_of_range(data);
+        };
         if epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset {
             data.diverging_epoch = EpochEndOffset {
                 epoch,
@@ -183,8 +198,12 @@ fn read_partition(
         }
     }
     if wanted.fetch_offset < start || wanted.fetch_offset > end {
-        data.error_code = ErrorCode::OFFSET_OUT_OF_RANGE;
-        data.records = None;
+        return out_of_range(data);
+    }
+    if role == Ok(Role::Leader)
+        && let Some(follower) = nearby.preferred(&state, wanted.fetch_offset)
+    {
+        data.preferred_read_replica = follower;
         return data;
     }
     let room = bytes_max.saturating_sub(bytes_so_far);
@@ -211,6 +230,12 @@ fn read_partition(
             }
         }
     }
+    data
+}
+
+fn out_of_range(mut data: PartitionData) -> PartitionData {
+    data.error_code = ErrorCode::OFFSET_OUT_OF_RANGE;
+    data.records = None;
     data
 }
 

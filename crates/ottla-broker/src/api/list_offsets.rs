@@ -126,12 +126,7 @@ fn offset_for(
             }))
         }
         EARLIEST | EARLIEST_LOCAL => at(log.start_offset()),
-        MAX_TIMESTAMP => match log.batch_with_max_timestamp()? {
-            None => None,
-            Some(batch) => record_in(&batch, log.start_offset(), |best, timestamp| {
-                timestamp > best
-            }),
-        },
+        MAX_TIMESTAMP => newest(log)?,
         // There is no tiered storage here: nothing was ever moved to it.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
         ..0 => Some(Err(ErrorCode::UNSUPPORTED_VERSION)),
@@ -139,8 +134,30 @@ fn offset_for(
     })
 }
 
+/// The first of the records that have the largest timestamp.
+fn newest(log: &Log) -> std::io::Result<Option<Result<TimestampedOffset, ErrorCode>>> {
+    let (start, end) = (log.start_offset(), log.end_offset());
+    let larger = |best, timestamp| timestamp > best;
+    // Of the first batch, the records that its header speaks of may lie before the log's start.
+    let first = log.read(start, end, 0, true)?;
+    let Some(header) = BatchHeader::parse(&first) else {
+        return Ok(None);
+    };
+    let (in_first, behind) = match header.base_offset < start {
+        true => (record_in(&first, start, larger), header.next_offset()),
+        false => (None, start),
+    };
+    let batch = log.batch_with_max_timestamp(behind)?;
+    let in_others = batch.and_then(|batch| record_in(&batch, behind, larger));
+    Ok(match (in_first, in_others) {
+        (Some(Ok(first)), Some(Ok(other))) if first.timestamp >= other.timestamp => Some(Ok(first)),
+        (first, None) => first,
+        (_, others) => others,
+    })
+}
+
 /// The first record whose timestamp is at least `timestamp`.
-fn first_at(
+pub(super) fn first_at(
     log: &Log,
     timestamp: i64,
 ) -> std::io::Result<Option<Result<TimestampedOffset, ErrorCode>>> {

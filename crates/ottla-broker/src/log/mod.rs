@@ -11,6 +11,7 @@ pub(crate) mod producers;
 mod recovery;
 pub(crate) mod segment;
 pub(crate) mod transactions;
+mod truncation;
 pub(crate) mod validate;
 mod walk;
 
@@ -365,10 +366,14 @@ impl Log {
         Ok(None)
     }
 
-    /// The batch that holds the largest timestamp of all.
-    pub(crate) fn batch_with_max_timestamp(&self) -> io::Result<Option<Bytes>> {
-        match self.segments.iter().map(Segment::max_timestamp).max() {
-            Some(newest) if newest >= 0 => self.batch_at_timestamp(newest, self.start_offset),
+    /// The first of the batches from the offset `from` on that hold the largest timestamp of all these.
+    pub(crate) fn batch_with_max_timestamp(&self, from: i64) -> io::Result<Option<Bytes>> {
+        let mut newest = -1;
+        for segment in &self.segments {
+            newest = newest.max(segment.max_timestamp_from(from)?);
+        }
+        match newest {
+            0.. => self.batch_at_timestamp(newest, from),
             _ => Ok(None),
         }
     }
@@ -449,6 +454,9 @@ impl Log {
         self.write_checkpoint()
     }
 }
+
+/// So much is read at a time to go through a log.
+pub(crate) const READ_STEP: usize = 1 << 20;
 
 /// A batch that decompresses to more than this is taken for an attack.
 pub(crate) const DECOMPRESSED_MAX: usize = 256 << 20;
@@ -552,7 +560,7 @@ mod tests {
             let found = log.batch_at_timestamp(505, 0).unwrap().unwrap();
             assert_eq!(BatchHeader::parse(&found).unwrap().base_offset, 102);
             assert!(log.batch_at_timestamp(992, 0).unwrap().is_none());
-            let newest = log.batch_with_max_timestamp().unwrap().unwrap();
+            let newest = log.batch_with_max_timestamp(0).unwrap().unwrap();
             assert_eq!(BatchHeader::parse(&newest).unwrap().base_offset, 198);
         });
     }

@@ -170,10 +170,6 @@ impl Segment {
         self.len == 0
     }
 
-    pub(crate) fn max_timestamp(&self) -> i64 {
-        self.max_timestamp
-    }
-
     pub(crate) fn created_ms(&self) -> i64 {
         self.created_ms
     }
@@ -204,6 +200,25 @@ impl Segment {
     pub(crate) fn keep(&mut self, header: &BatchHeader, batch: Bytes) {
         self.storage.keep(self.len, batch);
         self.note_appended(header);
+    }
+
+    /// Removes the batches from `offset` on; one that begins before it stays whole.
+    pub(super) fn truncate(&mut self, offset: i64) -> io::Result<()> {
+        let Some((mut position, header)) = self.find(offset)? else {
+            return Ok(());
+        };
+        if header.base_offset < offset {
+            position += header.total_len() as u64;
+        }
+        self.storage.truncate(position)?;
+        self.len = 0;
+        self.next_offset = self.base_offset;
+        self.max_timestamp = -1;
+        self.index.clear();
+        while let Some(header) = self.header_within(self.len, position)? {
+            self.note_appended(&header);
+        }
+        Ok(())
     }
 
     /// Counts in a batch that stands at the end already.
@@ -256,10 +271,29 @@ impl Segment {
         })
     }
 
+    /// The largest timestamp of the batches that begin at `from` or behind it; -1 if there is none.
+    pub(crate) fn max_timestamp_from(&self, from: i64) -> io::Result<i64> {
+        if self.next_offset <= from {
+            return Ok(-1);
+        }
+        if self.base_offset >= from {
+            return Ok(self.max_timestamp);
+        }
+        let mut newest = -1;
+        let start = self.find(from)?.map_or(self.len, |(position, _)| position);
+        self.scan(start, |header| {
+            if header.base_offset >= from && header.record_count > 0 {
+                newest = newest.max(header.max_timestamp);
+            }
+            newest == self.max_timestamp
+        })?;
+        Ok(newest)
+    }
+
     fn scan(
         &self,
         mut position: u64,
-        wanted: impl Fn(&BatchHeader) -> bool,
+        mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> io::Result<Option<(u64, BatchHeader)>> {
         while let Some(header) = self.header_within(position, self.len)? {
             if wanted(&header) {
@@ -375,6 +409,30 @@ impl Storage {
                     *torn = file.set_len(len).is_err();
                     at(path, &error)
                 })
+            }
+        }
+    }
+
+    /// Keeps the first `len` bytes.
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        match self {
+            Self::Memory { chunks, open } => {
+                let open_at = chunks
+                    .last()
+                    .map_or(0, |(at, chunk)| at + chunk.len() as u64);
+                open.truncate(usize::try_from(len.saturating_sub(open_at)).unwrap_or(usize::MAX));
+                chunks.retain(|(at, _)| *at < len);
+                if let Some((at, chunk)) = chunks.last_mut() {
+                    chunk.truncate(usize::try_from(len - *at).unwrap_or(usize::MAX));
+                }
+                Ok(())
+            }
+            Self::File {
+                file, path, torn, ..
+            } => {
+                file.set_len(len).map_err(|error| at(path, &error))?;
+                *torn = false;
+                Ok(())
             }
         }
     }

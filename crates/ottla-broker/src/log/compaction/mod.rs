@@ -26,7 +26,7 @@ use cleaner::{Cleaner, LastOfProducer, NewestOffsets, Rules, Verdict};
 use super::header::BatchHeader;
 use super::segment::{Segment, file_name};
 use super::transactions::AbortedTransaction;
-use super::{Log, LogSettings};
+use super::{Log, LogSettings, READ_STEP};
 use crate::disk::{Disk, at, read_checked};
 
 /// How far a log is compacted.
@@ -472,7 +472,6 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 }
 
 const CLEAN_UNTIL: &str = "clean-until";
-const READ_STEP: usize = 1 << 20;
 
 /// `log.cleaner.dedupe.buffer.size`: what the keys of one round may take; what does not fit waits for the next.
 const KEYS_BYTES_MAX: usize = 128 << 20;
