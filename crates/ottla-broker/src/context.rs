@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) share_sessions: Mutex<ShareSessions>,
     /// Records of some share group are there for others.
     pub(crate) share_freed: Notify,
+    /// Records were given back by somebody who waits for nobody to keep that.
+    shares_released: Notify,
     pub(crate) script: Script,
     pub(crate) settings: Mutex<ClusterSettings>,
     pub(crate) transactions: Mutex<Transactions>,
@@ -79,6 +81,7 @@ impl Shared {
             sessions: Mutex::default(),
             share_sessions: Mutex::default(),
             share_freed: Notify::new(),
+            shares_released: Notify::new(),
             next_connection: AtomicU64::new(0),
             script: Script::default(),
             settings: Mutex::default(),
@@ -121,6 +124,7 @@ impl Shared {
         {
             drop(groups);
             self.share_freed.notify_waiters();
+            self.shares_released.notify_one();
         }
     }
 
@@ -167,13 +171,24 @@ impl Shared {
                     self.deliver(actions);
                     // Locks of acquired records may have timed out.
                     self.share_freed.notify_waiters();
-                    for id in changed {
-                        if let Err(error) = self.group_kept(&id).await {
-                            tracing::error!(group = id, %error, "cannot write a group");
-                        }
-                    }
+                    self.groups_kept(changed).await;
+                }
+                () = self.shares_released.notified() => {
+                    let changed = self.groups.lock().unkept_shares();
+                    self.groups_kept(changed).await;
                 }
                 () = self.groups_changed.notified() => {}
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Keeps groups that nobody waits for.
+    async fn groups_kept(self: &Arc<Self>, ids: Vec<String>) {
+        for id in ids {
+            if let Err(error) = self.group_kept(&id).await {
+                tracing::error!(group = id, %error, "cannot write a group");
             }
         }
     }

@@ -11,10 +11,11 @@ use std::thread;
 
 use parking_lot::Mutex;
 
-use crate::cluster::{Partition, Topic};
+use crate::cluster::{Cluster, Partition, Topic};
 use crate::context::Shared;
 use crate::damage::Damage;
 use crate::error::Error;
+use crate::group::share::saved::LogRanges;
 use crate::log::Log;
 use crate::storage::{DataDir, SavedTopic};
 use crate::topic_config::TopicConfig;
@@ -53,25 +54,53 @@ pub(crate) fn recover(shared: &Shared) -> Result<Vec<Damage>, Error> {
         .cluster
         .write()
         .reserve_producer_ids(next_producer_id);
+    recover_groups(shared, data_dir)?;
+    shared.recover_transactions(data_dir.transactions()?);
+    Ok(damage)
+}
+
+fn recover_groups(shared: &Shared, data_dir: &DataDir) -> Result<(), Error> {
+    let (view, logs) = {
+        let cluster = shared.cluster.read();
+        (cluster.topics_view(), log_ranges(&cluster))
+    };
     {
-        let view = shared.cluster.read().topics_view();
+        let configs = shared.settings.lock().groups.clone();
         let mut groups = shared.groups.lock();
         let (settings, now) = (groups.consumer_settings(), shared.now());
-        for saved in data_dir.groups()? {
+        for (file, saved) in data_dir.groups()? {
             let group = groups.get_or_create(&saved.group, now);
             group.offsets = saved.offsets();
             // A crash may have come between a topic's deletion and the writing of those who had read it.
             group
                 .offsets
                 .retain(|topic, _| view.by_name.contains_key(topic));
-            match saved.consumer {
-                Some(consumer) => group.consumer = Some(consumer.restore(settings, &view, now)),
-                None => group.classic.restore(saved.protocol_type),
+            match (saved.share, saved.consumer) {
+                (Some(share), _) => {
+                    let restored = share.restore(configs.of(&saved.group), &logs);
+                    group.share =
+                        Some(restored.map_err(|what| Error::DataDirDamaged { file, what })?);
+                }
+                (None, Some(consumer)) => {
+                    group.consumer = Some(consumer.restore(settings, &view, now));
+                }
+                (None, None) => group.classic.restore(saved.protocol_type),
             }
         }
     }
-    shared.recover_transactions(data_dir.transactions()?);
-    Ok(damage)
+    Ok(())
+}
+
+fn log_ranges(cluster: &Cluster) -> LogRanges {
+    let mut ranges = LogRanges::new();
+    for topic in cluster.topics() {
+        for partition in &topic.partitions {
+            let log = &partition.state.lock().log;
+            let range = (log.start_offset(), log.end_offset());
+            ranges.insert((topic.id, partition.index), range);
+        }
+    }
+    ranges
 }
 
 fn damaged(data_dir: &DataDir, topic: &SavedTopic, what: String) -> Error {

@@ -141,7 +141,7 @@ pub(crate) fn delete(shared: &Shared, name: &str) -> Result<Arc<Topic>, TopicErr
         TopicError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
     })?;
     // Under the same lock: a topic that is made anew may be read and committed at once.
-    let had_offsets = shared.groups.lock().forget_topic(name);
+    let had_offsets = shared.groups.lock().forget_topic(name, topic.id);
     if let Some(data_dir) = &shared.data_dir
         && let Err(error) = data_dir.remove_deleted(&topic)
     {

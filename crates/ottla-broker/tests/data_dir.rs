@@ -7,11 +7,15 @@ use std::path::Path;
 use ottla_broker::{BrokerOptions, EmbeddedCluster, Error};
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use ottla_wire::messages::delete_groups::DeleteGroupsRequest;
 use ottla_wire::messages::delete_topics::DeleteTopicsRequest;
+use ottla_wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use ottla_wire::messages::offset_commit::{OffsetCommitRequest, OffsetCommitRequestTopic};
 
 mod support;
 use support::Client;
+use support::share::{ACCEPT, Member, set};
+use tokio::io::DuplexStream;
 
 fn options(dir: &Path) -> BrokerOptions {
     BrokerOptions {
@@ -31,7 +35,7 @@ async fn used() -> tempfile::TempDir {
     client.ask(&commit, 8).await.unwrap();
     client
         .ask(
-            &ottla_wire::messages::init_producer_id::InitProducerIdRequest {
+            &InitProducerIdRequest {
                 transactional_id: None,
                 ..Default::default()
             },
@@ -39,6 +43,14 @@ async fn used() -> tempfile::TempDir {
         )
         .await
         .unwrap();
+    let name = "share.auto.offset.reset";
+    set(&mut client, "s", name, "earliest").await.unwrap();
+    let stream = cluster.connect(1).unwrap();
+    let mut member = Member::join(stream, "s", "m", "t").await.unwrap();
+    assert_eq!(member.acquire(0, 1).await.unwrap(), [(0, 0, 1)]);
+    let said = member.say(0, ACCEPT, &[(0, 0)]).await.unwrap();
+    assert_eq!(said, ErrorCode::NONE);
+    drop(member);
     cluster.stop().await;
     dir
 }
@@ -107,7 +119,15 @@ async fn a_folder_with_other_things_in_it_will_do() {
 async fn a_damaged_or_missing_file_that_is_needed_is_named() {
     let dir = used().await;
     let group = format!("groups/{:02x}.json", b'g');
-    for name in ["broker.json", "topics/t.json", &*group, "producer-ids.json"] {
+    let share_group = format!("groups/{:02x}.json", b's');
+    let needed = [
+        "broker.json",
+        "topics/t.json",
+        &*group,
+        &*share_group,
+        "producer-ids.json",
+    ];
+    for name in needed {
         let file = dir.path().join(name);
         let whole = fs::read(&file).unwrap();
         let mut flipped = whole.clone();
@@ -131,6 +151,31 @@ async fn a_damaged_or_missing_file_that_is_needed_is_named() {
     let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
     assert_eq!(cluster.offsets("t", 0), Some((0, 1)));
     assert_eq!(cluster.damage(), []);
+}
+
+#[tokio::test]
+async fn a_share_group_that_cannot_be_is_named_though_its_checksum_is_right() {
+    let dir = used().await;
+    let file = dir.path().join(format!("groups/{:02x}.json", b's'));
+    let text = fs::read_to_string(&file).unwrap();
+    let line = text.lines().next().unwrap();
+    for (from, to) in [
+        (r#""start":1"#, r#""start":-5"#),
+        (r#""next":1"#, r#""next":0"#),
+        (r#""available":[]"#, r#""available":[[0,0,1]]"#),
+        (
+            r#""partition":0,"state_epoch""#,
+            r#""partition":"0","state_epoch""#,
+        ),
+    ] {
+        assert!(line.contains(from), "{line}");
+        fs::write(&file, with_checksum(&line.replace(from, to))).unwrap();
+        let error = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap_err();
+        assert!(
+            matches!(&error, Error::DataDirDamaged { file: named, .. } if *named == file),
+            "{error:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -198,29 +243,72 @@ async fn commits_that_cannot_be_kept_are_refused_and_work_again_when_there_is_ro
     let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
     let mut client = Client::new(cluster.connect(1).unwrap());
     let mut errors = Vec::new();
-    for (group, room) in [("g", Some(10)), ("h", None), (&*"long".repeat(31), None)] {
+    for (group, room) in [("g", Some(10)), ("h", None)] {
         cluster.limit_disk(room);
         let answer = client.ask(&commit(group), 8).await.unwrap();
         errors.push(answer.topics[0].partitions[0].error_code);
     }
-    let expected = [
-        ErrorCode::COORDINATOR_NOT_AVAILABLE,
-        ErrorCode::NONE,
-        // Its file would have too long a name, whatever is tried again.
-        ErrorCode::INVALID_GROUP_ID,
-    ];
+    let expected = [ErrorCode::COORDINATOR_NOT_AVAILABLE, ErrorCode::NONE];
     assert_eq!(errors, expected);
-    // Nor would a member ever get in, however often it asked.
-    let join = ConsumerGroupHeartbeatRequest {
-        group_id: "long".repeat(31).into(),
+}
+
+#[tokio::test]
+async fn ids_may_be_as_long_as_the_protocol_lets_them() {
+    let dir = used().await;
+    let ids = ["long".repeat(31), "longer".repeat(31), "i".repeat(30_000)];
+    let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+    let mut client = Client::new(cluster.connect(1).unwrap());
+    for id in &ids {
+        let answer = client.ask(&commit(id), 8).await.unwrap();
+        assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
+        assert_eq!(join(&mut client, id).await, ErrorCode::NONE);
+        assert!(init(&mut client, id).await.producer_epoch == 0);
+    }
+    drop(client);
+    cluster.stop().await;
+    let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+    let mut client = Client::new(cluster.connect(1).unwrap());
+    for id in &ids {
+        assert_eq!(cluster.committed(id, "t", 0), Some(0));
+        assert_eq!(cluster.group_members(id), ["m"]);
+        assert_eq!(init(&mut client, id).await.producer_epoch, 1);
+    }
+    // One that is gone stays gone, and the others stay.
+    cluster.fence_member(&ids[1], "m").await.unwrap();
+    let request = DeleteGroupsRequest {
+        groups_names: vec![ids[1].as_str().into()],
+        ..Default::default()
+    };
+    let answer = client.ask(&request, 2).await.unwrap();
+    assert_eq!(answer.results[0].error_code, ErrorCode::NONE);
+    drop(client);
+    cluster.stop().await;
+    let cluster = EmbeddedCluster::start_in_memory(options(dir.path())).unwrap();
+    let committed = ids.each_ref().map(|id| cluster.committed(id, "t", 0));
+    assert_eq!(committed, [Some(0), None, Some(0)]);
+}
+
+async fn join(client: &mut Client<DuplexStream>, group: &str) -> ErrorCode {
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: group.to_owned().into(),
         member_id: "m".into(),
         rebalance_timeout_ms: 1000,
         subscribed_topic_names: Some(vec!["t".into()]),
         topic_partitions: Some(Vec::new()),
         ..Default::default()
     };
-    let answer = client.ask(&join, 1).await.unwrap();
-    assert_eq!(answer.error_code, ErrorCode::INVALID_GROUP_ID);
+    client.ask(&request, 1).await.unwrap().error_code
+}
+
+async fn init(client: &mut Client<DuplexStream>, id: &str) -> InitProducerIdResponse {
+    let request = InitProducerIdRequest {
+        transactional_id: Some(id.to_owned().into()),
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    let answer = client.ask(&request, 4).await.unwrap();
+    assert_eq!(answer.error_code, ErrorCode::NONE);
+    answer
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod add_partitions_to_txn;
 mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_share_group_offsets;
 mod api_versions;
 mod authorized_operations;
 mod consumer_group_describe;
@@ -18,6 +19,7 @@ mod create_topics;
 mod delete_acls;
 mod delete_groups;
 mod delete_records;
+mod delete_share_group_offsets;
 mod delete_topics;
 mod describe_acls;
 mod describe_client_quotas;
@@ -27,6 +29,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
+mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod describe_user_scram_credentials;
@@ -34,6 +37,7 @@ mod elect_leaders;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
+mod follower_fetch;
 mod heartbeat;
 mod init_producer_id;
 mod join_group;
@@ -51,6 +55,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod share_acknowledge;
+mod share_acquire;
 mod share_fetch;
 mod share_group_describe;
 mod share_group_heartbeat;
@@ -287,5 +292,8 @@ served! {
     ShareGroupDescribe share_group_describe::ShareGroupDescribeRequest 1 - 1,
     ShareFetch share_fetch::ShareFetchRequest 1 - 2,
     ShareAcknowledge share_acknowledge::ShareAcknowledgeRequest 1 - 2,
+    DescribeShareGroupOffsets describe_share_group_offsets::DescribeShareGroupOffsetsRequest 0 - 1,
+    AlterShareGroupOffsets alter_share_group_offsets::AlterShareGroupOffsetsRequest 0 - 0,
+    DeleteShareGroupOffsets delete_share_group_offsets::DeleteShareGroupOffsetsRequest 0 - 0,
     DescribeTopicPartitions describe_topic_partitions::DescribeTopicPartitionsRequest 0 - 0,
 }

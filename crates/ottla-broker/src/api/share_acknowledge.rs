@@ -12,8 +12,11 @@ use super::Serve;
 use super::leader_hints::note_endpoint;
 use super::metadata::resolve;
 use super::share_group_heartbeat::ID_MAX;
+use super::waiting::find;
 use crate::context::Context;
-use crate::group::share::partition::{Holder, Said};
+use crate::group::Groups;
+use crate::group::consumer::TopicPartition;
+use crate::group::share::partition::{Holder, Said, Undo};
 use crate::share_session::Key;
 
 impl Serve for ShareAcknowledgeRequest {
@@ -36,6 +39,7 @@ impl Serve for ShareAcknowledgeRequest {
             acquisition_lock_timeout_ms: lock_ms(context, &key.group),
             ..Default::default()
         };
+        let mut deeds = Deeds::default();
         for topic in self.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for partition in topic.partitions {
@@ -50,7 +54,7 @@ impl Serve for ShareAcknowledgeRequest {
                 let index = partition.partition_index;
                 let error_code = match renews && !self.is_renew_ack {
                     true => ErrorCode::INVALID_REQUEST,
-                    false => acknowledge(context, &key, (topic.topic_id, index), &said),
+                    false => acknowledge(context, &key, (topic.topic_id, index), &said, &mut deeds),
                 };
                 let mut data = PartitionData {
                     partition_index: index,
@@ -75,6 +79,13 @@ impl Serve for ShareAcknowledgeRequest {
                 partitions,
                 ..Default::default()
             });
+        }
+        if let Err(error) = deeds.keep(context, &key).await {
+            let topics = response.responses.iter_mut();
+            let partitions = topics.flat_map(|topic| &mut topic.partitions);
+            for data in partitions.filter(|data| data.error_code.is_ok()) {
+                data.error_code = error;
+            }
         }
         if closes {
             context.shared.release_shares(&key);
@@ -101,21 +112,60 @@ pub(super) fn key(context: &Context, group: Option<&str>, member: Option<&str>) 
     })
 }
 
-/// Does what a member says of one partition.
+/// What a request did for a member, until it is kept.
+#[derive(Default)]
+pub(super) struct Deeds {
+    undo: Vec<(TopicPartition, Undo)>,
+    /// Something has to be kept.
+    changed: bool,
+}
+
+impl Deeds {
+    /// Keeps all of it. After an error nothing was done: what was acquired is so still.
+    pub(super) async fn keep(self, context: &Context, key: &Key) -> Result<(), ErrorCode> {
+        if !self.changed {
+            return Ok(());
+        }
+        let shared = &context.shared;
+        let group = key.group.clone();
+        let undo = move |groups: &mut Groups| {
+            let group = groups.get_mut(&group);
+            let Some(group) = group.and_then(|group| group.share.as_mut()) else {
+                return;
+            };
+            for (id, undo) in self.undo {
+                if let Some(partition) = group.partitions.get_mut(&id) {
+                    partition.undo(undo);
+                }
+            }
+        };
+        let kept = shared.group_kept_or(&key.group, undo).await;
+        kept.map_err(|error| {
+            tracing::error!(group = key.group, %error, "cannot write acknowledgements");
+            shared.groups_changed.notify_one();
+            shared.share_freed.notify_waiters();
+            ErrorCode::COORDINATOR_NOT_AVAILABLE
+        })
+    }
+}
+
+/// Does what a member says of one partition; it counts once that is kept.
 pub(super) fn acknowledge(
     context: &Context,
     key: &Key,
     (topic, index): (Uuid, i32),
     said: &[Said],
+    deeds: &mut Deeds,
 ) -> ErrorCode {
-    let found = resolve(context, "", topic).and_then(|topic| {
-        let partition = topic.partition(index).cloned();
-        partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    let led = find(context, "", topic, index).and_then(|partition| {
+        let state = partition.state.lock();
+        state.check_leader(context.node, -1)?;
+        Ok(state.leader_epoch)
     });
-    let leads = found.and_then(|partition| partition.state.lock().check_leader(context.node, -1));
-    if let Err(error) = leads {
-        return error;
-    }
+    let leader_epoch = match led {
+        Ok(epoch) => epoch,
+        Err(error) => return error,
+    };
     let shared = &context.shared;
     let now = shared.now();
     let mut groups = shared.groups.lock();
@@ -129,17 +179,28 @@ pub(super) fn acknowledge(
     let Some(partition) = group.partitions.get_mut(&(topic, index)) else {
         return ErrorCode::INVALID_RECORD_STATE;
     };
+    if let Err(error) = partition.led(leader_epoch) {
+        return error;
+    }
     let holder: Holder = (Arc::from(key.member.as_str()), key.node);
     // Locks that the clock has not come to yet.
     let late = partition.expire(now, settings.deliveries_max);
     let renewed = now + settings.lock;
     let done = partition.acknowledge(&holder, said, settings.deliveries_max, renewed);
+    let changed = partition.is_unkept();
     drop(groups);
     shared.groups_changed.notify_one();
-    if late || done == Ok(true) {
+    if late || done.as_ref().is_ok_and(|done| done.freed) {
         shared.share_freed.notify_waiters();
     }
-    done.err().unwrap_or(ErrorCode::NONE)
+    match done {
+        Ok(done) => {
+            deeds.changed |= changed;
+            deeds.undo.push(((topic, index), done.undo));
+            ErrorCode::NONE
+        }
+        Err(error) => error,
+    }
 }
 
 /// Who leads, where that is what an error is about (KIP-951).

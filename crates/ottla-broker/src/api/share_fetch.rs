@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ottla_wire::messages::share_fetch::{
     AcquiredRecords, LeaderIdAndEpoch, PartitionData, ShareFetchRequest, ShareFetchResponse,
     ShareFetchableTopicResponse,
@@ -16,14 +15,12 @@ use tokio::time::Instant;
 
 use super::Serve;
 use super::leader_hints::note_endpoint;
-use super::share_acknowledge::{CLOSE, RENEW, acknowledge, key, leader_of, lock_ms};
+use super::share_acknowledge::{CLOSE, Deeds, RENEW, acknowledge, key, leader_of, lock_ms};
+use super::share_acquire::Acquirer;
 use super::waiting::{BYTES_MAX, Found, WAIT_MAX, Waiting, find};
-use crate::cluster::Partition;
 use crate::context::Context;
 use crate::group::consumer::TopicPartition;
-use crate::group::share::partition::{Acquired, LogBatch, Said, SharePartition, Wanted};
-use crate::log::Log;
-use crate::log::header::BatchHeader;
+use crate::group::share::partition::{Acquired, Said};
 use crate::share_session::Key;
 
 impl Serve for ShareFetchRequest {
@@ -37,9 +34,16 @@ impl Serve for ShareFetchRequest {
             Err(error) => return Some(self.refuse(error)),
         };
         let mut answers: BTreeMap<TopicPartition, PartitionData> = BTreeMap::new();
+        let mut deeds = Deeds::default();
         for (id, said) in self.said() {
             let data = answers.entry(id).or_insert_with(|| empty(id.1));
-            data.acknowledge_error_code = acknowledge(context, &key, id, &said);
+            data.acknowledge_error_code = acknowledge(context, &key, id, &said, &mut deeds);
+        }
+        if let Err(error) = deeds.keep(context, &key).await {
+            let done = |data: &&mut PartitionData| data.acknowledge_error_code.is_ok();
+            for data in answers.values_mut().filter(done) {
+                data.acknowledge_error_code = error;
+            }
         }
         if self.share_session_epoch == CLOSE {
             context.shared.release_shares(&key);
@@ -52,13 +56,25 @@ impl Serve for ShareFetchRequest {
             .iter()
             .map(|id| (*id, find(context, "", id.0, id.1)))
             .collect();
+        let mut acquirer = Acquirer {
+            context,
+            key: &key,
+            strict: self.share_acquire_mode == RECORD_LIMIT,
+            has_begun: false,
+        };
         loop {
             // Registered before looking: what is appended, or freed, meanwhile wakes us.
             let waiting = Waiting::begin(found.iter().map(|(_, found)| found), &waiter);
             let freed = context.shared.share_freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            let has_news = self.acquire(context, &key, &found, &mut answers);
+            let has_news = self.acquire(&mut acquirer, &found, &mut answers);
+            if std::mem::take(&mut acquirer.has_begun)
+                && let Err(error) = context.shared.group_kept(&key.group).await
+            {
+                // Kept with the first acknowledgement, then.
+                tracing::error!(group = key.group, %error, "cannot write where a group begins");
+            }
             if has_news || Instant::now() >= deadline {
                 drop(waiting);
                 return Some(self.respond(context, &key, answers));
@@ -86,8 +102,7 @@ trait Steps {
     fn said(&self) -> Vec<(TopicPartition, Vec<Said>)>;
     fn acquire(
         &self,
-        context: &Context,
-        key: &Key,
+        acquirer: &mut Acquirer<'_>,
         found: &[(TopicPartition, Found)],
         answers: &mut BTreeMap<TopicPartition, PartitionData>,
     ) -> bool;
@@ -158,14 +173,12 @@ impl Steps for ShareFetchRequest {
     /// Acquires what there is. Whether there is something to tell.
     fn acquire(
         &self,
-        context: &Context,
-        key: &Key,
+        acquirer: &mut Acquirer<'_>,
         found: &[(TopicPartition, Found)],
         answers: &mut BTreeMap<TopicPartition, PartitionData>,
     ) -> bool {
         let mut room = usize::try_from(self.max_bytes).unwrap_or(0).min(BYTES_MAX);
         let mut records_left = usize::try_from(self.max_records).unwrap_or(0);
-        let strict = self.share_acquire_mode == RECORD_LIMIT;
         let mut has_news = false;
         // With renewals no records may be asked for: the answer is due at once.
         if self.is_renew_ack
@@ -184,9 +197,7 @@ impl Steps for ShareFetchRequest {
                 break;
             }
             let acquired = match partition {
-                Ok(partition) => {
-                    acquire(context, key, *id, partition, (room, records_left, strict))
-                }
+                Ok(partition) => acquirer.acquire(*id, partition, room, records_left),
                 Err(error) => Err(*error),
             };
             match acquired {
@@ -247,112 +258,6 @@ impl Steps for ShareFetchRequest {
             .collect();
         response
     }
-}
-
-/// Acquires records of one partition: batches, and what of them is acquired.
-fn acquire(
-    context: &Context,
-    key: &Key,
-    id: TopicPartition,
-    partition: &Partition,
-    (room, records_max, strict): (usize, usize, bool),
-) -> Result<(Bytes, Vec<Acquired>), ErrorCode> {
-    let shared = &context.shared;
-    let nothing = (Bytes::new(), Vec::new());
-    let settings = shared.settings.lock().groups.of(&key.group);
-    // Where the log begins and ends, before the group is locked.
-    let (start, end) = {
-        let state = partition.state.lock();
-        state.check_leader(context.node, -1)?;
-        let log = &state.log;
-        let end = match settings.committed_only {
-            true => log.last_stable_offset(),
-            false => log.end_offset(),
-        };
-        (log.start_offset(), end)
-    };
-    let from = {
-        let mut groups = shared.groups.lock();
-        let group = groups
-            .get_mut(&key.group)
-            .and_then(|group| group.share.as_mut());
-        let group = group.ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
-        let begin = if settings.from_beginning { start } else { end };
-        let of = group.partitions.entry(id);
-        let of = of.or_insert_with(|| SharePartition::new(begin));
-        of.truncate(start);
-        match of.read_from() {
-            Some(from) if from < end => from,
-            _ => return Ok(nothing),
-        }
-    };
-    let (mut records, batches) = {
-        let state = partition.state.lock();
-        state.check_leader(context.node, -1)?;
-        let records = state.log.read(from, end, room, true).map_err(|error| {
-            tracing::error!(partition = id.1, %error, "cannot read the log");
-            ErrorCode::KAFKA_STORAGE_ERROR
-        })?;
-        let batches = batches(&state.log, &records, settings.committed_only);
-        (records, batches)
-    };
-    let now = shared.now();
-    let wanted = Wanted {
-        holder: (Arc::from(key.member.as_str()), key.node),
-        records_max,
-        strict,
-        until: now + settings.lock,
-    };
-    let acquired = {
-        let mut groups = shared.groups.lock();
-        let group = groups
-            .get_mut(&key.group)
-            .and_then(|group| group.share.as_mut());
-        let of = group.and_then(|group| group.partitions.get_mut(&id));
-        let of = of.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        let all: Vec<LogBatch> = batches.iter().map(|(batch, _)| *batch).collect();
-        of.acquire(&all, &wanted)
-    };
-    let Some(last) = acquired.last().map(|run| run.last) else {
-        return Ok(nothing);
-    };
-    shared.groups_changed.notify_one();
-    // No bytes behind what is acquired.
-    let ends = batches.iter().find(|(batch, _)| batch.last >= last);
-    if let Some((_, end)) = ends {
-        records.truncate(*end);
-    }
-    Ok((records, acquired))
-}
-
-/// The batches in `records`, and where each ends.
-fn batches(log: &Log, records: &Bytes, committed_only: bool) -> Vec<(LogBatch, usize)> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(header) = records.get(at..).and_then(BatchHeader::parse) {
-        at += header.total_len();
-        if at > records.len() {
-            break;
-        }
-        let (first, last) = (header.base_offset, header.last_offset());
-        let aborted = || {
-            let near = log.transactions().aborted_in(first, last + 1);
-            near.iter().any(|aborted| {
-                aborted.producer_id == header.producer_id
-                    && aborted.first_offset <= first
-                    && aborted.last_offset >= last
-            })
-        };
-        let hidden =
-            header.is_control() || committed_only && header.is_transactional() && aborted();
-        let batch = LogBatch {
-            first,
-            last,
-            hidden,
-        };
-        found.push((batch, at));
-    }
-    found
 }
 
 fn on_wire(acquired: Acquired) -> AcquiredRecords {

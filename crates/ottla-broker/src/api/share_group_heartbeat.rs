@@ -16,7 +16,7 @@ use crate::group::share::{ShareBeaten, ShareHeartbeat};
 
 impl Serve for ShareGroupHeartbeatRequest {
     async fn serve(self, context: &Context) -> Option<ShareGroupHeartbeatResponse> {
-        Some(beat(context, &self).unwrap_or_else(failed))
+        Some(beat(context, &self).await.unwrap_or_else(failed))
     }
 
     fn refuse(&self, error: ErrorCode) -> ShareGroupHeartbeatResponse {
@@ -27,7 +27,7 @@ impl Serve for ShareGroupHeartbeatRequest {
     }
 }
 
-fn beat(
+async fn beat(
     context: &Context,
     request: &ShareGroupHeartbeatRequest,
 ) -> Result<ShareGroupHeartbeatResponse, Refused> {
@@ -68,8 +68,8 @@ fn beat(
         let mut groups = shared.groups.lock();
         let is_new = groups.get(&request.group_id).is_none();
         if is_new && request.member_epoch != 0 {
-            // Kafka, which keeps share groups, says GROUP_ID_NOT_FOUND, and members give up. Here it may have been
-            // forgotten by a restart, after which they are to join again.
+            // Kafka, which keeps members too, says GROUP_ID_NOT_FOUND, and they give up. Here a restart in memory may
+            // have forgotten the group, after which they are to join again.
             return Err(Refused {
                 error: ErrorCode::UNKNOWN_MEMBER_ID,
                 message: format!("Share group {} is not known (any more).", request.group_id),
@@ -92,6 +92,13 @@ fn beat(
     // What a member that left had acquired is there for others.
     if request.member_epoch < 0 {
         shared.share_freed.notify_waiters();
+    }
+    if beaten.changed {
+        let kept = shared.group_kept(&request.group_id).await;
+        kept.map_err(|error| {
+            tracing::error!(group = &*request.group_id, %error, "cannot write a group");
+            refused(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+        })?;
     }
     Ok(respond(
         &request.member_id,

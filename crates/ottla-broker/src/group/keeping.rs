@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::context::Shared;
-use crate::group::Group;
+use crate::group::{Group, Groups};
 use crate::storage::SavedGroup;
 
 /// Who has what to write, and what was written.
@@ -28,6 +28,12 @@ impl Shared {
     /// Makes sure that the group is on the disk as it is now, or newer, or that it is gone. Blocks for as long as the
     /// disk does; the groups must not be locked.
     pub(crate) fn keep_group(&self, id: &str) -> io::Result<()> {
+        self.keep_group_or(id, |_| {})
+    }
+
+    /// [`Self::keep_group`] that takes the change back if it could not be kept, before anybody else's try could keep it
+    /// along with a change of its own.
+    pub(crate) fn keep_group_or(&self, id: &str, undo: impl FnOnce(&mut Groups)) -> io::Result<()> {
         let Some(data_dir) = &self.data_dir else {
             return Ok(());
         };
@@ -41,19 +47,18 @@ impl Shared {
         let saved = self
             .groups
             .lock()
-            .get(id)
+            .get_mut(id)
             .map(|group| SavedGroup::of(id, group));
-        match saved {
-            Some(saved) => {
-                data_dir.save_group(&saved)?;
-                written.insert(id.to_owned(), covered);
-            }
-            None => {
-                data_dir.delete_group(id)?;
-                written.remove(id);
-            }
+        let kept = match &saved {
+            Some(saved) => data_dir.save_group(saved),
+            None => data_dir.delete_group(id),
+        };
+        match kept {
+            Ok(()) if saved.is_some() => drop(written.insert(id.to_owned(), covered)),
+            Ok(()) => drop(written.remove(id)),
+            Err(_) => undo(&mut self.groups.lock()),
         }
-        Ok(())
+        kept
     }
 
     /// [`Self::group_kept`] for a change that only consumer groups keep: who their members are.
@@ -69,11 +74,20 @@ impl Shared {
 
     /// [`Self::keep_group`] without blocking. It is written even if this future is dropped.
     pub(crate) async fn group_kept(self: &Arc<Self>, id: &str) -> io::Result<()> {
+        self.group_kept_or(id, |_| {}).await
+    }
+
+    /// [`Self::keep_group_or`] without blocking. It is written, or taken back, even if this future is dropped.
+    pub(crate) async fn group_kept_or(
+        self: &Arc<Self>,
+        id: &str,
+        undo: impl FnOnce(&mut Groups) + Send + 'static,
+    ) -> io::Result<()> {
         if self.data_dir.is_none() {
             return Ok(());
         }
         let (shared, id) = (Arc::clone(self), id.to_owned());
-        tokio::task::spawn_blocking(move || shared.keep_group(&id))
+        tokio::task::spawn_blocking(move || shared.keep_group_or(&id, undo))
             .await
             .map_err(io::Error::other)?
     }

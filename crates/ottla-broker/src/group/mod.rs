@@ -5,6 +5,7 @@
 
 pub(crate) mod classic;
 pub(crate) mod consumer;
+mod deadlines;
 pub(crate) mod keeping;
 pub(crate) mod offsets;
 pub(crate) mod share;
@@ -17,6 +18,7 @@ use ottla_wire::messages::consumer_protocol_subscription::ConsumerProtocolSubscr
 
 use classic::{Action, ClassicGroup, GroupSettings};
 use consumer::{ConsumerGroup, ConsumerGroupSettings, Member, TopicsView};
+use deadlines::Deadlines;
 use offsets::{Committed, Offsets};
 use ottla_wire::{ErrorCode, Uuid};
 use share::ShareGroup;
@@ -26,6 +28,8 @@ use share::settings::ShareSettings;
 #[derive(Debug)]
 pub(crate) struct Groups {
     by_id: BTreeMap<String, Group>,
+    /// Knows of every group that may be another than when it was asked last.
+    deadlines: Deadlines,
     settings: GroupSettings,
     consumer_settings: ConsumerGroupSettings,
 }
@@ -69,6 +73,7 @@ impl Groups {
     pub(crate) fn new(settings: GroupSettings, consumer_settings: ConsumerGroupSettings) -> Self {
         Self {
             by_id: BTreeMap::new(),
+            deadlines: Deadlines::default(),
             settings,
             consumer_settings,
         }
@@ -83,11 +88,16 @@ impl Groups {
     }
 
     pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Group> {
-        self.by_id.get_mut(id)
+        let group = self.by_id.get_mut(id);
+        if group.is_some() {
+            self.deadlines.touch(id);
+        }
+        group
     }
 
     pub(crate) fn get_or_create(&mut self, id: &str, now: Instant) -> &mut Group {
         let settings = self.settings;
+        self.deadlines.touch(id);
         self.by_id.entry(id.to_owned()).or_insert_with(|| Group {
             classic: ClassicGroup::new(settings, now),
             consumer: None,
@@ -101,6 +111,7 @@ impl Groups {
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Group> {
+        self.deadlines.touch(id);
         self.by_id.remove(id)
     }
 
@@ -113,17 +124,43 @@ impl Groups {
                 && group.offsets.iter().next().is_none()
         };
         if self.by_id.get(id).is_some_and(unused) {
-            self.by_id.remove(id);
+            self.remove(id);
         }
     }
 
-    /// Forgets the offsets of a topic that is gone. Returns the groups that had any.
-    pub(crate) fn forget_topic(&mut self, topic: &str) -> Vec<String> {
-        let had_any = |(id, group): (&String, &mut Group)| {
-            let had_any = group.offsets.remove_topic(topic);
-            had_any.then(|| id.clone())
+    /// Does something to every share group. Returns those that it changed.
+    pub(crate) fn shares_mut(&mut self, each: impl Fn(&mut ShareGroup) -> bool) -> Vec<String> {
+        let changed = |(id, group): (&String, &mut Group)| {
+            let share = group.share.as_mut()?;
+            each(share).then(|| id.clone())
         };
-        self.by_id.iter_mut().filter_map(had_any).collect()
+        let changed: Vec<String> = self.by_id.iter_mut().filter_map(changed).collect();
+        for id in &changed {
+            self.deadlines.touch(id);
+        }
+        changed
+    }
+
+    /// The share groups of which something is not as it was kept last.
+    pub(crate) fn unkept_shares(&self) -> Vec<String> {
+        let is_unkept = |group: &Group| group.share.as_ref().is_some_and(ShareGroup::is_unkept);
+        let unkept = self.by_id.iter().filter(|(_, group)| is_unkept(group));
+        unkept.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Forgets where groups are in a topic that is gone. Returns the groups that were somewhere.
+    pub(crate) fn forget_topic(&mut self, topic: &str, topic_id: Uuid) -> Vec<String> {
+        let had_any = |(id, group): (&String, &mut Group)| {
+            let had_offsets = group.offsets.remove_topic(topic);
+            let share = group.share.as_mut();
+            let had_states = share.is_some_and(|share| share.forget_topic(topic_id));
+            (had_offsets || had_states).then(|| id.clone())
+        };
+        let had_any: Vec<String> = self.by_id.iter_mut().filter_map(had_any).collect();
+        for id in &had_any {
+            self.deadlines.touch(id);
+        }
+        had_any
     }
 
     /// The group as one of the new protocol, which one without members becomes.
@@ -181,34 +218,41 @@ impl Groups {
     /// Lets time pass in every group. Returns the groups that have to be kept as they are now.
     pub(crate) fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) -> Vec<String> {
         let mut changed = Vec::new();
-        for (id, group) in &mut self.by_id {
+        for id in self.due(now) {
+            let Some(group) = self.get_mut(&id) else {
+                continue;
+            };
+            let mut is_changed = false;
             group.classic.advance(now, actions);
             if let Some(share) = &mut group.share {
                 share.advance(now);
+                is_changed |= share.is_unkept();
             }
-            if group
-                .consumer
-                .as_mut()
-                .is_some_and(|group| group.advance(now))
-            {
-                changed.push(id.clone());
+            if let Some(consumer) = &mut group.consumer {
+                is_changed |= consumer.advance(now);
+            }
+            if is_changed {
+                changed.push(id);
             }
         }
         changed
     }
 
     /// When [`Self::advance`] next has something to do.
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.by_id
-            .values()
-            .flat_map(|group| {
-                let consumer = group.consumer.as_ref();
-                let consumer = consumer.and_then(ConsumerGroup::next_timeout);
-                let share = group.share.as_ref().and_then(ShareGroup::next_timeout);
-                [group.classic.next_timeout(), consumer, share]
-            })
-            .flatten()
-            .min()
+    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
+        self.settle();
+        self.deadlines.first()
+    }
+
+    fn due(&mut self, now: Instant) -> Vec<String> {
+        self.settle();
+        self.deadlines.due(now)
+    }
+
+    fn settle(&mut self) {
+        let by_id = &self.by_id;
+        self.deadlines
+            .settle(|id| by_id.get(id).and_then(Group::next_timeout));
     }
 
     /// Forgets offsets that nobody has used for `retention` (`offsets.retention.minutes`), and groups that have
@@ -221,12 +265,14 @@ impl Groups {
         view: &TopicsView,
     ) -> Vec<String> {
         let mut changed = Vec::new();
+        let deadlines = &mut self.deadlines;
         self.by_id.retain(|id, group| {
             let expired = group.expire_offsets(now, now_ms, retention, view);
             let keep =
                 !group.is_empty() || group.share.is_some() || group.offsets.iter().next().is_some();
             if expired || !keep {
                 changed.push(id.clone());
+                deadlines.touch(id);
             }
             keep
         });
@@ -240,6 +286,15 @@ impl Group {
         self.classic.is_empty()
             && self.consumer.as_ref().is_none_or(ConsumerGroup::is_empty)
             && self.share.as_ref().is_none_or(ShareGroup::is_empty)
+    }
+
+    /// When time next changes it.
+    fn next_timeout(&self) -> Option<Instant> {
+        let consumer = self.consumer.as_ref();
+        let consumer = consumer.and_then(ConsumerGroup::next_timeout);
+        let share = self.share.as_ref().and_then(ShareGroup::next_timeout);
+        let all = [self.classic.next_timeout(), consumer, share];
+        all.into_iter().flatten().min()
     }
 
     /// Its kind, by Kafka's name.

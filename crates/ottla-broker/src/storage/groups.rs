@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataDir, checked, remove_if_there};
+use super::{DataDir, checked, remove_if_there, stem};
 use crate::disk::read_checked;
 use crate::error::Error;
 use crate::group::Group;
 use crate::group::consumer::SavedConsumerGroup;
 use crate::group::offsets::{Committed, Offsets};
+use crate::group::share::saved::SavedShareGroup;
 
 /// A group as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub(crate) struct SavedGroup {
     /// Members and epochs of a consumer group; none of a classic one.
     #[serde(default)]
     pub(crate) consumer: Option<SavedConsumerGroup>,
+    /// What became of the records of a share group; none of another.
+    #[serde(default)]
+    pub(crate) share: Option<SavedShareGroup>,
     offsets: Vec<SavedOffset>,
 }
 
@@ -36,7 +40,7 @@ struct SavedOffset {
 }
 
 impl SavedGroup {
-    pub(crate) fn of(id: &str, group: &Group) -> Self {
+    pub(crate) fn of(id: &str, group: &mut Group) -> Self {
         let offsets = group
             .offsets
             .iter()
@@ -53,6 +57,7 @@ impl SavedGroup {
             group: id.to_owned(),
             protocol_type: group.protocol_type().map(str::to_owned),
             consumer: group.consumer.as_ref().map(SavedConsumerGroup::of),
+            share: group.share.as_mut().map(SavedShareGroup::of),
             offsets,
         }
     }
@@ -73,31 +78,34 @@ impl SavedGroup {
 }
 
 impl DataDir {
-    /// Every group.
-    pub(crate) fn groups(&self) -> Result<Vec<SavedGroup>, Error> {
+    /// Every group, and the file that holds it.
+    pub(crate) fn groups(&self) -> Result<Vec<(PathBuf, SavedGroup)>, Error> {
         let mut groups = Vec::new();
         for path in self.json_files("groups")? {
             let Some(saved) = checked(&path, read_checked::<SavedGroup>(&path))? else {
                 continue;
             };
-            if self.group_path(&saved.group).ok().as_deref() != Some(&*path) {
+            if !self.groups.note(&saved.group, &stem(&path)) {
                 let what = format!("it holds the group {}", saved.group);
                 return Err(Error::DataDirDamaged { file: path, what });
             }
-            groups.push(saved);
+            groups.push((path, saved));
         }
         Ok(groups)
     }
 
     pub(crate) fn save_group(&self, saved: &SavedGroup) -> io::Result<()> {
-        self.disk.replace(&self.group_path(&saved.group)?, saved)
+        self.disk.replace(&self.group_path(&saved.group), saved)
     }
 
     pub(crate) fn delete_group(&self, id: &str) -> io::Result<()> {
-        remove_if_there(&self.group_path(id)?)
+        remove_if_there(&self.group_path(id))?;
+        self.groups.forget(id);
+        Ok(())
     }
 
-    fn group_path(&self, group: &str) -> io::Result<PathBuf> {
-        self.named_path("groups", group)
+    fn group_path(&self, group: &str) -> PathBuf {
+        let name = format!("{}.json", self.groups.of(group));
+        self.root.join("groups").join(name)
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses what it needs")]
 
 pub(crate) mod process;
+pub(crate) mod share;
 
 use std::io;
 use std::time::Duration;

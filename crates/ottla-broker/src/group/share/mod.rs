@@ -1,9 +1,10 @@
 //! Share groups (KIP-932): their members, what each is to read, and what became of the records. A plain struct.
 //!
-//! Lives in memory: after a restart a share group begins anew where its settings say. Partitions have any number of
-//! members, so that an assignment is adopted at once.
+//! What became of records outlives a restart ([`saved`]); members join anew. Partitions have any number of members, so
+//! that an assignment is adopted at once.
 
 pub(crate) mod partition;
+pub(crate) mod saved;
 pub(crate) mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,8 @@ pub(crate) struct ShareBeaten {
     pub(crate) epoch: i32,
     /// Only if the member may not know it.
     pub(crate) assignment: Option<BTreeSet<TopicPartition>>,
+    /// Something is not as it was kept last.
+    pub(crate) changed: bool,
 }
 
 impl ShareGroup {
@@ -99,6 +102,7 @@ impl ShareGroup {
         view: &TopicsView,
         now: Instant,
     ) -> Result<ShareBeaten, Refused> {
+        let before = self.epoch;
         if beat.epoch == LEAVE {
             self.known(beat)?;
             self.remove(&beat.member_id);
@@ -106,6 +110,7 @@ impl ShareGroup {
             return Ok(ShareBeaten {
                 epoch: LEAVE,
                 assignment: None,
+                changed: self.epoch != before || self.is_unkept(),
             });
         }
         if beat.epoch == 0 {
@@ -161,6 +166,7 @@ impl ShareGroup {
         Ok(ShareBeaten {
             epoch,
             assignment: (news || beat.topics.is_some()).then(|| member.assigned.clone()),
+            changed: epoch != before,
         })
     }
 
@@ -199,6 +205,91 @@ impl ShareGroup {
             freed |= partition.release(member, node, limit);
         }
         freed
+    }
+
+    /// Whether some partition is not as it was when it was kept last.
+    pub(crate) fn is_unkept(&self) -> bool {
+        self.partitions.values().any(SharePartition::is_unkept)
+    }
+
+    /// A test has a leader of this epoch lose what a partition's log had from `end` on. Whether that changes anything.
+    pub(crate) fn cut(&mut self, id: TopicPartition, leader_epoch: i32, end: i64) -> bool {
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return false;
+        };
+        // Nobody acquires any more what was read before; an epoch that is newer still had it no more.
+        let _ = partition.led(leader_epoch);
+        partition.cut(end);
+        partition.is_unkept()
+    }
+
+    /// A test fences a member.
+    pub(crate) fn expel(&mut self, member: &str) -> ErrorCode {
+        if !self.members.contains_key(member) {
+            return ErrorCode::UNKNOWN_MEMBER_ID;
+        }
+        self.remove(member);
+        ErrorCode::NONE
+    }
+
+    /// A test ends the locks of all that is acquired of a partition. How many there were.
+    pub(crate) fn expire_locks(&mut self, id: TopicPartition) -> usize {
+        let limit = self.settings.deliveries_max;
+        let partition = self.partitions.get_mut(&id);
+        partition.map_or(0, |partition| partition.expire_all(limit))
+    }
+
+    /// An administrator says where to begin, or with -1, to begin where the settings say. What was known before.
+    pub(crate) fn set_starts(
+        &mut self,
+        starts: Vec<(TopicPartition, i64)>,
+    ) -> Vec<(TopicPartition, Option<SharePartition>)> {
+        self.epoch += 1;
+        let epoch = self.epoch;
+        let set = |(id, start)| {
+            let before = match start {
+                0.. => self
+                    .partitions
+                    .insert(id, SharePartition::new(start, epoch)),
+                _ => self.partitions.remove(&id),
+            };
+            (id, before)
+        };
+        starts.into_iter().map(set).collect()
+    }
+
+    /// Whether the group has begun to read a topic.
+    pub(crate) fn knows_topic(&self, topic: Uuid) -> bool {
+        let of_topic = (topic, i32::MIN)..=(topic, i32::MAX);
+        self.partitions.range(of_topic).next().is_some()
+    }
+
+    /// Forgets where it is in topics. What was known before.
+    pub(crate) fn forget_topics(
+        &mut self,
+        topics: &BTreeSet<Uuid>,
+    ) -> Vec<(TopicPartition, Option<SharePartition>)> {
+        let gone = self
+            .partitions
+            .extract_if(.., |(topic, _), _| topics.contains(topic));
+        gone.map(|(id, before)| (id, Some(before))).collect()
+    }
+
+    /// Takes such a change back, in reverse: a partition that was named twice is as it was before both.
+    pub(crate) fn put_back(&mut self, before: Vec<(TopicPartition, Option<SharePartition>)>) {
+        for (id, before) in before.into_iter().rev() {
+            match before {
+                Some(before) => drop(self.partitions.insert(id, before)),
+                None => drop(self.partitions.remove(&id)),
+            }
+        }
+    }
+
+    /// A topic is gone. Whether anything was known of it.
+    pub(crate) fn forget_topic(&mut self, topic: Uuid) -> bool {
+        let before = self.partitions.len();
+        self.partitions.retain(|(id, _), _| *id != topic);
+        self.partitions.len() < before
     }
 
     fn known(&mut self, beat: &ShareHeartbeat) -> Result<&mut ShareMember, Refused> {
@@ -357,7 +448,7 @@ mod tests {
     fn a_silent_member_is_dropped_and_what_it_had_is_free() {
         let (mut group, now) = (group(), Instant::now());
         group.heartbeat(&beat("a", 0), &view(1), now).unwrap();
-        let mut partition = SharePartition::new(0);
+        let mut partition = SharePartition::new(0, 0);
         let batch = partition::LogBatch {
             first: 0,
             last: 3,

@@ -1,12 +1,19 @@
 //! What a share group knows of one partition: which records are available, acquired or done (KIP-932). A plain struct.
 //!
 //! Offsets below the start are done with; those from `next` on were never acquired. In between each has a state.
+//!
+//! What is acquired is so until its time is up or another leader takes the partition over; nobody keeps that. All else
+//! is what [`saved`] puts on the disk, where an acquired record is as it was before it was acquired.
+
+pub(crate) mod saved;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ottla_wire::ErrorCode;
+
+use saved::Kept;
 
 /// Who acquired a record: a member, at the node that led the partition.
 pub(crate) type Holder = (Arc<str>, i32);
@@ -18,6 +25,14 @@ pub(crate) struct SharePartition {
     next: i64,
     /// Of the offsets from `start` to `next`; those that are not in it are done with.
     states: BTreeMap<i64, State>,
+    /// Of the leader that what is acquired was acquired from.
+    leader_epoch: i32,
+    /// Of the group when it began here: what was done before that was done to other records.
+    state_epoch: i32,
+    /// No lock ends before; none if nothing is acquired.
+    locked_until: Option<Instant>,
+    /// What was put on the disk last; none once that is not how it is any more.
+    kept: Option<Kept>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,19 +83,76 @@ pub(crate) struct Said {
     pub(crate) types: Vec<i8>,
 }
 
+/// How far a group is in a partition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// The first offset that is not done with.
+    pub(crate) start: i64,
+    /// Of the leader that asked last; -1 for none.
+    pub(crate) leader_epoch: i32,
+    next: i64,
+    begun: usize,
+}
+
+impl Progress {
+    /// How many offsets are not done with in a log that ends at `end` (KIP-1226).
+    pub(crate) fn lag(&self, end: i64) -> i64 {
+        let begun = i64::try_from(self.begun).unwrap_or(i64::MAX);
+        end.saturating_sub(self.next).saturating_add(begun).max(0)
+    }
+}
+
+/// What was done for a member.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// Something became available.
+    pub(crate) freed: bool,
+    pub(crate) undo: Undo,
+}
+
+/// What an acknowledgement ended, for it to be put back if nobody could keep it.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    state_epoch: i32,
+    leader_epoch: i32,
+    ended: Vec<(i64, State)>,
+}
+
 impl SharePartition {
-    pub(crate) fn new(start: i64) -> Self {
+    /// One that begins at `start`, in this epoch of the group.
+    pub(crate) fn new(start: i64, state_epoch: i32) -> Self {
         Self {
             start,
             next: start,
             states: BTreeMap::new(),
+            leader_epoch: -1,
+            state_epoch,
+            locked_until: None,
+            kept: None,
         }
     }
 
-    /// The first offset that is not done with.
-    #[cfg(test)]
-    fn start(&self) -> i64 {
-        self.start
+    /// How far the group is.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            start: self.start,
+            leader_epoch: self.leader_epoch,
+            next: self.next,
+            begun: self.states.len(),
+        }
+    }
+
+    /// A leader of this epoch goes on with the partition. What was acquired from one before it is available again, as
+    /// if it had not been: that is how Kafka's next leader finds it at the share coordinator.
+    pub(crate) fn led(&mut self, epoch: i32) -> Result<(), ErrorCode> {
+        if epoch < self.leader_epoch {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        if epoch > self.leader_epoch {
+            self.leader_epoch = epoch;
+            self.take_back();
+        }
+        Ok(())
     }
 
     /// Where to read next; none while as many records are acquired as may be.
@@ -98,7 +170,37 @@ impl SharePartition {
             self.states = self.states.split_off(&log_start);
             self.next = self.next.max(log_start);
             self.advance_start();
+            self.kept = None;
         }
+    }
+
+    /// The log ends here now: what is written from here on are other records than were here.
+    pub(crate) fn cut(&mut self, log_end: i64) {
+        if log_end < self.next {
+            self.states.split_off(&log_end);
+            self.next = log_end;
+            self.advance_start();
+            self.kept = None;
+        }
+    }
+
+    /// From the offset `from` on, where to read next, the log has nothing but these batches: what compaction removed
+    /// around them is done with.
+    pub(crate) fn pass_gaps(&mut self, mut from: i64, batches: &[LogBatch]) {
+        for batch in batches {
+            if from < batch.first {
+                let available = |(offset, state): (&i64, &State)| {
+                    matches!(state, State::Available { .. }).then_some(*offset)
+                };
+                let gone = self.states.range(from..batch.first).filter_map(available);
+                for offset in gone.collect::<Vec<_>>() {
+                    self.states.remove(&offset);
+                    self.kept = None;
+                }
+            }
+            from = batch.last.saturating_add(1);
+        }
+        self.advance_start();
     }
 
     /// Acquires what is available in these batches, in order.
@@ -146,18 +248,22 @@ impl SharePartition {
                 }
             }
         }
+        if !acquired.is_empty() {
+            let until = Some(wanted.until);
+            self.locked_until = self.locked_until.min(until).or(until);
+        }
         self.advance_start();
         acquired
     }
 
-    /// Does what a member says, all of it or, after an error, nothing. Whether something became available.
+    /// Does what a member says, all of it or, after an error, nothing.
     pub(crate) fn acknowledge(
         &mut self,
         holder: &Holder,
         said: &[Said],
         deliveries_max: i16,
         renewed: Instant,
-    ) -> Result<bool, ErrorCode> {
+    ) -> Result<Done, ErrorCode> {
         let mut behind = i64::MIN;
         for run in said {
             let len = run.last.checked_sub(run.first).filter(|len| *len >= 0);
@@ -178,22 +284,62 @@ impl SharePartition {
                 return Err(ErrorCode::INVALID_RECORD_STATE);
             }
         }
-        let mut freed = false;
+        let mut done = Done {
+            freed: false,
+            undo: Undo {
+                state_epoch: self.state_epoch,
+                leader_epoch: self.leader_epoch,
+                ended: Vec::new(),
+            },
+        };
         for run in said {
             for (place, offset) in (run.first..=run.last).enumerate() {
                 match run.types.get(place).or(run.types.first()) {
-                    Some(&RELEASE) => freed |= self.free(offset, deliveries_max),
+                    Some(&RELEASE) => {
+                        let (freed, ended) = self.free(offset, deliveries_max);
+                        done.freed |= freed;
+                        done.undo.ended.extend(ended);
+                    }
                     Some(&RENEW) => {
                         if let Some(State::Acquired { until, .. }) = self.states.get_mut(&offset) {
                             *until = renewed;
                         }
                     }
-                    _ => drop(self.states.remove(&offset)),
+                    _ => {
+                        let ended = self.states.remove(&offset).map(|state| (offset, state));
+                        done.undo.ended.extend(ended);
+                        self.kept = None;
+                    }
                 }
             }
         }
         self.advance_start();
-        Ok(freed)
+        Ok(done)
+    }
+
+    /// Puts back what an acknowledgement ended. What it released stays available: that loses nothing.
+    pub(crate) fn undo(&mut self, undo: Undo) {
+        if undo.state_epoch != self.state_epoch {
+            return;
+        }
+        let same_leader = undo.leader_epoch == self.leader_epoch;
+        for (offset, state) in undo.ended {
+            let state = match state {
+                State::Acquired { deliveries, .. } if !same_leader => State::Available {
+                    deliveries: deliveries - 1,
+                },
+                state => state,
+            };
+            if let State::Acquired { until, .. } = &state {
+                self.locked_until = self.locked_until.min(Some(*until)).or(Some(*until));
+            }
+            // A log that was cut meanwhile has other records there, or none.
+            if offset < self.next {
+                self.states.entry(offset).or_insert(state);
+            }
+        }
+        self.kept = None;
+        self.advance_start();
     }
 
     /// Gives back what this member acquired: at one node, or anywhere. Whether something became available.
@@ -205,16 +351,23 @@ impl SharePartition {
 
     /// Gives back what was acquired for too long. Whether something became available.
     pub(crate) fn expire(&mut self, now: Instant, deliveries_max: i16) -> bool {
+        if self.locked_until.is_none_or(|until| now < until) {
+            return false;
+        }
         self.free_all(deliveries_max, |_, until| until <= now)
     }
 
-    /// When [`Self::expire`] next has something to do.
+    /// Gives back all that is acquired, as if it had been for too long. How many records there were.
+    pub(crate) fn expire_all(&mut self, deliveries_max: i16) -> usize {
+        let acquired = |state: &&State| matches!(state, State::Acquired { .. });
+        let count = self.states.values().filter(acquired).count();
+        self.free_all(deliveries_max, |_, _| true);
+        count
+    }
+
+    /// When [`Self::expire`] next has something to do, or a little before: locks that were longest may be over already.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let until = |state: &State| match state {
-            State::Acquired { until, .. } => Some(*until),
-            State::Available { .. } => None,
-        };
-        self.states.values().filter_map(until).min()
+        self.locked_until
     }
 
     fn free_all(&mut self, deliveries_max: i16, which: impl Fn(&Holder, Instant) -> bool) -> bool {
@@ -225,24 +378,40 @@ impl SharePartition {
         let offsets: Vec<i64> = self.states.iter().filter_map(concerned).collect();
         let mut freed = false;
         for offset in offsets {
-            freed |= self.free(offset, deliveries_max);
+            freed |= self.free(offset, deliveries_max).0;
         }
+        let until = |state: &State| match state {
+            State::Acquired { until, .. } => Some(*until),
+            State::Available { .. } => None,
+        };
+        self.locked_until = self.states.values().filter_map(until).min();
         self.advance_start();
         freed
     }
 
-    /// The next member may have it, unless that was tried too often.
-    fn free(&mut self, offset: i64, deliveries_max: i16) -> bool {
+    /// The next member may have it, unless that was tried too often. Whether it may, and what was ended if not.
+    fn free(&mut self, offset: i64, deliveries_max: i16) -> (bool, Option<(i64, State)>) {
         let Some(State::Acquired { deliveries, .. }) = self.states.get(&offset) else {
-            return false;
+            return (false, None);
         };
         let deliveries = *deliveries;
+        self.kept = None;
         if deliveries >= deliveries_max {
-            self.states.remove(&offset);
-            return false;
+            let ended = self.states.remove(&offset);
+            return (false, ended.map(|state| (offset, state)));
         }
         self.states.insert(offset, State::Available { deliveries });
-        true
+        (true, None)
+    }
+
+    /// Makes acquired records what they were before they were acquired.
+    fn take_back(&mut self) {
+        for state in self.states.values_mut() {
+            if let State::Acquired { deliveries, .. } = state {
+                let deliveries = *deliveries - 1;
+                *state = State::Available { deliveries };
+            }
+        }
     }
 
     fn advance_start(&mut self) {
@@ -259,145 +428,4 @@ const RENEW: i8 = 4;
 const IN_FLIGHT_MAX: usize = 2_000;
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const LIMIT: i16 = 3;
-
-    fn holder(name: &str) -> Holder {
-        (name.into(), 1)
-    }
-
-    fn batch(first: i64, last: i64) -> LogBatch {
-        LogBatch {
-            first,
-            last,
-            hidden: false,
-        }
-    }
-
-    fn wanted(name: &str, records_max: usize, strict: bool, until: Instant) -> Wanted {
-        Wanted {
-            holder: holder(name),
-            records_max,
-            strict,
-            until,
-        }
-    }
-
-    fn said(first: i64, last: i64, kind: i8) -> Said {
-        Said {
-            first,
-            last,
-            types: vec![kind],
-        }
-    }
-
-    fn runs(acquired: &[Acquired]) -> Vec<(i64, i64, i16)> {
-        let runs = acquired.iter();
-        runs.map(|run| (run.first, run.last, run.deliveries))
-            .collect()
-    }
-
-    #[test]
-    fn whole_batches_or_exactly_so_many() {
-        let until = Instant::now();
-        let log = [batch(0, 3), batch(4, 9)];
-        let mut partition = SharePartition::new(0);
-        assert_eq!(
-            runs(&partition.acquire(&log, &wanted("a", 2, false, until))),
-            [(0, 3, 1)]
-        );
-        assert_eq!(
-            runs(&partition.acquire(&log, &wanted("b", 2, true, until))),
-            [(4, 5, 1)]
-        );
-        assert_eq!(partition.read_from(), Some(6));
-        assert_eq!(
-            runs(&partition.acquire(&log, &wanted("a", 9, true, until))),
-            [(6, 9, 1)]
-        );
-        assert!(
-            partition
-                .acquire(&log, &wanted("a", 9, false, until))
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn what_is_said_is_done_all_of_it_or_nothing() {
-        let until = Instant::now();
-        let mut partition = SharePartition::new(0);
-        partition.acquire(&[batch(0, 5)], &wanted("a", 9, false, until));
-        let a = holder("a");
-        let mut say = |said: &[Said], by: &Holder| partition.acknowledge(by, said, LIMIT, until);
-        let state = Err(ErrorCode::INVALID_RECORD_STATE);
-        assert_eq!(say(&[said(0, 0, 1), said(6, 6, 1)], &a), state);
-        assert_eq!(say(&[said(0, 0, 1)], &holder("b")), state);
-        assert_eq!(say(&[said(0, i64::MAX, 1)], &a), state);
-        let request = Err(ErrorCode::INVALID_REQUEST);
-        assert_eq!(say(&[said(i64::MIN, i64::MAX, 1)], &a), request);
-        assert_eq!(say(&[said(3, 2, 1)], &a), request);
-        assert_eq!(say(&[said(0, 0, 5)], &a), request);
-        assert_eq!(say(&[said(1, 1, 1), said(0, 0, 1)], &a), request);
-        let mixed = Said {
-            first: 0,
-            last: 3,
-            types: vec![1, 2, 3, 4],
-        };
-        assert_eq!(say(&[mixed, said(4, 4, 0)], &a), Ok(true));
-        assert_eq!(say(&[said(0, 0, 1)], &a), state);
-        assert_eq!((partition.start(), partition.read_from()), (1, Some(1)));
-        let again = partition.acquire(&[batch(0, 5)], &wanted("b", 9, false, until));
-        assert_eq!(runs(&again), [(1, 1, 2)]);
-    }
-
-    #[test]
-    fn a_record_that_fails_too_often_is_given_up() {
-        let mut now = Instant::now();
-        let mut partition = SharePartition::new(0);
-        for round in 1..=LIMIT {
-            let until = now + Duration::from_secs(1);
-            let acquired = partition.acquire(&[batch(0, 0)], &wanted("a", 1, false, until));
-            assert_eq!(runs(&acquired), [(0, 0, round)]);
-            assert_eq!(partition.next_timeout(), Some(until));
-            assert!(!partition.expire(now, LIMIT));
-            now = until;
-            assert_eq!(partition.expire(now, LIMIT), round < LIMIT);
-        }
-        assert_eq!((partition.start(), partition.next_timeout()), (1, None));
-    }
-
-    #[test]
-    fn markers_are_passed_and_a_log_that_was_cut_is_followed() {
-        let until = Instant::now();
-        let mut partition = SharePartition::new(0);
-        let hidden = LogBatch {
-            hidden: true,
-            ..batch(0, 4)
-        };
-        let acquired = partition.acquire(&[hidden, batch(5, 9)], &wanted("a", 1, false, until));
-        assert_eq!((runs(&acquired), partition.start()), (vec![(5, 9, 1)], 5));
-        partition.truncate(8);
-        assert_eq!(partition.start(), 8);
-        assert!(partition.release("a", Some(1), LIMIT));
-        assert!(!partition.release("a", None, LIMIT));
-        partition.truncate(100);
-        assert_eq!((partition.start(), partition.read_from()), (100, Some(100)));
-    }
-
-    #[test]
-    fn no_more_are_acquired_than_may_be() {
-        let until = Instant::now();
-        let mut partition = SharePartition::new(0);
-        let max = IN_FLIGHT_MAX as i64;
-        partition.acquire(&[batch(0, max - 1)], &wanted("a", usize::MAX, false, until));
-        assert_eq!(partition.read_from(), None);
-        let more = partition.acquire(&[batch(max, max)], &wanted("a", 1, false, until));
-        assert!(more.is_empty());
-        assert!(partition.release("a", None, LIMIT));
-        assert_eq!(partition.read_from(), Some(0));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ottla_wire::iso_duration;
 use serde::{Deserialize, Serialize};
 
 /// The settings of all groups, as they were set.
@@ -14,12 +15,34 @@ pub(crate) struct GroupConfigs {
 /// The settings of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ShareSettings {
-    pub(crate) from_beginning: bool,
+    pub(crate) reset: Reset,
     pub(crate) committed_only: bool,
     pub(crate) lock: Duration,
     pub(crate) deliveries_max: i16,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) session_timeout: Duration,
+}
+
+/// Where a group begins in a partition that it has not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reset {
+    Earliest,
+    Latest,
+    /// At the first record that is younger than this (KIP-1106).
+    ByDuration(Duration),
+}
+
+impl Reset {
+    fn parse(value: &str) -> Option<Self> {
+        match value {
+            "earliest" => Some(Self::Earliest),
+            "latest" => Some(Self::Latest),
+            _ => {
+                let ago = value.strip_prefix(BY_DURATION).and_then(iso_duration);
+                ago.map(Self::ByDuration)
+            }
+        }
+    }
 }
 
 impl GroupConfigs {
@@ -59,7 +82,7 @@ impl GroupConfigs {
             Duration::from_millis(set.unwrap_or(default))
         };
         ShareSettings {
-            from_beginning: text(RESET) == Some("earliest"),
+            reset: text(RESET).and_then(Reset::parse).unwrap_or(Reset::Latest),
             committed_only: text(ISOLATION) == Some("read_committed"),
             lock: millis(LOCK, 30_000),
             deliveries_max: text(DELIVERIES).and_then(|v| v.parse().ok()).unwrap_or(5),
@@ -74,8 +97,8 @@ impl GroupConfigs {
         let set = self.by_group.get(group).cloned().unwrap_or_default();
         let shown = move |name: &'static str| {
             let default = match name {
-                RESET if settings.from_beginning => "earliest".to_owned(),
-                RESET => "latest".to_owned(),
+                // As it was spelled.
+                RESET => set.get(RESET).map_or("latest", String::as_str).to_owned(),
                 ISOLATION if settings.committed_only => "read_committed".to_owned(),
                 ISOLATION => "read_uncommitted".to_owned(),
                 LOCK => settings.lock.as_millis().to_string(),
@@ -104,7 +127,11 @@ fn check(name: &str, value: &str) -> Result<(), String> {
         )),
     };
     match name {
-        RESET => one_of(&["earliest", "latest"]),
+        RESET if Reset::parse(value).is_some() => Ok(()),
+        RESET => Err(format!(
+            "Invalid value {value} for configuration {name}: expected earliest, latest, or by_duration: with an \
+             ISO-8601 duration that is not negative, such as by_duration:PT1H"
+        )),
         ISOLATION => one_of(&["read_committed", "read_uncommitted"]),
         DELIVERIES => between(1, 100),
         LOCK => between(100, 3_600_000),
@@ -118,6 +145,7 @@ const LOCK: &str = "share.record.lock.duration.ms";
 const DELIVERIES: &str = "share.delivery.count.limit";
 const HEARTBEAT: &str = "share.heartbeat.interval.ms";
 const SESSION: &str = "share.session.timeout.ms";
+const BY_DURATION: &str = "by_duration:";
 const NAMES: [&str; 6] = [RESET, DELIVERIES, HEARTBEAT, ISOLATION, LOCK, SESSION];
 
 /// Groups need not exist to be given settings.
@@ -139,7 +167,24 @@ mod tests {
                 .unwrap_err()
                 .contains("linger.ms")
         );
-        assert!(change(RESET, None).is_ok());
+        assert!(change(RESET, Some("by_duration:PT0.5S")).is_ok());
+        for bad in [
+            "by_duration:",
+            "by_duration:1h",
+            "by_duration:PT-1H",
+            "none",
+        ] {
+            let mut configs = configs.clone();
+            let error = configs.change("g", [(RESET, Some(bad))].into_iter());
+            let error = error.unwrap_err();
+            assert!(error.contains("by_duration:PT1H"), "{error}");
+        }
+        let half = Duration::from_millis(500);
+        assert_eq!(configs.of("g").reset, Reset::ByDuration(half));
+        let shown = configs.all("g").find(|(name, ..)| *name == RESET);
+        assert_eq!(shown.unwrap().1, "by_duration:PT0.5S");
+        configs.change("g", [(RESET, None)].into_iter()).unwrap();
+        assert_eq!(configs.of("g").reset, Reset::Latest);
     }
 
     #[test]
