@@ -10,6 +10,7 @@ use ottla_wire::messages::list_groups::ListGroupsRequest;
 use ottla_wire::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse,
 };
+use ottla_wire::messages::share_group_describe::{self, ShareGroupDescribeRequest};
 use ottla_wire::{Bytes, ErrorCode, Message as _, Reader};
 
 use crate::items::{Answer, Results, only};
@@ -37,7 +38,7 @@ pub struct GroupDescription {
     pub id: String,
     /// Its state, such as `Stable` or `Empty`.
     pub state: String,
-    /// `classic`, or `consumer` (KIP-848).
+    /// `classic`, `consumer` (KIP-848) or `share` (KIP-932).
     pub protocol: &'static str,
     /// What divides the partitions; empty while nothing has.
     pub assignor: String,
@@ -128,8 +129,8 @@ impl Admin {
         Ok(groups.into_values().collect())
     }
 
-    /// Groups of consumers with their members, of the classic protocol and of KIP-848
-    /// (DescribeGroups, ConsumerGroupDescribe), each asked of its coordinator.
+    /// Groups of consumers with their members, of the classic protocol, of KIP-848, and share groups
+    /// (DescribeGroups, ConsumerGroupDescribe, ShareGroupDescribe), each asked of its coordinator.
     pub async fn describe_groups(&self, ids: &[&str]) -> Results<GroupDescription> {
         let deadline = self.deadline();
         let mut results = Vec::new();
@@ -193,14 +194,52 @@ impl Admin {
             });
         };
         // Brokers before Kafka 3.9 describe a group that does not exist as dead.
-        if group.error_code.is_ok() && &*group.group_state == "Dead" {
-            return Ok(Answer::refused(id, ErrorCode::GROUP_ID_NOT_FOUND));
+        let is_dead = group.error_code.is_ok() && &*group.group_state == "Dead";
+        if is_dead || group.error_code == ErrorCode::GROUP_ID_NOT_FOUND {
+            // To the other two a share group does not exist.
+            return match self.describe_share_group(id, deadline).await? {
+                Some(answer) => Ok(answer),
+                None => Ok(Answer::refused(id, ErrorCode::GROUP_ID_NOT_FOUND)),
+            };
         }
         let message = group.error_message.clone();
         let coordinator = coordinator().await?;
         Ok(Answer::new(id, group.error_code, message, || {
             classic(group, coordinator)
         }))
+    }
+
+    /// `None` of what is no share group, and from brokers that know none.
+    async fn describe_share_group(
+        &self,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Option<Answer<GroupDescription>>, Error> {
+        let to = To::Coordinator(CoordinatorKind::Group, id);
+        let request = |_| ShareGroupDescribeRequest {
+            group_ids: vec![id.to_owned().into()],
+            ..Default::default()
+        };
+        let response = match self.call(to, deadline, request).await {
+            Ok(response) => response,
+            Err(Error::Net(ottla_net::Error::Unsupported { .. })) => return Ok(None),
+            Err(error) if error.code() == Some(ErrorCode::UNSUPPORTED_VERSION) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let none = [
+            ErrorCode::GROUP_ID_NOT_FOUND,
+            ErrorCode::UNSUPPORTED_VERSION,
+        ];
+        let group = response.groups.into_iter().next();
+        let Some(group) = group.filter(|group| !none.contains(&group.error_code)) else {
+            return Ok(None);
+        };
+        let kind = CoordinatorKind::Group;
+        let coordinator = self.cluster.coordinator(kind, id, deadline).await?;
+        let message = group.error_message.clone();
+        Ok(Some(Answer::new(id, group.error_code, message, || {
+            shared(group, coordinator)
+        })))
     }
 
     /// What a group has committed, for all its partitions (OffsetFetch, asked of its coordinator).
@@ -329,6 +368,31 @@ fn modern(group: consumer_group_describe::DescribedGroup, coordinator: i32) -> G
             .map(|m| GroupMember {
                 id: m.member_id.to_string(),
                 instance_id: m.instance_id.map(|i| i.to_string()),
+                client_id: m.client_id.to_string(),
+                host: m.client_host.to_string(),
+                assignment: m
+                    .assignment
+                    .topic_partitions
+                    .into_iter()
+                    .map(|t| (t.topic_name.to_string(), t.partitions))
+                    .collect(),
+            })
+            .collect(),
+    }
+}
+
+fn shared(group: share_group_describe::DescribedGroup, coordinator: i32) -> GroupDescription {
+    let members = group.members.into_iter();
+    GroupDescription {
+        id: group.group_id.to_string(),
+        state: group.group_state.to_string(),
+        protocol: "share",
+        assignor: group.assignor_name.to_string(),
+        coordinator,
+        members: members
+            .map(|m| GroupMember {
+                id: m.member_id.to_string(),
+                instance_id: None,
                 client_id: m.client_id.to_string(),
                 host: m.client_host.to_string(),
                 assignment: m

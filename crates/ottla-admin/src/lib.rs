@@ -16,6 +16,7 @@ mod error;
 mod groups;
 mod items;
 mod offsets;
+mod share_groups;
 mod topics;
 
 pub use client::Admin;
@@ -25,4 +26,5 @@ pub use error::Error;
 pub use groups::{GroupDescription, GroupListing, GroupMember, GroupOffset};
 pub use items::Results;
 pub use offsets::{ListedOffset, OffsetSpec};
+pub use share_groups::ShareGroupOffset;
 pub use topics::{NewPartitions, NewTopic, PartitionDescription, TopicCreated, TopicDescription};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ottla::admin::{Admin, GroupDescription, GroupOffset, OffsetSpec};
+use ottla::admin::{Admin, Error, GroupDescription, OffsetSpec};
 use serde_json::json;
 
 use crate::args::{DescribeGroupsArgs, GroupsCommand, JsonArgs};
@@ -49,9 +49,9 @@ async fn list(admin: &Admin, args: JsonArgs) -> Result<(), Failure> {
 async fn describe(admin: &Admin, args: DescribeGroupsArgs) -> Result<(), Failure> {
     let ids: Vec<_> = args.groups.iter().map(String::as_str).collect();
     let mut documents = Vec::new();
-    for (i, (id, result)) in admin.describe_groups(&ids).await.into_iter().enumerate() {
+    for (i, (_, result)) in admin.describe_groups(&ids).await.into_iter().enumerate() {
         let group = result?;
-        let offsets = admin.group_offsets(&id).await?;
+        let offsets = places(admin, &group).await?;
         let asked: Vec<_> = offsets
             .iter()
             .map(|o| (o.topic.as_str(), o.partition, OffsetSpec::Latest))
@@ -75,27 +75,69 @@ async fn describe(admin: &Admin, args: DescribeGroupsArgs) -> Result<(), Failure
     Ok(())
 }
 
-/// The end of a partition and how far the group is behind it, where known.
-fn lag(offset: &GroupOffset, ends: &HashMap<String, i64>) -> (Option<i64>, Option<i64>) {
-    let end = ends
-        .get(&format!("{}[{}]", offset.topic, offset.partition))
-        .copied();
-    (end, end.map(|end| (end - offset.offset).max(0)))
+/// Where a group is in a partition.
+struct Place {
+    topic: String,
+    partition: i32,
+    /// Committed or, of a share group, the first that is not done with.
+    offset: i64,
+    metadata: String,
+    /// What a share group's coordinator says; records behind the offset may be done with.
+    lag: Option<i64>,
 }
 
-/// The member that has a partition.
-fn owner<'a>(group: &'a GroupDescription, offset: &GroupOffset) -> Option<&'a str> {
-    let has = |partitions: &Vec<i32>| partitions.contains(&offset.partition);
-    group
-        .members
-        .iter()
-        .find(|m| m.assignment.get(&offset.topic).is_some_and(has))
+async fn places(admin: &Admin, group: &GroupDescription) -> Result<Vec<Place>, Error> {
+    if !is_share(group) {
+        let committed = admin.group_offsets(&group.id).await?.into_iter();
+        return Ok(committed
+            .map(|at| Place {
+                topic: at.topic,
+                partition: at.partition,
+                offset: at.offset,
+                metadata: at.metadata,
+                lag: None,
+            })
+            .collect());
+    }
+    let started = admin.share_group_offsets(&group.id).await?.into_iter();
+    let places = started.filter_map(|at| {
+        Some(Place {
+            topic: at.topic,
+            partition: at.partition,
+            offset: at.start_offset?,
+            metadata: String::new(),
+            lag: at.lag,
+        })
+    });
+    Ok(places.collect())
+}
+
+fn is_share(group: &GroupDescription) -> bool {
+    group.protocol == "share"
+}
+
+/// The end of a partition and how far the group is behind it, where known.
+fn lag(place: &Place, ends: &HashMap<String, i64>) -> (Option<i64>, Option<i64>) {
+    let end = ends
+        .get(&format!("{}[{}]", place.topic, place.partition))
+        .copied();
+    let behind = end.map(|end| (end - place.offset).max(0));
+    (end, place.lag.or(behind))
+}
+
+/// The members that have a partition: one at most but in share groups.
+fn owners<'a>(group: &'a GroupDescription, place: &Place) -> Vec<&'a str> {
+    let has = |partitions: &Vec<i32>| partitions.contains(&place.partition);
+    let members = group.members.iter();
+    members
+        .filter(|m| m.assignment.get(&place.topic).is_some_and(has))
         .map(|m| m.id.as_str())
+        .collect()
 }
 
 fn document(
     group: &GroupDescription,
-    offsets: &[GroupOffset],
+    places: &[Place],
     ends: &HashMap<String, i64>,
 ) -> serde_json::Value {
     let members: Vec<_> = group
@@ -108,14 +150,21 @@ fn document(
             })
         })
         .collect();
-    let offsets: Vec<_> = offsets
+    let offsets: Vec<_> = places
         .iter()
-        .map(|o| {
-            let (end, lag) = lag(o, ends);
-            json!({
-                "topic": o.topic, "partition": o.partition, "committed": o.offset, "end": end,
-                "lag": lag, "member": owner(group, o), "metadata": o.metadata,
-            })
+        .map(|at| {
+            let (end, lag) = lag(at, ends);
+            let owners = owners(group, at);
+            match is_share(group) {
+                true => json!({
+                    "topic": at.topic, "partition": at.partition, "start": at.offset, "end": end,
+                    "lag": lag, "members": owners,
+                }),
+                false => json!({
+                    "topic": at.topic, "partition": at.partition, "committed": at.offset, "end": end,
+                    "lag": lag, "member": owners.first(), "metadata": at.metadata,
+                }),
+            }
         })
         .collect();
     json!({
@@ -125,19 +174,29 @@ fn document(
     })
 }
 
-fn text(group: &GroupDescription, offsets: &[GroupOffset], ends: &HashMap<String, i64>) -> String {
-    let mut rows = table::new(&["topic", "partition", "committed", "end", "lag", "member"]);
+fn text(group: &GroupDescription, places: &[Place], ends: &HashMap<String, i64>) -> String {
+    let offset = if is_share(group) {
+        "start"
+    } else {
+        "committed"
+    };
+    let mut rows = table::new(&["topic", "partition", offset, "end", "lag", "member"]);
     table::right(&mut rows, &[1, 2, 3, 4]);
     let some = |number: Option<i64>| number.map_or("-".to_owned(), |n| n.to_string());
-    for offset in offsets {
-        let (end, lag) = lag(offset, ends);
+    for place in places {
+        let (end, lag) = lag(place, ends);
+        let owners = owners(group, place);
         rows.add_row([
-            offset.topic.clone(),
-            offset.partition.to_string(),
-            offset.offset.to_string(),
+            place.topic.clone(),
+            place.partition.to_string(),
+            place.offset.to_string(),
             some(end),
             some(lag),
-            owner(group, offset).unwrap_or("-").to_owned(),
+            if owners.is_empty() {
+                "-".to_owned()
+            } else {
+                owners.join(" ")
+            },
         ]);
     }
     let mut members = table::new(&["member", "client", "host", "partitions"]);
