@@ -4,6 +4,7 @@
 #[path = "../client/mod.rs"]
 mod client;
 mod leaders;
+mod offsets;
 mod scenarios;
 mod sharing;
 
@@ -53,6 +54,7 @@ fn the_same_on_the_embedded_broker() {
                 tools: Some(Tools::new(kafka, place.bootstrap.clone())),
                 ..place
             };
+            offsets::so_does_kafkas_tool(&place).await;
             sharing::with_javas_console_share_consumer(&place).await;
         }
         cluster.stop().await;
@@ -76,7 +78,9 @@ async fn everything(place: &Place) {
     scenarios::only_committed_transactions_are_seen(place).await;
     scenarios::what_is_refused_is_said(place).await;
     sharing::members_share_one_partition(place).await;
+    offsets::our_administration_says_and_changes_them(place).await;
     if place.tools.is_some() {
+        offsets::so_does_kafkas_tool(place).await;
         sharing::with_javas_console_share_consumer(place).await;
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The next `count` records.
-async fn next(consumer: &ShareConsumer, count: usize) -> Vec<ShareRecord> {
+pub(super) async fn next(consumer: &ShareConsumer, count: usize) -> Vec<ShareRecord> {
     let mut records = Vec::new();
     while records.len() < count {
         records.push(consumer.recv().await.unwrap());
@@ -28,7 +28,7 @@ async fn next(consumer: &ShareConsumer, count: usize) -> Vec<ShareRecord> {
     records
 }
 
-fn numbers(records: &[ShareRecord]) -> Vec<u32> {
+pub(super) fn numbers(records: &[ShareRecord]) -> Vec<u32> {
     records
         .iter()
         .map(|record| number(record.value()))
