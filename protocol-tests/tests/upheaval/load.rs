@@ -1,6 +1,6 @@
 //! A steady flow of numbered records from one idempotent producer.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,8 +25,11 @@ struct Shared {
     next: AtomicUsize,
     since: AtomicUsize,
     acknowledged: AtomicUsize,
-    partitions: Mutex<BTreeSet<i32>>,
+    by_partition: Counts,
 }
+
+/// How many records are acknowledged, by partition.
+pub(crate) type Counts = Arc<Mutex<BTreeMap<i32, usize>>>;
 
 impl Load {
     /// Inside a runtime.
@@ -36,12 +39,7 @@ impl Load {
         config: ProducerConfig,
         per_second: u32,
     ) -> Self {
-        let net = ottla_net::ClusterConfig {
-            // New partitions are to be noticed within a test's patience.
-            metadata_max_age: Duration::from_secs(3),
-            ..cluster_config(bootstrap)
-        };
-        let cluster = Cluster::over_tcp(net).unwrap();
+        let cluster = watchful_cluster(bootstrap);
         let producer = Producer::new(cluster, config).unwrap();
         let shared = Arc::new(Shared {
             topic,
@@ -49,7 +47,7 @@ impl Load {
             next: AtomicUsize::new(0),
             since: AtomicUsize::new(0),
             acknowledged: AtomicUsize::new(0),
-            partitions: Mutex::default(),
+            by_partition: Counts::default(),
         });
         let ledger = tokio::spawn(run(producer, shared.clone(), per_second));
         Self { shared, ledger }
@@ -64,7 +62,11 @@ impl Load {
     }
 
     pub(crate) fn partitions_written(&self) -> usize {
-        self.shared.partitions.lock().unwrap().len()
+        self.shared.by_partition.lock().unwrap().len()
+    }
+
+    pub(crate) fn by_partition(&self) -> Counts {
+        self.shared.by_partition.clone()
     }
 
     /// What was sent up to now went to a topic that is no more.
@@ -81,6 +83,15 @@ impl Load {
             since: self.shared.since.load(Ordering::SeqCst),
         }
     }
+}
+
+/// One that notices new partitions within a test's patience; inside a runtime.
+pub(crate) fn watchful_cluster(bootstrap: &str) -> Cluster {
+    let net = ottla_net::ClusterConfig {
+        metadata_max_age: Duration::from_secs(3),
+        ..cluster_config(bootstrap)
+    };
+    Cluster::over_tcp(net).unwrap()
 }
 
 /// Records come in bursts, so that several batches of a partition are in flight at a time.
@@ -116,7 +127,12 @@ async fn run(producer: Producer, shared: Arc<Shared>, per_second: u32) -> Vec<Fa
             };
             if let Fate::At(partition, _) = fate {
                 shared.acknowledged.fetch_add(1, Ordering::Relaxed);
-                shared.partitions.lock().unwrap().insert(partition);
+                *shared
+                    .by_partition
+                    .lock()
+                    .unwrap()
+                    .entry(partition)
+                    .or_default() += 1;
             }
             fates.push(fate);
         }

@@ -1,12 +1,14 @@
 //! Three nodes under load while everything about them changes: brokers are killed and shut down, leaders move, replicas are
 //! missing, topics grow, and are deleted and made again. What was acknowledged is there once and in order, what was
-//! refused is not there, and a transaction is there whole or not at all.
+//! refused is not there, and a transaction is there whole or not at all. Groups of each kind read along: they miss
+//! nothing, and stand still for a minute at most.
 //!
 //! Each upheaval comes once; `OTTLA_UPHEAVAL_SECONDS=600` goes on with more of them, at random, for so long.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../client/mod.rs"]
 mod client;
+mod groups;
 mod ledger;
 mod load;
 mod strict;
@@ -15,6 +17,7 @@ mod transactions;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use groups::Groups;
 use ledger::Stored;
 use load::Load;
 use ottla_producer::{Compression, ProducerConfig};
@@ -42,6 +45,8 @@ fn survive(version: Version) {
         nodes: 3,
         ..Options::default()
     };
+    // A member of a share group is told of its partitions with its second heartbeat.
+    let options = options.set("group.share.min.heartbeat.interval.ms", 500);
     let Some(kafka) = or_skip(KafkaCluster::start(options)) else {
         return;
     };
@@ -72,6 +77,8 @@ struct Stage<'a> {
     /// This one is deleted and made again.
     reborn: Load,
     transfers: Transfers,
+    /// They read the growing one.
+    groups: Groups,
 }
 
 impl<'a> Stage<'a> {
@@ -92,12 +99,16 @@ impl<'a> Stage<'a> {
         };
         // The internal topics are made by then, and so is what they do to the first seconds of a cluster.
         let transfers = Transfers::start(kafka, &two);
+        let growing = load("growing", 4, if long().is_some() { 1_500 } else { 3_000 });
+        let version = tools.version();
+        let groups = runtime.block_on(Groups::start(&bootstrap, version, &growing));
         let stage = Self {
             kafka,
             tools,
             runtime,
             started: Instant::now(),
-            growing: load("growing", 4, if long().is_some() { 1_500 } else { 3_000 }),
+            growing,
+            groups,
             reborn: load("reborn", 2, 300),
             transfers,
         };
@@ -113,6 +124,9 @@ impl<'a> Stage<'a> {
             self.more_partitions();
         });
         self.all_goes_on("its return");
+        if self.tools.version() == Version::default() {
+            self.kill_the_others_than(missing);
+        }
         self.rolling_restart();
         self.preferred_leaders();
         self.made_anew();
@@ -143,6 +157,15 @@ impl<'a> Stage<'a> {
             }
         }
         self.say(&format!("{kills} kills among {upheavals} upheavals"));
+    }
+
+    /// With it, each node was killed once: each coordinator, and each leader.
+    fn kill_the_others_than(&self, dead_before: NodeId) {
+        for id in self.kafka.nodes().filter(|&id| id != dead_before) {
+            self.kafka.kill(id);
+            self.kafka.restart(id).unwrap();
+        }
+        self.all_goes_on("the death of each node");
     }
 
     /// Each node shuts down in order, which moves its leaderships away first.
@@ -206,10 +229,12 @@ impl<'a> Stage<'a> {
             self.reborn.acknowledged(),
             self.transfers.committed(),
         );
+        let written = self.groups.acknowledged();
         self.until(&format!("all goes on after {after}"), || {
             self.growing.acknowledged() >= before.0 + 2_000
                 && self.reborn.acknowledged() >= before.1 + 100
                 && self.transfers.committed() >= before.2 + 5
+                && self.groups.behind(&written).is_empty()
         });
         self.say(&format!("all goes on after {after}"));
     }
@@ -219,10 +244,11 @@ impl<'a> Stage<'a> {
         while !holds() {
             assert!(
                 Instant::now() < deadline,
-                "waited until {what}: {} acknowledged, {} of the other, {} transactions",
+                "waited until {what}: {} acknowledged, {} of the other, {} transactions; {}",
                 self.growing.acknowledged(),
                 self.reborn.acknowledged(),
-                self.transfers.committed()
+                self.transfers.committed(),
+                self.groups.standing()
             );
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -246,6 +272,7 @@ impl<'a> Stage<'a> {
             growing,
             reborn,
             transfers,
+            groups,
             ..
         } = self;
         let (growing_topic, reborn_topic) = (growing.topic().to_owned(), reborn.topic().to_owned());
@@ -256,6 +283,7 @@ impl<'a> Stage<'a> {
             tools = kafka.tools();
         }
         assert_eq!(growing.failures(), Vec::<String>::new());
+        runtime.block_on(groups.end(&growing));
         growing.check(&stored(&tools, &growing_topic));
         reborn.check(&stored(&tools, &reborn_topic));
         runtime.block_on(transfers.end(&tools));
