@@ -19,7 +19,7 @@ use crate::{
         Shared,
         commit::committed,
         deadline,
-        membership::{Group, Subscribed},
+        group::{Group, Subscribed},
         now,
         offsets::{self, EARLIEST, LATEST, Stragglers::AreWaitedFor},
     },

@@ -3,207 +3,30 @@
 //!
 //! Every request is a task of its own, so that heartbeats go on while partitions are being given up.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use ottla_net::{Backoff, CoordinatorKind, Error as NetError, Lane, Metadata};
-use ottla_wire::{
-    Bytes, ErrorCode, Request, Str, Uuid,
-    messages::{
-        heartbeat::HeartbeatRequest,
-        join_group::{JoinGroupRequest, JoinGroupRequestProtocol},
-        leave_group::{LeaveGroupRequest, MemberIdentity},
-        sync_group::{SyncGroupRequest, SyncGroupRequestAssignment},
-    },
-};
+use ottla_net::{CoordinatorKind, Error as NetError, Lane};
+use ottla_wire::{Bytes, ErrorCode, Request, Str, Uuid};
 use parking_lot::Mutex;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Shared, consumer_group, now, unassign_all};
+use super::{
+    Shared, classic_group, consumer_group,
+    group::{Group, Subscribed, Told},
+    now, unassign_all,
+};
 use crate::{
-    ConsumerConfig, Error, GroupProtocol, Offset, TopicPartition, TopicPattern,
-    assignor::{GroupTopics, Member, RebalanceProtocol},
+    Error, GroupProtocol, Offset, TopicPartition,
     core::{Core, StreamEnd},
     group::{
-        classic::{Classic, ClassicConfig, Joined},
-        consumer::{Beaten, ConsumerMembership, ConsumerMembershipConfig},
-        membership::{Choosing, Membership, Step},
-        protocol::Subscription,
+        classic::Joined,
+        consumer::Beaten,
+        membership::{Membership, Step},
     },
     listener::News,
     metrics::Counters,
     payload::Payload,
 };
-
-/// The membership and what it is for.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) membership: Membership,
-    /// For [`Group::choose`].
-    classic: ClassicConfig,
-    consumer: ConsumerMembershipConfig,
-    /// Whether a pattern may match the cluster's own topics.
-    internal: bool,
-    /// What the application asked for; none: nothing.
-    pub(crate) subscription: Option<Subscribed>,
-    /// The topics that is, in order.
-    pub(crate) topics: Vec<Str>,
-    /// What was distributed, if this member leads the group.
-    led: Option<Told>,
-    /// Whether the racks of replicas changing is news: for a consumer that has a rack, as in Java.
-    heeds_racks: bool,
-}
-
-impl Group {
-    pub(super) fn new(config: &ConsumerConfig, backoff: Backoff) -> Option<Self> {
-        config.group_id.as_ref()?;
-        let classic = ClassicConfig {
-            is_static: config.group_instance_id.is_some(),
-            protocol: RebalanceProtocol::of(&config.assignors),
-            heartbeat_interval: config.heartbeat_interval,
-            max_poll_interval: config.max_poll_interval,
-            backoff,
-            seed: fastrand::u64(..),
-        };
-        let consumer = ConsumerMembershipConfig {
-            member_id: Uuid(fastrand::u128(..).to_be_bytes()).to_string().into(),
-            is_static: classic.is_static,
-            max_poll_interval: classic.max_poll_interval,
-            backoff,
-            seed: classic.seed,
-        };
-        let seed = classic.seed;
-        let mut group = Self {
-            membership: Membership::Choosing(Choosing::new(backoff, seed)),
-            classic,
-            consumer,
-            internal: !config.exclude_internal_topics,
-            subscription: None,
-            topics: Vec::new(),
-            led: None,
-            heeds_racks: !config.client_rack.is_empty(),
-        };
-        match config.group_protocol {
-            GroupProtocol::Classic => group.choose(false),
-            GroupProtocol::Consumer => group.choose(true),
-            GroupProtocol::Auto => {}
-        }
-        Some(group)
-    }
-
-    /// The protocol is known now: the consumer protocol, or the classic one.
-    fn choose(&mut self, consumer: bool) {
-        self.membership = match consumer {
-            true => Membership::Consumer(ConsumerMembership::new(self.consumer.clone(), now())),
-            false => Membership::Classic(Classic::new(self.classic.clone())),
-        };
-    }
-
-    /// There is a subscription by pattern. Whether the client is to look for topics that match: the brokers match it
-    /// where they can.
-    pub(crate) fn subscribe_pattern(&mut self, pattern: TopicPattern) -> bool {
-        let by_brokers = match &mut self.membership {
-            // Once the protocol is known.
-            Membership::Choosing(_) => {
-                self.membership.subscribe([], now());
-                self.subscription = Some(Subscribed::Pattern(pattern));
-                return false;
-            }
-            Membership::Classic(_) => None,
-            Membership::Consumer(consumer) => pattern.for_brokers(self.internal).map(|text| {
-                consumer.subscribe_pattern(text.into(), now());
-            }),
-        };
-        let matches_itself = by_brokers.is_none();
-        self.subscription = Some(match matches_itself {
-            true => Subscribed::Pattern(pattern),
-            false => Subscribed::ByBrokers(pattern),
-        });
-        matches_itself
-    }
-
-    /// Whether there is a subscription by a pattern that the brokers match.
-    pub(crate) fn is_by_brokers(&self) -> bool {
-        matches!(self.subscription, Some(Subscribed::ByBrokers(_)))
-    }
-
-    /// A subscription by pattern is for what there is now. Returns its topics, if they are others than before.
-    pub(super) fn topics_matched(
-        &mut self,
-        metadata: &Metadata,
-        internal: bool,
-    ) -> Option<Vec<Str>> {
-        let Some(Subscribed::Pattern(pattern)) = &self.subscription else {
-            return None;
-        };
-        if self.membership.is_choosing() || !metadata.has_all_topics() {
-            return None; // It knows by name what was subscribed to before.
-        }
-        let mut topics: Vec<Str> = metadata
-            .topics()
-            .filter(|topic| topic.error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-            .filter(|topic| (internal || !topic.is_internal) && pattern.matches(&topic.name))
-            .map(|topic| topic.name.clone())
-            .collect();
-        topics.sort_unstable();
-        if topics == self.topics {
-            return None;
-        }
-        tracing::info!(%pattern, ?topics, "the pattern of the subscription matches");
-        self.topics.clone_from(&topics);
-        if topics.is_empty() {
-            // Java's assignors take a member without topics for one that wants what the first other one does.
-            self.membership
-                .lose_and_leave("the pattern matches no topic");
-        } else {
-            self.membership.subscribe(topics.iter().cloned(), now());
-        }
-        Some(topics)
-    }
-
-    /// Whether what this member distributed as the leader is not what there is any more.
-    pub(super) fn topics_changed(&mut self, metadata: &Metadata) -> bool {
-        let Some(led) = &self.led else { return false };
-        let changed = *led != told(metadata, led.keys(), self.heeds_racks);
-        if changed && let Some(classic) = self.membership.classic() {
-            classic.topics_changed(now());
-        }
-        changed
-    }
-}
-
-/// What an application subscribes to.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Subscribed {
-    Names,
-    /// Matched by this client.
-    Pattern(TopicPattern),
-    /// Matched by the brokers.
-    ByBrokers(TopicPattern),
-}
-
-/// What is to be distributed, by topic; those that do not exist (yet) included: for each partition the racks of
-/// its replicas.
-type Told = BTreeMap<Str, Vec<Vec<Str>>>;
-
-fn told<'a>(metadata: &Metadata, topics: impl Iterator<Item = &'a Str>, racks: bool) -> Told {
-    let rack_of = |node: &i32| metadata.broker(*node)?.rack.clone();
-    let partitions = |topic: &str| {
-        let topic = metadata.topic(topic);
-        let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
-        let racks_of = |partition: &ottla_net::Partition| match racks {
-            true => partition.replicas.iter().filter_map(rack_of).collect(),
-            false => Vec::new(),
-        };
-        partitions.map(racks_of).collect()
-    };
-    topics
-        .map(|topic| (topic.clone(), partitions(topic)))
-        .collect()
-}
 
 enum Event {
     Joined(u64, Result<Joined, NetError>),
@@ -629,28 +452,7 @@ async fn say_goodbye(shared: Arc<Shared>, step: Step) {
         }
         _ => return,
     };
-    let request = |version: i16| LeaveGroupRequest {
-        group_id: group_id(&shared),
-        member_id: if version < 3 {
-            member_id.clone()
-        } else {
-            Str::new()
-        },
-        members: match version {
-            0..3 => Vec::new(),
-            _ => vec![MemberIdentity {
-                member_id,
-                reason: Some(reason.into()),
-                ..Default::default()
-            }],
-        },
-        ..Default::default()
-    };
-    // Not behind a join that the coordinator keeps waiting.
-    let left = ask(&shared, Lane::Control, request, LEAVE_TIMEOUT).await;
-    if let Err(error) = left {
-        tracing::info!(%error, "could not leave the group; its coordinator will notice");
-    }
+    classic_group::leave(&shared, member_id, reason).await;
 }
 
 /// Starts what a step asks for.
@@ -674,14 +476,22 @@ fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) -> Opt
             owned,
             reason,
         } => requests.spawn(async move {
-            let joined = join(&shared, member_id, owned, reason).await;
+            let joined = classic_group::join(&shared, member_id, owned, reason).await;
             Event::Joined(attempt, joined)
         }),
         Step::Lead {
             attempt,
             assignor,
             members,
-        } => requests.spawn(async move { lead(&shared, attempt, assignor, members).await }),
+        } => requests.spawn(async move {
+            let (assignments, led) = classic_group::lead(&shared, &assignor, members).await;
+            Event::Led {
+                attempt,
+                assignor,
+                assignments,
+                led,
+            }
+        }),
         Step::Sync {
             attempt,
             generation,
@@ -689,30 +499,18 @@ fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) -> Opt
             assignor,
             assignments,
         } => requests.spawn(async move {
-            let answer = sync(&shared, generation, member_id, assignor, assignments).await;
+            let answer =
+                classic_group::sync(&shared, generation, member_id, assignor, assignments).await;
             Event::Synced(attempt, answer)
         }),
         Step::Heartbeat {
             attempt,
             generation,
             member_id,
-        } => {
-            requests.spawn(async move {
-                let request = |version| HeartbeatRequest {
-                    group_id: group_id(&shared),
-                    generation_id: generation,
-                    member_id,
-                    group_instance_id: instance_id(&shared, version, 3),
-                    ..Default::default()
-                };
-                let lane = Lane::Coordination;
-                // The coordinator answers at once, or not at all: then another one is found in time.
-                let config = &shared.config;
-                let patience = config.session_timeout.min(config.request_timeout);
-                let response = ask(&shared, lane, request, patience).await;
-                Event::Heartbeat(attempt, response.map(|response| response.error_code))
-            })
-        }
+        } => requests.spawn(async move {
+            let answer = classic_group::heartbeat(&shared, generation, member_id).await;
+            Event::Heartbeat(attempt, answer)
+        }),
         Step::Leave { .. }
         | Step::Depart { .. }
         | Step::Adopt(_)
@@ -836,178 +634,13 @@ pub(super) async fn ask<R: Request>(
     answer
 }
 
-async fn join(
-    shared: &Shared,
-    member_id: Str,
-    owned: Vec<TopicPartition>,
-    reason: &'static str,
-) -> Result<Joined, NetError> {
-    let config = &shared.config;
-    let (mut topics, previous) = match &shared.group {
-        Some(group) => {
-            let mut group = group.lock();
-            // Whoever leads it next distributes what there is then.
-            group.led = None;
-            let previous = group.membership.classic();
-            let previous = previous.and_then(|classic| classic.previous().cloned());
-            (group.topics.clone(), previous)
-        }
-        None => (Vec::new(), None),
-    };
-    topics.sort_unstable();
-    // The generation of the assignment that it goes by: two members that were given a partition one after the other
-    // must not seem to claim it at the same time, because one of them never heard of a later assignment.
-    let generation = previous.as_ref().map(|previous| previous.generation);
-    let generation = generation.filter(|_| !member_id.is_empty());
-    let protocols = config
-        .assignors
-        .iter()
-        .map(|assignor| {
-            let subscription = Subscription {
-                topics: topics.clone(),
-                user_data: assignor.user_data(&topics, previous.as_ref()),
-                owned: owned.clone(),
-                generation,
-                rack: Some(config.client_rack.clone().into()).filter(|rack: &Str| !rack.is_empty()),
-            };
-            JoinGroupRequestProtocol {
-                name: assignor.name().to_owned().into(),
-                metadata: subscription.encode(),
-                ..Default::default()
-            }
-        })
-        .collect();
-    let request = |version| JoinGroupRequest {
-        group_id: group_id(shared),
-        session_timeout_ms: millis(config.session_timeout),
-        rebalance_timeout_ms: millis(config.max_poll_interval),
-        member_id,
-        group_instance_id: instance_id(shared, version, 5),
-        protocol_type: "consumer".into(),
-        protocols,
-        reason: Some(reason.into()),
-        ..Default::default()
-    };
-    // The coordinator answers when all members have joined, or their time is up.
-    let patience = config.max_poll_interval.max(config.session_timeout) + JOIN_GRACE;
-    let response = ask(shared, Lane::Coordination, request, patience).await?;
-    Ok(Joined {
-        error: response.error_code,
-        generation: response.generation_id,
-        member_id: response.member_id,
-        leader: response.leader,
-        assignor: response.protocol_name.unwrap_or_default(),
-        members: response
-            .members
-            .into_iter()
-            .map(|member| (member.member_id, member.group_instance_id, member.metadata))
-            .collect(),
-        skip_assignment: response.skip_assignment,
-    })
-}
-
-/// Computes the assignment of a group this member leads.
-async fn lead(shared: &Shared, attempt: u64, assignor: Str, members: Vec<Member>) -> Event {
-    let topics: BTreeSet<&Str> = members.iter().flat_map(|member| &member.topics).collect();
-    shared.track(topics.iter().map(|topic| (*topic).clone()));
-    // A topic that does not exist is left out; when it comes into being, the group rebalances.
-    let deadline = ottla_net::Instant::now() + TOPICS_TIMEOUT;
-    for topic in &topics {
-        if let Err(error) = shared.cluster.topic(topic, deadline).await {
-            tracing::warn!(%topic, %error, "assigned without this topic");
-        }
-    }
-    let metadata = shared.cluster.metadata();
-    let heeds_racks = !shared.config.client_rack.is_empty();
-    let all = told(&metadata, topics.iter().copied(), true);
-    let led = told(&metadata, topics.iter().copied(), heeds_racks);
-    let mut known = GroupTopics::default();
-    for (topic, racks) in all.into_iter().filter(|(_, racks)| !racks.is_empty()) {
-        known.insert(topic, racks);
-    }
-    let strategy = shared
-        .config
-        .assignors
-        .iter()
-        .find(|a| *a.name() == *assignor);
-    let assigned = match strategy {
-        Some(strategy) => strategy.assign(&known, &members),
-        None => {
-            // The coordinator chooses among what this member offered.
-            tracing::error!(%assignor, "the coordinator chose an assignor this member does not have");
-            vec![Vec::new(); members.len()]
-        }
-    };
-    let assignments = members
-        .into_iter()
-        .map(|member| member.id)
-        .zip(assigned)
-        .collect();
-    Event::Led {
-        attempt,
-        assignor,
-        assignments,
-        led,
-    }
-}
-
-async fn sync(
-    shared: &Shared,
-    generation: i32,
-    member_id: Str,
-    assignor: Str,
-    assignments: Vec<(Str, Bytes)>,
-) -> Result<Result<Bytes, ErrorCode>, NetError> {
-    let request = |version| SyncGroupRequest {
-        group_id: group_id(shared),
-        generation_id: generation,
-        member_id,
-        group_instance_id: instance_id(shared, version, 3),
-        protocol_type: Some("consumer".into()),
-        protocol_name: Some(assignor),
-        assignments: assignments
-            .into_iter()
-            .map(|(member_id, assignment)| SyncGroupRequestAssignment {
-                member_id,
-                assignment,
-                ..Default::default()
-            })
-            .collect(),
-        ..Default::default()
-    };
-    // Answered when the leader has sent the assignment.
-    let patience = shared
-        .config
-        .max_poll_interval
-        .max(shared.config.session_timeout)
-        + JOIN_GRACE;
-    let response = ask(shared, Lane::Coordination, request, patience).await?;
-    Ok(response.error_code.ok().map(|()| response.assignment))
-}
-
 pub(super) fn group_id(shared: &Shared) -> Str {
     shared.config.group_id.clone().unwrap_or_default().into()
-}
-
-/// The instance id, in versions that know it.
-fn instance_id(shared: &Shared, version: i16, since: i16) -> Option<Str> {
-    shared
-        .config
-        .group_instance_id
-        .clone()
-        .filter(|_| version >= since)
-        .map(Into::into)
 }
 
 pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
-
-/// How much longer than the rebalance may take its answer is waited for.
-const JOIN_GRACE: Duration = Duration::from_secs(5);
-
-/// How long the leader waits to hear of topics it did not know.
-const TOPICS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long leaving may take; the session's end does the same.
 pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,17 +5,19 @@
 //! | --- | --- |
 //! | [`fetch`], one per broker | sends a fetch, splits the answer, sends the next |
 //! | [`locate`] | finds out committed offsets and the offsets of places |
-//! | [`membership`] | joins, heartbeats, gives up and adopts partitions, leaves; [`consumer_group`] has its requests in the consumer protocol |
+//! | [`membership`] | joins, heartbeats, gives up and adopts partitions, leaves; [`classic_group`] and [`consumer_group`] have its requests in either protocol, [`group`] what is known of the group |
 //! | [`commit`] | sends commits one by one; commits automatically |
 //! | [`metadata`] | tells the core of new leaders |
 //! | [`decode`] | decompresses ahead of the application |
 //!
 //! Locks are taken in the order commits, reader, group, core; each for microseconds and never across an await.
 
+mod classic_group;
 pub(crate) mod commit;
 pub(crate) mod consumer_group;
 pub(crate) mod decode;
 pub(crate) mod fetch;
+pub(crate) mod group;
 pub(crate) mod locate;
 pub(crate) mod membership;
 pub(crate) mod metadata;
@@ -40,7 +42,7 @@ use crate::{
     Consumer, ConsumerConfig, Error, IsolationLevel, Offset, TopicPartition,
     consumer::Owner,
     core::{Core, CoreConfig, Effects, Leader, StreamEnd},
-    driver::{commit::Commits, membership::Group},
+    driver::{commit::Commits, group::Group},
     metrics::Counters,
     payload::{DecodeLimits, Decompressors, Payload},
     reader::Reader,

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`consumer`] | the share consumer as applications see it |
 //! | [`membership`] | heartbeats and what their answers mean: a plain state machine |
-//! | [`core`] | share sessions, what to fetch and acknowledge, what became of it: a plain state machine |
+//! | [`core`], [`node`] | share sessions, what to fetch and acknowledge, what became of it: a plain state machine |
 //! | [`held`], [`acknowledge`] | of one partition: what is lent to the application, and what it said of it |
 //! | [`fetched`] | acquired records of one answer, and how they are read |
 //! | [`reader`] | the application's side |
