@@ -14,10 +14,10 @@ use crate::{
     CommittedOffset, ConsumerConfig, ConsumerMetrics, Error, Offset, OffsetForTime,
     PartitionMetrics, Record, RecordBatch, RecordStream, Str, TopicPartition, TopicPattern,
     Watermarks,
-    core::{LeaseId, Position, StreamEnd},
+    core::{Position, StreamEnd},
     driver::{
         Shared,
-        commit::committed,
+        commit::{CommitBy, committed},
         deadline,
         group::{Group, Subscribed},
         now,
@@ -248,9 +248,10 @@ impl Consumer {
         Ok(())
     }
 
-    /// Leaves the group, or gives up what was assigned by hand. Streams of single partitions end, and are waited for, for up
-    /// to `default.api.timeout.ms`. With automatic commit, what the application is done with is committed first; the rebalance listener is told before partitions of the group
-    /// are given up.
+    /// Leaves the group, or gives up what was assigned by hand. Streams of single partitions end, and are waited for; with
+    /// automatic commit, what the application is done with is committed; the rebalance listener is told before partitions of
+    /// the group are given up. All that takes `default.api.timeout.ms` at most: streams that are not dropped, a
+    /// coordinator that does not answer, and a listener that does not end are then left behind, with a line in the log.
     ///
     /// Cancel-safe: when dropped, the group may or may not have been left.
     ///
@@ -260,15 +261,8 @@ impl Consumer {
         let shared = self.shared();
         shared.check_open()?;
         check_not_in_listener()?;
-        let deadline = now() + shared.config.default_api_timeout;
-        if !shared.end_streams(StreamEnd::Revoked, deadline).await {
-            tracing::warn!(
-                "streams of single partitions were not dropped in time: going on without"
-            );
-        }
-        self.commit_before_leaving(now() + shared.config.default_api_timeout)
-            .await;
-        self.tell_revoked().await;
+        let deadline = deadline(shared.config.default_api_timeout);
+        self.wind_up(StreamEnd::Revoked, deadline).await;
         if let Some(group) = &shared.group {
             let mut group = group.lock();
             group.subscription = None;
@@ -501,21 +495,23 @@ impl Consumer {
         &self,
     ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
         let shared = self.shared();
-        let mut reader = shared.reader.lock();
-        // Else automatic commit would take it back to what the application was done with before.
-        reader.finish();
-        let offsets = shared.core(|core| {
-            reader.sync(core, true);
-            core.mark_committed();
-            core.positions()
-                .map(|(name, position)| (name.clone(), committed(position)))
-                .collect()
-        });
-        drop(reader);
-        self.start_commit(offsets, None)
+        let positions = || {
+            let mut reader = shared.reader.lock();
+            // Else automatic commit would take it back to what the application was done with before.
+            reader.finish();
+            shared.core(|core| {
+                reader.sync(core, true);
+                core.mark_committed();
+                core.positions()
+                    .map(|(name, position)| (name.clone(), committed(position)))
+                    .collect()
+            })
+        };
+        self.start_commit(positions, CommitBy::Application)
     }
 
-    /// Commits these offsets, each that of the next record to read, and waits for the outcome.
+    /// Commits these offsets, each that of the next record to read, and waits for the outcome. Automatic commit writes
+    /// nothing from before them, unless a partition is sought, or an earlier offset is stored.
     ///
     /// Cancel-safe: when dropped, the commit goes on.
     ///
@@ -525,8 +521,7 @@ impl Consumer {
         &self,
         offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
     ) -> Result<(), Error> {
-        self.start_commit(offsets.into_iter().collect(), None)?
-            .await
+        self.commit_offsets_async(offsets)?.await
     }
 
     /// Starts a commit of these offsets, as [`Consumer::commit_async`] does for the positions.
@@ -537,7 +532,8 @@ impl Consumer {
         &self,
         offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
     ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
-        self.start_commit(offsets.into_iter().collect(), None)
+        let offsets = offsets.into_iter().collect();
+        self.start_commit(|| offsets, CommitBy::Application)
     }
 
     /// Commits that this record, and all before it in its partition, are processed; waits for the outcome.
@@ -615,9 +611,13 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::commit`].
     pub async fn commit_stored(&self) -> Result<(), Error> {
-        let offsets = self.shared().processed(false);
-        let names: Vec<_> = offsets.keys().cloned().collect();
-        let outcome = self.start_commit(offsets, None)?.await;
+        let mut names = Vec::new();
+        let stored = || {
+            let offsets = self.shared().processed(false);
+            names.extend(offsets.keys().cloned());
+            offsets
+        };
+        let outcome = self.start_commit(stored, CommitBy::Application)?.await;
         if outcome.is_err() {
             self.shared().core(|core| core.auto_commit_failed(&names));
         }
@@ -758,10 +758,14 @@ impl Consumer {
         &self.shared().config
     }
 
-    /// Who this consumer is in its group now; none without `group.id`.
+    /// Who this consumer is in its group now, to commit its offsets in a transaction (KIP-447); none without `group.id`.
+    ///
+    /// While it subscribes and has no place in the group (it has not joined yet, or lost its place), this is somebody
+    /// whom every coordinator refuses, so that nothing is committed for partitions that may be another member's. Without a
+    /// subscription it is nobody in particular, whose offsets a group takes that has no members.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
         let shared = self.shared();
-        let identity = shared.group.as_ref()?.lock().membership.identity();
+        let identity = shared.group.as_ref()?.lock().membership.spokesman();
         shared.metadata_of(identity)
     }
 
@@ -785,23 +789,7 @@ impl Consumer {
         let leaving = async {
             // A commit that cannot be made must not keep the group waiting for this member.
             let commit_by = deadline - deadline.saturating_duration_since(now()) / 4;
-            // What their readers still do, they do as the partitions' owners.
-            let streams_by = commit_by - commit_by.saturating_duration_since(now()) / 4;
-            if !shared.end_streams(StreamEnd::Closed, streams_by).await {
-                tracing::warn!(
-                    "streams of single partitions were not dropped in time: closing without them"
-                );
-            }
-            let committed = self.commit_before_leaving(commit_by).await;
-            // Nor must the application's listener, which cannot be trusted to end.
-            if tokio::time::timeout_at(commit_by.into(), self.tell_revoked())
-                .await
-                .is_err()
-            {
-                tracing::error!(
-                    "the rebalance listener did not end in time for the consumer to leave its group"
-                );
-            }
+            let committed = self.wind_up(StreamEnd::Closed, commit_by).await;
             shared.leave_now();
             shared.tasks.close();
             shared.left.notified().await;
@@ -861,6 +849,30 @@ impl Consumer {
         }
     }
 
+    /// What comes before all partitions are given up: ends streams of single ones, commits, tells the rebalance listener;
+    /// by the deadline. Whether there was time to commit.
+    async fn wind_up(&self, end: StreamEnd, deadline: std::time::Instant) -> bool {
+        let shared = self.shared();
+        // What their readers still do, they do as the partitions' owners.
+        let streams_by = deadline - deadline.saturating_duration_since(now()) / 4;
+        if !shared.end_streams(end, streams_by).await {
+            tracing::warn!(
+                "streams of single partitions were not dropped in time: going on without"
+            );
+        }
+        let commit_by = deadline - deadline.saturating_duration_since(now()) / 4;
+        let committed = self.commit_before_leaving(commit_by).await;
+        // Nobody waits for ever for the application's listener, which cannot be trusted to end.
+        let told = tokio::time::timeout_at(deadline.into(), self.tell_revoked()).await;
+        if told.is_err() {
+            shared.forget_told();
+            tracing::error!(
+                "the rebalance listener did not end in time for the consumer to leave its group"
+            );
+        }
+        committed
+    }
+
     /// Partitions of the group are about to be given up because the application wants that.
     async fn tell_revoked(&self) {
         let shared = self.shared();
@@ -870,20 +882,20 @@ impl Consumer {
         }
     }
 
-    /// Of `lease`: on behalf of the stream of one partition, as long as that has it.
     pub(crate) fn start_commit(
         &self,
-        offsets: Offsets,
-        lease: Option<LeaseId>,
+        offsets: impl FnOnce() -> Offsets,
+        by: CommitBy,
     ) -> Result<impl Future<Output = Result<(), Error>> + Send + 'static, Error> {
         let shared = self.shared();
         // A listener that is told of the consumer's end may commit, and so may a stream.
-        if lease.is_none() && check_not_in_listener().is_ok() {
+        let stream = matches!(by, CommitBy::Stream(_));
+        if !stream && check_not_in_listener().is_ok() {
             shared.check_open()?;
         }
         let group = self.group_id()?;
         let timeout = shared.config.default_api_timeout;
-        let outcome = shared.queue_commit(offsets, now() + timeout, lease);
+        let outcome = shared.queue_commit(offsets, now() + timeout, by);
         Ok(async move {
             match outcome.await {
                 Ok(Outcome::Committed) => Ok(()),

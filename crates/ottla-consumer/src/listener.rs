@@ -3,8 +3,14 @@
 //! Owns the calls to the application's [`RebalanceListener`]: one at a time, in the order of what happened, and never so
 //! that the group waits for a call that waits for the group.
 
-use std::{collections::BTreeSet, fmt::Debug, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt::Debug,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
 
+use tokio::sync::MutexGuard;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Consumer, Error, TopicPartition, driver::Shared};
@@ -96,13 +102,27 @@ impl Shared {
         news: News,
         partitions: Vec<TopicPartition>,
     ) {
-        let mut introduced = self.listening.lock().await;
+        let mut introduced = self.listen().await;
         self.tell_in_turn(news, partitions, &mut introduced).await;
+    }
+
+    /// What the listener was told to have is gone, without its being told in time.
+    pub(crate) fn forget_told(&self) {
+        self.told_is_void.store(true, Ordering::Release);
+    }
+
+    /// Waits for the turn to call the listener.
+    async fn listen(&self) -> MutexGuard<'_, BTreeSet<TopicPartition>> {
+        let mut introduced = self.listening.lock().await;
+        if self.told_is_void.swap(false, Ordering::AcqRel) {
+            introduced.clear();
+        }
+        introduced
     }
 
     /// Tells it that it has nothing any more, because the application leaves the group.
     pub(crate) async fn tell_listener_of_the_end(self: &Arc<Self>) {
-        let mut introduced = self.listening.lock().await;
+        let mut introduced = self.listen().await;
         // What was lost in this very moment is lost; nobody would say so later.
         for news in [News::Revoked, News::Lost] {
             let all = introduced.iter().cloned().collect();

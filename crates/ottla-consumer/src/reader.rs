@@ -170,6 +170,12 @@ impl Reader {
         }
     }
 
+    /// Lets go of the batch being read if its partition is read from elsewhere now.
+    pub(crate) fn drop_outdated(&mut self, core: &Core<Payload>) {
+        self.current
+            .take_if(|current| !core.is_current(current.token));
+    }
+
     /// Gives the batch being read back if it is of this partition, which is about to be paused.
     pub(crate) fn give_back(&mut self, name: &TopicPartition, core: &mut Core<Payload>) {
         if self.position(name).is_some() {

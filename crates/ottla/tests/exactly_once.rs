@@ -293,6 +293,53 @@ async fn one_that_was_taken_for_dead_writes_nothing_any_more() {
     assert_eq!(committed(&client, "to").await, [0]);
 }
 
+/// Its group is empty, and would take what nobody in particular commits.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_without_a_place_has_no_say_in_a_transaction() {
+    for group_protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let kafka = TestCluster::builder().topic("from", 1).in_memory().unwrap();
+        let client = kafka.client_builder().build().unwrap();
+        let producer = client.producer().unwrap();
+        let record = ProducerRecord::to("from").value("0");
+        producer.produce_and_wait(record).await.unwrap();
+        let config = ConsumerConfig {
+            max_poll_interval: Duration::from_secs(10),
+            group_protocol,
+            ..member_config(&client)
+        };
+        let consumer = client.consumer_with(config).unwrap();
+        consumer.subscribe(["from"]).unwrap();
+        let record = consumer.recv().await.unwrap();
+        let mut producer = client
+            .transactional_producer_with(ProducerConfig {
+                transactional_id: Some("late".into()),
+                ..client.producer_config()
+            })
+            .await
+            .unwrap();
+        // It stays away for too long, and leaves.
+        sleep(Duration::from_secs(20)).await;
+        assert!(consumer.assignment().is_empty());
+        let group = consumer.group_metadata().unwrap();
+        let transaction = producer.begin().await.unwrap();
+        let offset = [("from", 0, record.offset() + 1)];
+        let refused = transaction.send_offsets(offset, &group).await.unwrap_err();
+        assert!(refused.requires_abort(), "{group_protocol:?}: {refused}");
+        transaction.abort().await.unwrap();
+        let at = TopicPartition::new("from", 0);
+        let committed = consumer.committed(std::slice::from_ref(&at)).await.unwrap();
+        assert_eq!(committed[&at], None, "{group_protocol:?}");
+        // Back in its place it has its say.
+        assert_eq!(consumer.recv().await.unwrap().offset(), 0);
+        let group = consumer.group_metadata().unwrap();
+        let transaction = producer.begin().await.unwrap();
+        transaction.send_offsets(offset, &group).await.unwrap();
+        transaction.commit().await.unwrap();
+        producer.close(PATIENCE).await.unwrap();
+        consumer.close(PATIENCE).await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_would_commit_otherwise_is_refused() {
     let kafka = TestCluster::builder().topic("from", 1).in_memory().unwrap();

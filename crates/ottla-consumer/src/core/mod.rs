@@ -30,7 +30,7 @@ pub(crate) use self::{
     fetch::{FetchOrder, FetchPlan, FetchedPartition},
     leases::{LeaseHandout, LeaseId, Leased},
     locate::{Asked, Question, Truth},
-    partition::{Body, Entry, Leader, NOWHERE, Position},
+    partition::{Body, ByHand, Entry, Leader, NOWHERE, Position},
 };
 use self::{
     fetch::Broker,
@@ -335,6 +335,7 @@ impl<D> Core<D> {
         for partition in self.slots.iter_mut().flatten() {
             if let Some(position) = partition.processed
                 && partition.auto_committed != Some(position.offset)
+                && partition.may_auto_commit(position.offset)
             {
                 partition.auto_committed = Some(position.offset);
                 let metadata = partition.stored_metadata.clone();
@@ -355,6 +356,37 @@ impl<D> Core<D> {
             {
                 partition.auto_committed = None;
             }
+        }
+    }
+
+    /// The application commits this itself, whether or not it is done with what it was handed: automatic commit goes on
+    /// from there, or it would take the group back. Until the partition is sought, or the application stores an offset.
+    pub(crate) fn note_commit<'a>(
+        &mut self,
+        offsets: impl IntoIterator<Item = (&'a TopicPartition, i64)>,
+    ) {
+        for (name, offset) in offsets {
+            if let Ok(slot) = self.slot(name)
+                && let Some(partition) = self.at_mut(slot)
+            {
+                partition.by_hand = Some(ByHand {
+                    offset,
+                    doubtful: false,
+                });
+            }
+        }
+    }
+
+    /// What [`Core::note_commit`] was told of failed; `stored`: or may have been stored all the same.
+    pub(crate) fn commit_failed(&mut self, name: &TopicPartition, offset: i64, stored: bool) {
+        if let Ok(slot) = self.slot(name)
+            && let Some(partition) = self.at_mut(slot)
+            && partition.by_hand.is_some_and(|own| own.offset == offset)
+        {
+            partition.by_hand = stored.then_some(ByHand {
+                offset,
+                doubtful: true,
+            });
         }
     }
 
@@ -431,6 +463,7 @@ impl<D> Core<D> {
         let slot = self.slot(name)?;
         if let Some(partition) = self.at_mut(slot) {
             partition.processed = Some(position);
+            partition.by_hand = None;
             if partition.stored_metadata != metadata {
                 partition.stored_metadata = metadata;
                 partition.auto_committed = None;
@@ -543,6 +576,12 @@ impl<D> Core<D> {
 
     fn at_mut(&mut self, slot: u32) -> Option<&mut Partition<D>> {
         self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// Whether the partition is still read from where it was when the token was made.
+    pub(crate) fn is_current(&self, token: Token) -> bool {
+        self.at(token.slot)
+            .is_some_and(|partition| partition.token == token)
     }
 
     /// The partition, if the token is its current one.

@@ -111,6 +111,8 @@ pub(crate) struct Partition<D> {
     pub(crate) auto_committed: Option<i64>,
     /// What the application stored along with `processed`.
     pub(crate) stored_metadata: Str,
+    /// What the application committed itself, and nothing before that is committed automatically.
+    pub(crate) by_hand: Option<ByHand>,
     /// Where the application was, or will be, told of the end of the log.
     pub(crate) end_told: Option<i64>,
     /// The next offset to fetch: behind the last of `queue`.
@@ -132,6 +134,14 @@ pub(crate) struct Partition<D> {
     /// Whether an answer about its position is being waited for.
     pub(crate) asking: bool,
     pub(crate) watermarks: Option<Watermarks>,
+}
+
+/// An offset that the application committed itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ByHand {
+    pub(crate) offset: i64,
+    /// Whether the commit failed in a way that leaves open if it was stored.
+    pub(crate) doubtful: bool,
 }
 
 /// The ends of a partition's log, as the latest answer to a fetch told them.
@@ -161,6 +171,7 @@ impl<D> Partition<D> {
             processed: None,
             auto_committed: None,
             stored_metadata: Str::new(),
+            by_hand: None,
             end_told: None,
             fetched: Position::at(0),
             queue: VecDeque::new(),
@@ -180,6 +191,7 @@ impl<D> Partition<D> {
 
     /// Forgets the position and starts over; the token must be new.
     pub(crate) fn start_at(&mut self, start: Offset) {
+        self.by_hand = None;
         self.end_told = None;
         self.asking = false;
         self.retry_at = None;
@@ -239,6 +251,14 @@ impl<D> Partition<D> {
             bytes: 0,
         });
         true
+    }
+
+    /// Whether automatic commit may write this offset: not one from before what the application committed itself.
+    pub(crate) fn may_auto_commit(&self, offset: i64) -> bool {
+        self.by_hand.is_none_or(|own| {
+            let again = offset == own.offset && own.doubtful;
+            offset > own.offset || again
+        })
     }
 
     /// Whether `consumed` means anything.

@@ -27,7 +27,24 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Commits {
     committer: Committer,
-    waiters: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    waiters: HashMap<Ticket, Waiter>,
+}
+
+/// Who asked for a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CommitBy {
+    /// Automatic commit.
+    Itself,
+    Application,
+    /// The application, through the stream that has this lease: refused if that has its partition no more.
+    Stream(LeaseId),
+}
+
+#[derive(Debug)]
+struct Waiter {
+    sender: oneshot::Sender<Outcome>,
+    /// What automatic commit stays behind of, until the commit fails.
+    by_hand: Vec<(TopicPartition, i64)>,
 }
 
 impl Commits {
@@ -38,32 +55,58 @@ impl Commits {
         }
     }
 
-    fn settle(&mut self, counters: &Counters) {
+    fn settle(&mut self, shared: &Arc<Shared>) {
         for (ticket, outcome) in self.committer.take_settled() {
             let counter = match outcome {
-                Outcome::Committed => &counters.commits,
-                Outcome::Refused { .. } | Outcome::Expired { .. } => &counters.commit_failures,
+                Outcome::Committed => &shared.counters.commits,
+                Outcome::Refused { .. } | Outcome::Expired { .. } => {
+                    &shared.counters.commit_failures
+                }
             };
             Counters::add(counter, 1);
-            if let Some(waiter) = self.waiters.remove(&ticket) {
-                // Who does not wait any more does not care.
-                let _ = waiter.send(outcome);
+            let Some(waiter) = self.waiters.remove(&ticket) else {
+                continue;
+            };
+            if outcome != Outcome::Committed && !waiter.by_hand.is_empty() {
+                shared.core(|core| {
+                    for (name, offset) in &waiter.by_hand {
+                        core.commit_failed(name, *offset, outcome.may_have_stored(name));
+                    }
+                });
             }
+            // Who does not wait any more does not care.
+            let _ = waiter.sender.send(outcome);
         }
     }
 }
 
 impl Shared {
-    /// Queues a commit; it is tried until the deadline, whether or not anybody waits for the outcome. Of `lease`: refused
-    /// if that has its partition no more.
+    /// Queues a commit; it is tried until the deadline, whether or not anybody waits for the outcome. What is committed is
+    /// looked up and queued in one go: nobody else's commit comes in between, which would then be the older one of the two
+    /// and land last.
     pub(crate) fn queue_commit(
         self: &Arc<Self>,
+        offsets: impl FnOnce() -> Offsets,
+        deadline: Instant,
+        by: CommitBy,
+    ) -> oneshot::Receiver<Outcome> {
+        let mut commits = self.commits.lock();
+        let offsets = offsets();
+        self.queue(&mut commits, offsets, deadline, by)
+    }
+
+    fn queue(
+        self: &Arc<Self>,
+        commits: &mut Commits,
         offsets: Offsets,
         deadline: Instant,
-        lease: Option<LeaseId>,
+        by: CommitBy,
     ) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
-        let holds = || lease.is_none_or(|lease| self.core(|core| core.lease_holds(lease)));
+        let holds = || match by {
+            CommitBy::Stream(lease) => self.core(|core| core.lease_holds(lease)),
+            CommitBy::Itself | CommitBy::Application => true,
+        };
         let committer = match &self.group {
             Some(group) => {
                 // Under the group's lock: no partition comes back, in another generation, in between.
@@ -87,11 +130,15 @@ impl Shared {
                 return receiver;
             }
         };
-        let mut commits = self.commits.lock();
+        let mut by_hand = Vec::new();
+        if by != CommitBy::Itself {
+            let offsets = offsets.iter().map(|(name, o)| (name.clone(), o.offset));
+            by_hand.extend(offsets);
+            self.core(|core| core.note_commit(by_hand.iter().map(|(name, o)| (name, *o))));
+        }
         let ticket = commits.committer.commit(identity, offsets, deadline);
-        commits.waiters.insert(ticket, sender);
-        commits.settle(&self.counters);
-        drop(commits);
+        commits.waiters.insert(ticket, Waiter { sender, by_hand });
+        commits.settle(self);
         self.committing.notify_one();
         receiver
     }
@@ -107,11 +154,14 @@ impl Shared {
     }
 
     pub(crate) fn metadata_of(&self, identity: Identity) -> Option<GroupMetadata> {
+        let member = !identity.member_id.is_empty();
+        let instance_id = self.config.group_instance_id.clone();
         Some(GroupMetadata {
             group_id: self.config.group_id.clone()?.into(),
             generation_id: identity.generation,
             member_id: identity.member_id,
-            group_instance_id: self.config.group_instance_id.clone().map(Into::into),
+            // Who is no member has none: it would be fenced by the one who is.
+            group_instance_id: instance_id.filter(|_| member).map(Into::into),
         })
     }
 
@@ -142,12 +192,17 @@ impl Shared {
     /// Commits what the application is done with, and waits for the outcome. `done`: that is all it was
     /// handed. False if time ran out.
     pub(crate) async fn commit_processed(self: &Arc<Self>, done: bool, deadline: Instant) -> bool {
-        let offsets = self.processed(done);
-        if offsets.is_empty() {
-            return true;
-        }
-        let names: Vec<_> = offsets.keys().cloned().collect();
-        let outcome = self.queue_commit(offsets, deadline, None).await;
+        let (names, outcome) = {
+            let mut commits = self.commits.lock();
+            let offsets = self.processed(done);
+            if offsets.is_empty() {
+                return true;
+            }
+            let names: Vec<_> = offsets.keys().cloned().collect();
+            let outcome = self.queue(&mut commits, offsets, deadline, CommitBy::Itself);
+            (names, outcome)
+        };
+        let outcome = outcome.await;
         if outcome != Ok(Outcome::Committed) {
             tracing::warn!(
                 group = self.config.group_id,
@@ -177,7 +232,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let step = {
             let mut commits = shared.commits.lock();
             let step = commits.committer.poll(now());
-            commits.settle(&shared.counters);
+            commits.settle(&shared);
             step
         };
         let until = match step {
@@ -206,7 +261,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     CommitAs::Nobody(error) => {
                         let mut commits = shared.commits.lock();
                         commits.committer.refuse(error);
-                        commits.settle(&shared.counters);
+                        commits.settle(&shared);
                     }
                 }
                 continue;
@@ -230,7 +285,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         group.is_some_and(|g| g.lock().membership.may_commit_later(&sent_as, error))
                     };
                     let told = commits.committer.handle_answer(answer, later, now());
-                    commits.settle(&shared.counters);
+                    commits.settle(&shared);
                     told
                 };
                 if let Some(error) = told && let Some(group) = &shared.group {

@@ -201,7 +201,14 @@ async fn ask_epochs(shared: Arc<Shared>, node: i32, epochs: Vec<Epoch>) {
             }
             None => Truth::Retry,
         };
-        shared.core(|core| core.handle_truth(question.token, truth, now()));
+        // The application may be in the middle of a batch: reading goes on behind what it was handed, and what is left of
+        // the batch may not be in the log any more.
+        let mut reader = shared.reader.lock();
+        shared.core(|core| {
+            reader.sync(core, false);
+            core.handle_truth(question.token, truth, now());
+            reader.drop_outdated(core);
+        });
     }
 }
 

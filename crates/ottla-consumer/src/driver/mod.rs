@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Whose turn it is to call the application's listener, and what that was told to have.
     pub(crate) listening: tokio::sync::Mutex<BTreeSet<TopicPartition>>,
+    /// Whether that is to be forgotten: the application left its group without waiting for the listener any longer.
+    pub(crate) told_is_void: AtomicBool,
     /// What the application's handles keep, to make another of them for its listener.
     owner: OnceLock<Weak<Owner>>,
     /// Topics that the cluster keeps up to date on behalf of this consumer.
@@ -118,6 +120,7 @@ impl Shared {
             core: Mutex::new(core),
             counters: Counters::default(),
             listening: tokio::sync::Mutex::default(),
+            told_is_void: AtomicBool::new(false),
             owner: OnceLock::new(),
             tracked: Mutex::default(),
             tracks_all: AtomicBool::new(false),

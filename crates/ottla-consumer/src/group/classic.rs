@@ -37,6 +37,7 @@ pub(crate) struct ClassicConfig {
     /// it leaves.
     pub(crate) is_static: bool,
     pub(crate) protocol: RebalanceProtocol,
+    pub(crate) session_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) max_poll_interval: Duration,
     pub(crate) backoff: Backoff,
@@ -84,6 +85,12 @@ pub(crate) struct Classic {
     due: Vec<Step>,
     /// Whether the subscription changed since the group was told.
     resubscribed: bool,
+    /// Of a cooperative group that this member leads: whether partitions are between two members, which have to join
+    /// again for that; and until when that is waited for.
+    hands_over: bool,
+    hand_over_by: Option<Instant>,
+    /// What the members said that they own, while this one distributes it.
+    claimed: BTreeSet<TopicPartition>,
     reason: &'static str,
 }
 
@@ -124,6 +131,9 @@ impl Classic {
             previous: None,
             due: Vec::new(),
             resubscribed: false,
+            hands_over: false,
+            hand_over_by: None,
+            claimed: BTreeSet::new(),
             reason: "",
         }
     }
@@ -131,6 +141,7 @@ impl Classic {
     /// What to do now. Call it again after each step, until it says to wait.
     pub(crate) fn poll(&mut self, now: Instant) -> Step {
         self.check_application(now);
+        self.check_hand_over(now);
         if !self.due.is_empty() {
             return self.due.remove(0);
         }
@@ -138,6 +149,7 @@ impl Classic {
             State::Pausing(at) if at <= now => {
                 self.state = State::Joining;
                 self.resubscribed = false;
+                (self.hands_over, self.hand_over_by) = (false, None);
                 self.attempt += 1;
                 Step::Join {
                     attempt: self.attempt,
@@ -290,13 +302,16 @@ impl Classic {
                         user_data: s.user_data,
                     }
                 });
-            let members = members.collect();
+            let members: Vec<Member> = members.collect();
+            self.note_claims(&members);
             self.due.push(Step::Lead {
                 attempt,
                 assignor: joined.assignor,
                 members,
             });
         } else {
+            // A leader that is back (KIP-814) does not know what the one before it was about to hand over.
+            self.hands_over = leads && self.is_cooperative();
             self.sync(joined.assignor, Vec::new());
         }
     }
@@ -311,6 +326,11 @@ impl Classic {
         if attempt != self.attempt || self.state != State::Leading {
             return;
         }
+        let mut withheld = std::mem::take(&mut self.claimed);
+        for partition in assignments.iter().flat_map(|(_, partitions)| partitions) {
+            withheld.remove(partition);
+        }
+        self.hands_over = !withheld.is_empty();
         let assignments = assignments
             .into_iter()
             .map(|(member, partitions)| {
@@ -352,6 +372,8 @@ impl Classic {
         self.owns = true;
         self.heartbeat_out = false;
         self.next_heartbeat = Some(now + self.config.heartbeat_interval);
+        let patience = self.config.session_timeout;
+        self.hand_over_by = self.hands_over.then(|| now + patience);
         self.previous = Some(Previous {
             partitions: assignment.partitions.clone(),
             generation: self.generation,
@@ -649,6 +671,28 @@ impl Classic {
         self.state = State::Evicted;
     }
 
+    /// What members own, of what is to be distributed now.
+    fn note_claims(&mut self, members: &[Member]) {
+        self.claimed.clear();
+        if !self.is_cooperative() {
+            return;
+        }
+        let topics: BTreeSet<&Str> = members.iter().flat_map(|member| &member.topics).collect();
+        let owned = members.iter().flat_map(|member| &member.owned);
+        let owned = owned.filter(|partition| topics.contains(&partition.topic));
+        self.claimed.extend(owned.cloned());
+    }
+
+    /// Who gives a partition up for another member joins again, so that that one gets it. One that is gone meanwhile does
+    /// not: the others hear of it when its session ends; but a static member that is back in time has forgotten, and
+    /// nobody would have the partition.
+    fn check_hand_over(&mut self, now: Instant) {
+        if self.state == State::Stable && self.hand_over_by.is_some_and(|at| at <= now) {
+            self.hand_over_by = None;
+            self.rebalance(now, "partitions were not handed over");
+        }
+    }
+
     fn poll_deadline(&self) -> Option<Instant> {
         let member = match self.state {
             State::Stable | State::Revoking => true,
@@ -666,7 +710,8 @@ impl Classic {
             State::Pausing(at) => Some(at),
             _ => None,
         };
-        [heartbeat, join, self.poll_deadline()]
+        let hand_over = self.hand_over_by.filter(|_| self.state == State::Stable);
+        [heartbeat, join, hand_over, self.poll_deadline()]
             .into_iter()
             .flatten()
             .min()

@@ -38,6 +38,17 @@ pub(crate) enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Of a commit that failed: whether it may have been stored for this partition all the same.
+    pub(crate) fn may_have_stored(&self, name: &TopicPartition) -> bool {
+        match self {
+            Self::Committed => true,
+            Self::Refused { partition, .. } => partition.as_ref().is_some_and(|p| p != name),
+            Self::Expired { sent, .. } => *sent,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CommitStep {
     /// Send an OffsetCommit on behalf of this member.

@@ -104,6 +104,15 @@ impl Identity {
             generation: -1,
         }
     }
+
+    /// Of one whom every coordinator refuses: no group has such a member, and a generation that is not negative says that
+    /// this is to be one.
+    pub(crate) fn stranger() -> Self {
+        Self {
+            member_id: Str::new(),
+            generation: 0,
+        }
+    }
 }
 
 /// On whose behalf to send a commit.
@@ -296,12 +305,10 @@ impl Membership {
         }
     }
 
-    pub(crate) fn identity(&self) -> Identity {
-        match self {
-            Self::Choosing(_) => Identity::nobody(),
-            Self::Classic(classic) => classic.identity(),
-            Self::Consumer(consumer) => consumer.identity(),
-        }
+    /// Who it is for those who write offsets on its behalf. One that lost its place, or has none yet, must not look like
+    /// nobody, whose offsets a group takes that is empty.
+    pub(crate) fn spokesman(&self) -> Identity {
+        self.committer().unwrap_or_else(|_| Identity::stranger())
     }
 }
 

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::{
     classic::{Classic, ClassicConfig, Joined},
     membership::{CommitAs, Step},
-    protocol::Assignment,
+    protocol::{Assignment, Subscription},
 };
 use crate::{Str, TopicPartition, assignor::RebalanceProtocol};
 
@@ -20,6 +20,7 @@ fn classic() -> Classic {
     Classic::new(ClassicConfig {
         is_static: false,
         protocol: RebalanceProtocol::Eager,
+        session_timeout: Duration::from_secs(10),
         heartbeat_interval: Duration::from_secs(3),
         max_poll_interval: Duration::from_secs(30),
         backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
@@ -475,6 +476,56 @@ impl Cooperative {
         self.classic.handle_synced(attempt, bytes, self.now);
     }
 
+    /// Leads the group, whose other member owns that.
+    fn leads(&mut self, others: &[TopicPartition]) -> (u64, Str) {
+        let Step::Join { attempt, owned, .. } = self.step() else {
+            panic!("must join")
+        };
+        self.generation += 1;
+        let subscription = |owned: &[TopicPartition]| {
+            let subscription = Subscription {
+                topics: vec!["t".into()],
+                owned: owned.to_vec(),
+                generation: Some(self.generation - 1),
+                ..Default::default()
+            };
+            subscription.encode()
+        };
+        let joined = Joined {
+            leader: "me".into(),
+            members: vec![
+                ("me".into(), None, subscription(&owned)),
+                ("other".into(), Some("static".into()), subscription(others)),
+            ],
+            ..joined(self.generation)
+        };
+        self.classic.handle_joined(attempt, joined, self.now);
+        match self.step() {
+            Step::Lead {
+                attempt, assignor, ..
+            } => (attempt, assignor),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether it joins by itself within so many seconds.
+    fn joins_within(&mut self, seconds: u64) -> bool {
+        (0..seconds).any(|_| {
+            self.now += Duration::from_secs(1);
+            self.classic.application_polls(false, self.now);
+            match self.step() {
+                Step::Heartbeat { attempt, .. } => {
+                    let fine = ErrorCode::NONE;
+                    self.classic.handle_heartbeat(attempt, fine, self.now);
+                    false
+                }
+                Step::Wait(_) => false,
+                Step::Join { .. } => true,
+                other => panic!("{other:?}"),
+            }
+        })
+    }
+
     fn rebalances(&mut self) {
         self.now += Duration::from_secs(3);
         let attempt = heartbeat(&mut self.classic, self.now);
@@ -624,4 +675,56 @@ fn commits_of_a_cooperative_member_hold_from_one_generation_to_the_next() {
         CommitAs::Member(made_by.clone())
     );
     assert!(!eager.may_commit_later(&made_by, ErrorCode::REBALANCE_IN_PROGRESS));
+}
+
+/// The other member is told to give a partition up, dies, and is back before its session ends: it has nothing to give up
+/// any more, and does not join a second time.
+#[test]
+fn what_a_static_member_forgot_to_hand_over_is_distributed_again() {
+    let mut member = Cooperative::new(&["t"]);
+    let all = [tp("t", 0), tp("t", 1)];
+    let (attempt, assignor) = member.leads(&all);
+    let to = |mine: &[TopicPartition], others: &[TopicPartition]| {
+        vec![
+            (Str::from("me"), mine.to_vec()),
+            ("other".into(), others.to_vec()),
+        ]
+    };
+    // Partition 1 is to be this member's, once the other has given it up.
+    (member.classic).handle_led(attempt, assignor, to(&[], &all[..1]));
+    member.syncs(&[]);
+    assert!(!member.joins_within(9), "it is given time");
+    assert!(member.joins_within(2), "partition 1 is nobody's");
+
+    let mut member = Cooperative::new(&["t"]);
+    let (attempt, assignor) = member.leads(&all[..1]);
+    (member.classic).handle_led(attempt, assignor, to(&all[1..], &all[..1]));
+    member.syncs(&all[1..]);
+    assert!(!member.joins_within(40), "there is nothing to hand over");
+    // Of a topic that nobody wants any more there is nothing to hand over either.
+    member.rebalances();
+    let (attempt, assignor) = member.leads(&[tp("gone", 0), tp("t", 0)]);
+    (member.classic).handle_led(attempt, assignor, to(&all[1..], &all[..1]));
+    member.syncs(&all[1..]);
+    assert!(!member.joins_within(40));
+}
+
+#[test]
+fn a_leader_that_is_back_looks_after_what_it_may_have_been_handing_over() {
+    for protocol in [RebalanceProtocol::Cooperative, RebalanceProtocol::Eager] {
+        let mut member = Cooperative::new(&["t"]);
+        member.classic.config_mut().protocol = protocol;
+        let Step::Join { attempt, .. } = member.step() else {
+            panic!("must join")
+        };
+        let back = Joined {
+            leader: "me".into(),
+            skip_assignment: true,
+            ..joined(7)
+        };
+        member.classic.handle_joined(attempt, back, member.now);
+        member.syncs(&[]);
+        let joins = protocol == RebalanceProtocol::Cooperative;
+        assert_eq!(member.joins_within(11), joins);
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
     consumer::behind,
     core::{Core, LeaseHandout, Leased, Position, Token},
     current::{Current, Next},
-    driver::now,
+    driver::{commit::CommitBy, now},
     listener::check_not_in_listener,
     payload::{DecodeLimits, Payload},
 };
@@ -196,7 +196,7 @@ impl PartitionStream {
         let name = self.leased.name.clone();
         let offsets = [(name, offset)].into_iter().collect();
         self.consumer
-            .start_commit(offsets, Some(self.leased.id))?
+            .start_commit(|| offsets, CommitBy::Stream(self.leased.id))?
             .await
     }
 

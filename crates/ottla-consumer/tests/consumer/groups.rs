@@ -14,6 +14,7 @@ use ottla_wire::{
     messages::{
         find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse},
         heartbeat::{HeartbeatRequest, HeartbeatResponse},
+        join_group::JoinGroupRequest,
         offset_commit::OffsetCommitRequest,
     },
 };
@@ -115,6 +116,38 @@ async fn who_stays_away_too_long_leaves_and_comes_back() {
         (3..10).map(|o| (0, o)).collect::<Vec<_>>()
     );
     assert_eq!(events(&world), ["member id", "join", "sync"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_place_does_not_speak_as_nobody() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let config = ConsumerConfig {
+        max_poll_interval: Duration::from_secs(30),
+        group_instance_id: Some("a".into()),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    let told = || {
+        let told = consumer.group_metadata().unwrap();
+        (told.member_id, told.generation_id, told.group_instance_id)
+    };
+    // Of partitions assigned by hand it may say what it likes.
+    assert_eq!(told(), (Str::new(), -1, None));
+    let stranger = (Str::new(), 0, None);
+    consumer.subscribe([TOPIC]).unwrap();
+    assert_eq!(told(), stranger, "it has not joined yet");
+    read(&consumer, 2).await;
+    assert_eq!(told(), ("member-1".into(), 1, Some("a".into())));
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(told(), stranger, "it stayed away for too long");
+    read(&consumer, 1).await;
+    assert_eq!(told(), ("member-1".into(), 2, Some("a".into())));
+    let broker = cluster.broker(1);
+    broker.on::<JoinGroupRequest>(|_, _| Reply::Close);
+    world.lock().unwrap().heartbeat = ErrorCode::UNKNOWN_MEMBER_ID;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(told(), stranger, "the coordinator dropped it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ottla_consumer::{CommittedOffset, ConsumerConfig, Error, IsolationLevel, Offset};
 
 use crate::support::*;
+use ottla_wire::{ErrorCode, messages::offset_commit::OffsetCommitRequest};
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_partition_is_told_each_time_it_is_reached() {
@@ -115,6 +116,90 @@ async fn a_record_and_a_batch_are_committed_by_themselves() {
     started.await.unwrap();
     assert_eq!(committed(), Some(7));
     assert_eq!(consumer.query_watermarks(&tp(0)).await.unwrap(), 0..8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn automatic_commit_takes_nothing_back_that_was_committed_by_hand() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 9);
+    let config = ConsumerConfig {
+        auto_commit_interval: Duration::from_secs(1),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let commits = || {
+        let events = std::mem::take(&mut world.lock().unwrap().events);
+        let commits = events.into_iter().filter(|e| e.starts_with("commit"));
+        commits.collect::<Vec<_>>()
+    };
+    consumer.recv().await.unwrap();
+    let second = consumer.recv().await.unwrap();
+    // To automatic commit the application may still be at the second one.
+    consumer.commit_record(&second).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(commits(), ["commit 0@2"]);
+    consumer.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(commits().is_empty(), "that is there already");
+    consumer.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(commits(), ["commit 0@3"]);
+
+    // What was refused is nothing to stay ahead of, and a seek is a new beginning.
+    let w = world.clone();
+    cluster
+        .broker(1)
+        .on::<OffsetCommitRequest>(move |request, _| {
+            let too_far = request.topics[0].partitions[0].committed_offset > 8;
+            let error = match too_far {
+                true => ErrorCode::OFFSET_METADATA_TOO_LARGE,
+                false => ErrorCode::NONE,
+            };
+            w.lock().unwrap().commit(&request, error).into()
+        });
+    let refused = consumer.commit_offsets([(tp(0), 9.into())]).await;
+    assert!(matches!(refused, Err(Error::CommitRefused { .. })));
+    consumer.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(commits(), ["commit 0@4"]);
+    consumer.commit_offsets([(tp(0), 8.into())]).await.unwrap();
+    consumer.seek(&tp(0), Offset::At(1)).unwrap();
+    consumer.recv().await.unwrap();
+    consumer.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(commits(), ["commit 0@8", "commit 0@2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stored_before_is_not_committed_behind_a_commit() {
+    for split in [false, true] {
+        let (cluster, world) = start(1, 1);
+        append(&world, 0, 9);
+        let config = ConsumerConfig {
+            enable_auto_offset_store: false,
+            auto_commit_interval: Duration::from_secs(1),
+            ..group_config()
+        };
+        let consumer = consumer(&cluster, config);
+        consumer.subscribe([TOPIC]).unwrap();
+        if split {
+            let mut partitions = consumer.split().unwrap();
+            let mut stream = partitions.next_partition().await.unwrap();
+            let first = stream.recv().await.unwrap().unwrap();
+            stream.store_offset(&first).unwrap();
+            let second = stream.recv().await.unwrap().unwrap();
+            stream.commit_record(&second).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        } else {
+            let first = consumer.recv().await.unwrap();
+            consumer.store_offset(&first).unwrap();
+            let second = consumer.recv().await.unwrap();
+            consumer.commit_record(&second).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        assert_eq!(world.lock().unwrap().committed[&0], 2, "split: {split}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -320,6 +320,55 @@ async fn a_moved_leader_is_followed() {
     assert!(asked > 0);
 }
 
+/// The new leader's log parts from the old one's in the middle of the batch that is being read.
+#[tokio::test(start_paused = true)]
+async fn a_log_truncated_within_a_batch_is_read_once() {
+    use ottla_wire::messages::offset_for_leader_epoch as epoch;
+    // Behind where the application is, and before.
+    for (read_before, parts_at, then) in [(2, 4, 2..8), (6, 4, 4..8)] {
+        let (cluster, world) = start(2, 1);
+        append(&world, 0, 8);
+        let consumer = consumer(&cluster, config());
+        consumer.assign([(tp(0), Offset::Beginning)]).unwrap();
+        read(&consumer, read_before).await;
+        {
+            let mut world = world.lock().unwrap();
+            world.logs.clear();
+        }
+        append(&world, 0, parts_at);
+        append(&world, 0, 8 - parts_at);
+        cluster.move_leader(TOPIC, 0, 2);
+        let refuser = world.clone();
+        cluster.broker(1).on::<FetchRequest>(move |_, _| {
+            let error = ErrorCode::NOT_LEADER_OR_FOLLOWER;
+            refuser.lock().unwrap().refuse(0, error).into()
+        });
+        cluster
+            .broker(2)
+            .on::<epoch::OffsetForLeaderEpochRequest>(move |request, _| {
+                epoch::OffsetForLeaderEpochResponse {
+                    topics: vec![epoch::OffsetForLeaderTopicResult {
+                        topic: request.topics[0].topic.clone(),
+                        partitions: vec![epoch::EpochEndOffset {
+                            partition: 0,
+                            leader_epoch: 0,
+                            end_offset: parts_at,
+                            ..Default::default()
+                        }],
+                        ..Default::default()
+                    }],
+                    ..Default::default()
+                }
+                .into()
+            });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let expected: Vec<_> = then.map(|offset| (0, offset)).collect();
+        assert_eq!(read(&consumer, expected.len()).await, expected);
+        let more = tokio::time::timeout(Duration::from_secs(5), consumer.recv()).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_policy_the_application_decides() {
     let (cluster, world) = start(1, 1);

@@ -9,7 +9,7 @@ use ottla_consumer::{
     Bytes, Consumer, ConsumerConfig, Error, ListenerFuture, Offset, RebalanceListener,
     TopicPartition, assignor::CooperativeSticky,
 };
-use ottla_net::testing::ScriptedCluster;
+use ottla_net::testing::{Reply, ScriptedCluster};
 use ottla_wire::{
     ErrorCode, decode_versioned, encode_versioned,
     messages::{
@@ -407,6 +407,36 @@ async fn no_listener_keeps_the_group_waiting_for_ever() {
             matches!(manner, Manner::Waits)
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsubscribing_ends_in_time_whoever_does_not() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let config = ConsumerConfig {
+        default_api_timeout: Duration::from_secs(10),
+        ..group_config()
+    };
+    let (config, scribe) = listening(config, Manner::Hangs);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    let mut partitions = consumer.split().unwrap();
+    let stream = partitions.next_partition().await.unwrap();
+    cluster
+        .broker(1)
+        .on::<OffsetCommitRequest>(|_, _| Reply::Silence);
+    let started = tokio::time::Instant::now();
+    consumer.unsubscribe().await.unwrap();
+    assert_eq!(started.elapsed(), Duration::from_secs(10));
+    assert_eq!(scribe.heard(), ["assigned [0]", "revoked [0]"]);
+    assert!(consumer.assignment().is_empty());
+    // What was cut short is over: the next membership is told from its beginning.
+    drop((stream, partitions));
+    serve(&cluster, &world, 1);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    assert_eq!(scribe.heard(), ["assigned [0]"]);
 }
 
 #[tokio::test(start_paused = true)]
