@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ottla_admin::Admin;
-use ottla_consumer::{Consumer, ConsumerConfig, ShareConsumer, ShareConsumerConfig};
+use ottla_consumer::{Consumer, ConsumerConfig, GroupProtocol, ShareConsumer, ShareConsumerConfig};
 use ottla_net::{Cluster, ClusterConfig, Connector};
 use ottla_producer::{Producer, ProducerConfig, TransactionError, TransactionalProducer};
 
-use crate::config::{Config, ConfigError, Settings};
+use crate::config::{Config, ConfigError, Named, Settings};
 use crate::error::Error;
 
 /// A client of one cluster. Cheap to clone; clones are the same client.
@@ -44,6 +44,8 @@ pub struct Client {
 
 struct Inner {
     settings: Settings,
+    /// What was named, and is not for consumers to say where the brokers divide the partitions of a group.
+    brokers_say: Option<Named>,
     cluster: Cluster,
 }
 
@@ -137,15 +139,20 @@ impl Client {
     /// A new consumer.
     ///
     /// # Errors
-    /// [`Error::Consumer`] for a setting that cannot work.
+    /// [`Error::Consumer`] for a setting that cannot work; [`Error::Config`] for one that was named though it is the brokers' to
+    /// say with `group.protocol` = `consumer`, whatever its value.
     pub fn consumer(&self) -> Result<Consumer, Error> {
+        let by_brokers = self.inner.settings.consumer.group_protocol == GroupProtocol::Consumer;
+        if by_brokers && let Some(set) = &self.inner.brokers_say {
+            return Err(Error::Config(set.refused()));
+        }
         self.consumer_with(self.consumer_config())
     }
 
     /// A new consumer with settings of its own.
     ///
     /// # Errors
-    /// As [`Client::consumer`].
+    /// [`Error::Consumer`] for a setting that cannot work.
     pub fn consumer_with(&self, config: ConsumerConfig) -> Result<Consumer, Error> {
         Ok(Consumer::new(self.inner.cluster.clone(), config)?)
     }
@@ -321,8 +328,13 @@ impl ClientBuilder {
             Some(connector) => Cluster::new(settings.cluster.clone(), connector)?,
             None => Cluster::over_tcp(settings.cluster.clone())?,
         };
+        let brokers_say = self.config.set_for_members();
         Ok(Client {
-            inner: Arc::new(Inner { settings, cluster }),
+            inner: Arc::new(Inner {
+                settings,
+                brokers_say,
+                cluster,
+            }),
         })
     }
 
@@ -394,6 +406,39 @@ mod tests {
             found = admin.list_topics() => panic!("nobody answered, and yet: {found:?}"),
         }
         client.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_the_brokers_say_is_refused_also_where_it_is_what_they_say() {
+        let client = |protocol: &str, key: Option<(&str, &str)>| {
+            let builder = Client::builder()
+                .bootstrap_servers("127.0.0.1:1")
+                .group_id("workers")
+                .set("group.protocol", protocol);
+            let builder = match key {
+                Some((key, value)) => builder.set(key, value),
+                None => builder,
+            };
+            builder.build().unwrap()
+        };
+        for (key, default) in [
+            ("session.timeout.ms", "45000"),
+            ("heartbeat.interval.ms", "3000"),
+            ("partition.assignment.strategy", "range"),
+        ] {
+            let error = client("consumer", Some((key, default))).consumer();
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.contains(key) && error.contains("leave it out"),
+                "{error}"
+            );
+            for by_members in ["classic", "auto"] {
+                client(by_members, Some((key, default))).consumer().unwrap();
+            }
+            // Who does not read as a member of that kind is not asked.
+            client("consumer", Some((key, default))).producer().unwrap();
+        }
+        client("consumer", None).consumer().unwrap();
     }
 
     #[tokio::test]

@@ -325,6 +325,19 @@ impl Config {
         self.settings().share_consumer()
     }
 
+    /// The first setting that only members of classic groups have a say in. That one has its default does not tell whether
+    /// it was named.
+    pub(crate) fn set_for_members(&self) -> Option<Named> {
+        FOR_MEMBERS.iter().find_map(|(key, why)| {
+            let entry = self.entries.get(key)?;
+            Some(Named {
+                key: entry.written.name,
+                why,
+                origin: entry.origin.clone(),
+            })
+        })
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         let apply_all = |settings: &mut Settings, entries: &Entries| {
             for entry in entries.values() {
@@ -344,6 +357,24 @@ impl Config {
             settings.producer.topics.insert(topic.clone(), own);
         }
         settings
+    }
+}
+
+/// A setting that was named, and why it cannot be in some use of it.
+#[derive(Debug)]
+pub(crate) struct Named {
+    key: &'static str,
+    why: &'static str,
+    origin: Origin,
+}
+
+impl Named {
+    pub(crate) fn refused(&self) -> ConfigError {
+        ConfigError::Refused {
+            key: self.key,
+            why: self.why,
+            origin: self.origin.clone(),
+        }
     }
 }
 
@@ -444,6 +475,23 @@ fn shortened(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+/// What members say only where they divide the partitions themselves, and why not otherwise.
+const FOR_MEMBERS: [(&str, &str); 3] = [
+    (
+        "session.timeout.ms",
+        "with group.protocol=consumer the broker's group.consumer.session.timeout.ms holds; leave it out",
+    ),
+    (
+        "heartbeat.interval.ms",
+        "with group.protocol=consumer the broker's group.consumer.heartbeat.interval.ms holds; leave it out",
+    ),
+    (
+        "partition.assignment.strategy",
+        "with group.protocol=consumer the brokers divide the partitions; leave it out, and set \
+         group.remote.assignor to choose among their assignors",
+    ),
+];
 
 /// How much of a value a message repeats, in characters.
 const TEXT_SHOWN_MAX: usize = 120;

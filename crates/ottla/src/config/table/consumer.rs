@@ -37,7 +37,7 @@ pub(super) static KEYS: &[Key] = &[
         "Who divides the partitions of the group: its members (`classic`), or the brokers (`consumer`, KIP-848, \
          Kafka 4.0 or later). `auto` is Ottla's own: `consumer` where the brokers speak it, else `classic`. With \
          `consumer`, `session.timeout.ms`, `heartbeat.interval.ms` and `partition.assignment.strategy` are the \
-         brokers' to say, and refused here if they differ from their defaults.",
+         brokers' to say, and refused here, whatever their value.",
     )
     .default("classic")
     .honoured(|s, v| {
