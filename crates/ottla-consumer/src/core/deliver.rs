@@ -67,6 +67,7 @@ impl<D> Core<D> {
         partition.queued_bytes -= entry.bytes;
         let ahead = entry.ahead();
         let (token, from) = (partition.token, partition.consumed.offset);
+        partition.ahead_bytes -= ahead;
         let delivery = match entry.body {
             Body::Batch(data, _) => Some(Delivery {
                 token,
@@ -96,6 +97,9 @@ impl<D> Core<D> {
         self.release(slot, entry.bytes);
         self.release_ahead(ahead);
         self.line_up(slot);
+        if ahead > 0 {
+            self.note_undecoded(slot);
+        }
         delivery.map(Handout::Batch)
     }
 
@@ -159,7 +163,8 @@ impl<D> Core<D> {
     }
 
     /// Takes batches off the queues for workers to decode, in the order of their turns: of each ready
-    /// partition the first few that `heavy` says are worth it, up to `bytes_max` in all.
+    /// partition the first few that `heavy` says are worth it, up to `bytes_max` in all. Where partitions are read one by
+    /// one, those are of one partition: no reader is to wait for what others need.
     pub(crate) fn take_work(
         &mut self,
         bytes_max: usize,
@@ -167,9 +172,11 @@ impl<D> Core<D> {
     ) -> Vec<(Token, u64, D)> {
         let mut work = Vec::new();
         let mut bytes = 0;
-        // Readers of single partitions decode what they take, each in its own task.
-        if self.is_split() || self.ahead_bytes >= self.ahead_max() {
+        if self.ahead_bytes >= self.ahead_max() {
             return work;
+        }
+        if self.is_split() {
+            return self.take_work_of_one(bytes_max, heavy);
         }
         for &slot in &self.ready {
             let Some(Some(partition)) = self.slots.get_mut(slot as usize) else {
@@ -198,6 +205,65 @@ impl<D> Core<D> {
         work
     }
 
+    /// The same of one partition of those that are read one by one.
+    fn take_work_of_one(
+        &mut self,
+        bytes_max: usize,
+        heavy: impl Fn(&D) -> bool,
+    ) -> Vec<(Token, u64, D)> {
+        let mut work = Vec::new();
+        let share = self.ahead_share();
+        while work.is_empty()
+            && let Some(slot) = self.ready.pop_front()
+        {
+            let Some(Some(partition)) = self.slots.get_mut(slot as usize) else {
+                continue;
+            };
+            partition.in_ready = false;
+            let token = partition.token;
+            let (mut taken, mut ahead) = (0, partition.ahead_bytes);
+            for entry in partition.queue.iter_mut().skip(1).take(WORK_DEPTH) {
+                if taken >= bytes_max || ahead >= share {
+                    break;
+                }
+                match &entry.body {
+                    Body::Batch(data, 0) if heavy(data) => {}
+                    Body::Away(_) => {
+                        ahead += entry.bytes;
+                        continue;
+                    }
+                    _ => continue,
+                }
+                self.away += 1;
+                taken += entry.bytes;
+                ahead += entry.bytes;
+                let body = std::mem::replace(&mut entry.body, Body::Away(self.away));
+                if let Body::Batch(data, _) = body {
+                    work.push((token, self.away, data));
+                }
+            }
+        }
+        work
+    }
+
+    /// There may be something to decode ahead of the reader of one partition.
+    pub(super) fn note_undecoded(&mut self, slot: u32) {
+        if !self.is_split() {
+            return;
+        }
+        let share = self.ahead_share();
+        let Some(partition) = self.at_mut(slot) else {
+            return;
+        };
+        // Not for every batch that is taken: work is worth its way by the half share.
+        let worth = partition.queue.len() > 1 && partition.ahead_bytes <= share / 2;
+        if worth && !partition.in_ready {
+            partition.in_ready = true;
+            self.ready.push_back(slot);
+            self.effects.decode = true;
+        }
+    }
+
     /// Work comes back, now occupying `bytes`.
     pub(crate) fn return_work(&mut self, token: Token, number: u64, data: D, bytes: usize) {
         let slot = token.slot;
@@ -211,6 +277,7 @@ impl<D> Core<D> {
         let Some(entry) = entry else { return };
         entry.body = Body::Batch(data, bytes);
         let old = std::mem::replace(&mut entry.bytes, bytes);
+        partition.ahead_bytes += bytes;
         partition.queued_bytes = partition.queued_bytes + bytes - old;
         let (paused, source) = (partition.paused, partition.source());
         if !paused && let Some(broker) = source.and_then(|node| self.brokers.get_mut(&node)) {
@@ -224,7 +291,18 @@ impl<D> Core<D> {
     /// How much may be decoded ahead: beyond the budget for what was fetched, since it cannot be known before
     /// how large it gets.
     fn ahead_max(&self) -> usize {
-        (self.config.queued_bytes_max / 8).min(AHEAD_MAX)
+        let of_budget = self.config.queued_bytes_max / 8;
+        match self.is_split() {
+            // Readers that stand still keep theirs.
+            true => of_budget,
+            false => of_budget.min(AHEAD_MAX),
+        }
+    }
+
+    /// How much of that one partition may have, where partitions are read one by one; the first batch whatever its size.
+    fn ahead_share(&self) -> usize {
+        let share = self.ahead_max() / self.by_name.len().max(1);
+        share.clamp(1, AHEAD_MAX)
     }
 
     /// Something that was decoded ahead is gone from the queues.

@@ -299,6 +299,7 @@ impl<D> Core<D> {
         }
         self.effects.decode = true;
         self.note_ready(slot);
+        self.note_undecoded(slot);
         self.note_wanted(slot);
     }
 

@@ -124,6 +124,9 @@ impl<D> Core<D> {
             }
         }
         self.split = Some(Split::default());
+        for slot in 0..self.slots.len() as u32 {
+            self.note_undecoded(slot);
+        }
         self.note_all_wanted();
         self.offer_leases(now);
         Ok(())
@@ -537,8 +540,10 @@ impl<D> Core<D> {
         if self.split.take_if(ended).is_none() {
             return;
         }
+        self.ready.clear();
         for slot in 0..self.slots.len() as u32 {
             if let Some(partition) = self.at_mut(slot) {
+                partition.in_ready = false;
                 partition.lease = None;
                 partition.lease_over = false;
                 self.note_ready(slot);

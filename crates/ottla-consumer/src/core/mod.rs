@@ -97,7 +97,8 @@ pub(crate) struct Core<D> {
     by_name: BTreeMap<TopicPartition, u32>,
     generation: u64,
     brokers: BTreeMap<i32, Broker>,
-    /// Partitions that may have something to hand out, each once, in the order of their turn.
+    /// Partitions that may have something to hand out, each once, in the order of their turn. Of those that are read one by
+    /// one: that may have something to decode ahead.
     ready: VecDeque<u32>,
     /// Partitions whose position is to be found out or checked.
     unlocated: BTreeSet<u32>,
@@ -109,7 +110,7 @@ pub(crate) struct Core<D> {
     away: u64,
     /// Sum of what was decoded ahead, over all queues.
     ahead_bytes: usize,
-    /// Set while the application reads partitions one by one. Then nothing is in `ready`.
+    /// Set while the application reads partitions one by one.
     split: Option<Split>,
     /// Numbers leases.
     leases_made: u64,
@@ -512,7 +513,8 @@ impl<D> Core<D> {
         let Some(partition) = self.at_mut(slot) else {
             return;
         };
-        let ahead = partition.queue.drain(..).map(|entry| entry.ahead()).sum();
+        partition.queue.clear();
+        let ahead = std::mem::take(&mut partition.ahead_bytes);
         let bytes = std::mem::take(&mut partition.queued_bytes);
         partition.end_told = None;
         self.release(slot, bytes);

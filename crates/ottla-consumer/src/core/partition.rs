@@ -120,6 +120,8 @@ pub(crate) struct Partition<D> {
     pub(crate) queue: VecDeque<Entry<D>>,
     /// Sum over `queue`.
     pub(crate) queued_bytes: usize,
+    /// The part of it that was decoded ahead.
+    pub(crate) ahead_bytes: usize,
     /// Whether it is in the core's `ready`.
     pub(crate) in_ready: bool,
     pub(crate) leader: Option<Leader>,
@@ -176,6 +178,7 @@ impl<D> Partition<D> {
             fetched: Position::at(0),
             queue: VecDeque::new(),
             queued_bytes: 0,
+            ahead_bytes: 0,
             in_ready: false,
             leader: None,
             preferred: None,

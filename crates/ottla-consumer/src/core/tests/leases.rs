@@ -109,6 +109,53 @@ fn a_reader_that_stands_still_holds_up_no_other_and_stays_within_its_share() {
 }
 
 #[test]
+fn batches_behind_the_next_are_decoded_ahead_of_each_reader() {
+    // 125 bytes ahead in all, 62 of each.
+    let (mut core, mut readers, now) = split(2);
+    let batches = || (0..9).map(|i| batch(i, i, 20)).collect();
+    order(&mut core, 1, now);
+    let answers = vec![answer(0, batches()), answer(1, batches())];
+    core.effects = Effects::default();
+    core.handle_fetched(1, ErrorCode::NONE, 7, answers, now);
+    assert!(core.effects.decode);
+    let (one, other) = (
+        core.take_work(1000, |_| true),
+        core.take_work(1000, |_| true),
+    );
+    let data = |work: &[(Token, u64, Data)]| work.iter().map(|(.., d)| d.0).collect::<Vec<_>>();
+    // Not the next one, which its reader may be about to take; and no more than may be ahead.
+    assert_eq!(
+        (data(&one), data(&other)),
+        (vec![1, 2, 3, 4], vec![1, 2, 3, 4])
+    );
+    assert!(one.iter().all(|(token, ..)| *token == one[0].0));
+    assert_ne!(one[0].0, other[0].0);
+    assert!(core.take_work(1000, |_| true).is_empty());
+    // Nobody waits but for what is being decoded.
+    assert_eq!(readers[0].next(&mut core, now), Ok(Some((0, 0))));
+    assert_eq!(readers[0].next(&mut core, now), Ok(None));
+    core.effects = Effects::default();
+    for (token, number, data) in one {
+        core.return_work(token, number, data, 40);
+    }
+    assert_eq!(core.effects.wakers.len(), 1, "its reader waits");
+    assert_eq!(core.ahead_bytes, 160);
+    assert!(core.take_work(1000, |_| true).is_empty(), "it has enough");
+    for first in 1..5 {
+        assert_eq!(readers[0].next(&mut core, now), Ok(Some((first, first))));
+    }
+    assert_eq!(core.ahead_bytes, 0);
+    assert_eq!(data(&core.take_work(1000, |_| true)), [6, 7, 8]);
+    // What is read as a whole again is decoded as before.
+    core.end_split();
+    readers
+        .drain(..)
+        .for_each(|reader| reader.drop(&mut core, now));
+    assert!(!core.is_split());
+    assert!(deliver(&mut core).is_some());
+}
+
+#[test]
 fn a_partition_that_got_a_larger_share_is_fetched_again() {
     let (mut core, mut readers, now) = split(10);
     fetch(&mut core, now, 0, (0..2).map(|i| batch(i, i, 50)).collect());
@@ -310,6 +357,9 @@ enum Step {
     EndSplit,
     Split,
     Deliver,
+    /// A worker takes batches to decode; it brings back the oldest.
+    Work,
+    Back,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -328,6 +378,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::EndSplit),
         1 => Just(Step::Split),
         2 => Just(Step::Deliver),
+        3 => Just(Step::Work),
+        3 => Just(Step::Back),
     ]
 }
 
@@ -352,6 +404,7 @@ proptest! {
         let mut held: HashMap<TopicPartition, i64> = HashMap::new();
         let mut out: Option<FetchOrder> = None;
         let mut over = false;
+        let mut work = VecDeque::new();
         // The offset asked for last, since it was assigned or sought.
         let mut fetched: HashMap<i32, i64> = HashMap::new();
 
@@ -464,7 +517,18 @@ proptest! {
                         expected.insert(p, last + 1);
                     }
                 }
+                Step::Work => work.extend(core.take_work(100, |_| true)),
+                Step::Back => {
+                    if let Some((token, number, data)) = work.pop_front() {
+                        core.return_work(token, number, data, 70);
+                    }
+                }
             }
+            let ahead: usize = core.slots.iter().flatten().map(|p| p.ahead_bytes).sum();
+            prop_assert_eq!(ahead, core.ahead_bytes);
+            let of_entries: usize =
+                core.slots.iter().flatten().flat_map(|p| &p.queue).map(Entry::ahead).sum();
+            prop_assert_eq!(ahead, of_entries);
             let queued: usize =
                 core.slots.iter().flatten().filter(|p| !p.paused).map(|p| p.queued_bytes).sum();
             let counted: usize = core.brokers.values().map(|broker| broker.queued_bytes).sum();
@@ -472,6 +536,9 @@ proptest! {
         }
 
         // Then all is well, and every partition gets somewhere.
+        for (token, number, data) in work {
+            core.return_work(token, number, data, 70);
+        }
         for reader in readers.drain(..) {
             reader.drop(&mut core, now);
         }
