@@ -38,7 +38,8 @@ pub use self::{
     record::{BatchRecords, IntoRecords, Record, RecordBatch},
     share::{
         AcknowledgeListener, AcknowledgeOutcome, AcknowledgeType, Fault, ShareAcknowledgementMode,
-        ShareAcquireMode, ShareConsumer, ShareConsumerConfig, ShareRecord,
+        ShareAcquireMode, ShareConsumer, ShareConsumerConfig, ShareConsumerMetrics, ShareRecord,
+        ShareRecordStream,
     },
     split::{PartitionStream, PartitionStreams},
     stream::RecordStream,

@@ -1,6 +1,9 @@
 //! The share consumer as applications see it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use ottla_net::Cluster;
 
@@ -9,8 +12,10 @@ use super::{
     config::{ShareAcknowledgementMode, ShareConsumerConfig},
     core::Core,
     driver::Shared,
+    metrics::ShareConsumerMetrics,
     outcome::AcknowledgeOutcome,
     record::ShareRecord,
+    stream::ShareRecordStream,
 };
 use crate::{
     Error, Str, TopicPartition,
@@ -153,6 +158,22 @@ impl ShareConsumer {
         }
     }
 
+    /// The next record, if one is there; otherwise some are asked for. With implicit acknowledgement this accepts the records
+    /// handed out before.
+    ///
+    /// # Errors
+    /// As [`ShareConsumer::recv`].
+    pub fn try_recv(&self) -> Result<Option<ShareRecord>, Error> {
+        self.begin_call()?;
+        Ok(self.shared().reader.lock().take(self.shared(), 1)?.pop())
+    }
+
+    /// The records, as a stream. It ends when the consumer is closed; errors do not end it. Each call for the next record is
+    /// a call of [`ShareConsumer::recv`].
+    pub fn stream(&self) -> ShareRecordStream {
+        ShareRecordStream::new(self.clone())
+    }
+
     /// The next records, at most `max.poll.records`. Waits for the first for up to `timeout`; empty if none came.
     ///
     /// With implicit acknowledgement this accepts the records handed out before; that is sent with the next fetch, or half
@@ -269,6 +290,22 @@ impl ShareConsumer {
         self.shared().core(|core| core.lock_timeout())
     }
 
+    /// What this consumer has done so far and where it stands. Asks nobody.
+    pub fn metrics(&self) -> ShareConsumerMetrics {
+        let shared = self.shared();
+        let (tally, held, mut partitions) = shared.core(|core| {
+            let partitions: Vec<_> = core.assignment().cloned().collect();
+            (core.tally.clone(), core.held(), partitions)
+        });
+        partitions.sort_unstable();
+        shared.counters.snapshot(tally, held, partitions)
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ShareConsumerConfig {
+        &self.shared().config
+    }
+
     /// Sends the acknowledgements that were made, gives back what was not acknowledged, leaves the group and ends all tasks.
     /// Calls that wait for records end with [`Error::Closed`].
     ///
@@ -297,10 +334,7 @@ impl ShareConsumer {
 
     async fn take(&self, max: usize, timeout: Duration) -> Result<Vec<ShareRecord>, Error> {
         let shared = self.shared();
-        shared.check_open()?;
-        shared.core(|core| core.begin_poll(now()));
-        shared.tell_outcomes();
-        self.comes(false);
+        self.begin_call()?;
         let take = || {
             shared.check_open()?;
             shared.reader.lock().take(shared, max)
@@ -326,6 +360,17 @@ impl ShareConsumer {
                 return Ok(Vec::new());
             }
         }
+    }
+
+    /// The application comes for records.
+    fn begin_call(&self) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        shared.counters.polls.fetch_add(1, Relaxed);
+        shared.core(|core| core.begin_poll(now()));
+        shared.tell_outcomes();
+        self.comes(false);
+        Ok(())
     }
 
     /// The application is there.

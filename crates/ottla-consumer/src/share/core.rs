@@ -18,9 +18,11 @@ use ottla_net::Backoff;
 use ottla_wire::{ErrorCode, Uuid};
 
 use super::{
-    acknowledge::{AcknowledgeType, Acknowledged, GAP, RENEW},
-    fetched::Fetched,
-    held::{Held, Run},
+    acknowledge::{AcknowledgeType, GAP, RENEW},
+    fetched::{Fetched, Read},
+    held::{Run, run_len},
+    metrics::Tally,
+    node::{Lent, Node, Sent},
     outcome::{AcknowledgeOutcome, Fault},
 };
 use crate::{Error, TopicPartition};
@@ -132,6 +134,7 @@ pub(super) struct Core {
     sessions: u64,
     /// To be told to the application.
     errors: VecDeque<Error>,
+    pub(super) tally: Tally,
     pub(super) effects: Effects,
 }
 
@@ -215,6 +218,7 @@ impl Core {
             next_commit: 0,
             sessions: 0,
             errors: VecDeque::new(),
+            tally: Tally::default(),
             effects: Effects::default(),
         }
     }
@@ -322,6 +326,33 @@ impl Core {
             self.errors.push_back(error);
         }
         self.effects.application = true;
+    }
+
+    /// How many records are handed out and not acknowledged.
+    pub(super) fn held(&self) -> u64 {
+        let lent = self.nodes.values().flat_map(|node| node.lent.values());
+        lent.map(|part| part.held.len()).sum()
+    }
+
+    /// What came of reading an answer's part.
+    pub(super) fn note_read(&mut self, id: PartitionId, read: &Read, now: Instant) {
+        if let Some(assigned) = self.assignment.get_mut(&id) {
+            if read.faulty {
+                // It is released and comes again, unless somebody else gets it: not at the speed of the network.
+                assigned.unreadable = assigned.unreadable.saturating_add(1);
+                let pause = self
+                    .config
+                    .backoff
+                    .delay(assigned.unreadable, self.random.f64());
+                assigned.blocked_until = Some(now + pause);
+            } else if !read.lent.is_empty() {
+                assigned.unreadable = 0;
+            }
+        }
+        let tally = &mut self.tally;
+        tally.records += read.lent.iter().map(|run| run_len(*run)).sum::<u64>();
+        tally.redelivered += read.redelivered;
+        tally.delivery_count_max = tally.delivery_count_max.max(read.delivery_count_max);
     }
 
     /// Records of `fetched` are handed out, and of others it turned out that there is nothing to hand out.
@@ -670,6 +701,7 @@ impl Core {
             let mut said = Vec::new();
             for &(run, kind) in sent.runs.iter().filter(|(_, kind)| *kind != GAP) {
                 said.push(run.0..=run.1);
+                self.tally.acknowledge(kind, run_len(run), verdict.is_ok());
                 let Some(part) = part.as_mut().filter(|_| kind == RENEW) else {
                     continue;
                 };

@@ -25,6 +25,7 @@ use super::{
     core::{Core, CoreConfig, Effects, Plan},
     exchange, heartbeat,
     membership::{Assignment, Membership},
+    metrics::Counters,
     outcome::AcknowledgeOutcome,
     reader::Reader,
 };
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     pub(super) reader: Mutex<Reader>,
     pub(super) membership: Mutex<Membership>,
     core: Mutex<Core>,
+    pub(super) counters: Counters,
     /// What the coordinator assigned.
     pub(super) assigned: Mutex<Assignment>,
     /// Of topics that were assigned at some time.
@@ -92,6 +94,7 @@ impl Shared {
             reader: Mutex::new(Reader::new(limits)),
             membership: Mutex::new(membership),
             core: Mutex::new(core),
+            counters: Counters::default(),
             assigned: Mutex::default(),
             names: Mutex::default(),
             tracked: Mutex::default(),

@@ -2,7 +2,11 @@
 //!
 //! The broker answers one request of a share session at a time, and so does this.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use ottla_net::{Error as NetError, Lane, LeaderHint};
 use ottla_wire::{
@@ -58,6 +62,7 @@ async fn exchange(shared: &Shared, node: i32, order: Order) -> Result<Answer, Ne
             let version = connection.version::<fetch::ShareFetchRequest>(cap)?;
             let request = fetch_request(shared, order);
             let reply = connection.submit(&request, version, deadline)?.await?;
+            count(shared, &reply, now() - sent);
             Ok(take_in(shared, node, reply))
         }
         Api::ShareAcknowledge => {
@@ -89,6 +94,16 @@ async fn exchange(shared: &Shared, node: i32, order: Order) -> Result<Answer, Ne
             Ok(answer)
         }
     }
+}
+
+fn count(shared: &Shared, reply: &fetch::ShareFetchResponse, took: Duration) {
+    let partitions = reply.responses.iter().flat_map(|topic| &topic.partitions);
+    let bytes: usize = partitions.map(|data| data.records.len()).sum();
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let counters = &shared.counters;
+    counters.fetches.fetch_add(1, Relaxed);
+    counters.fetch_micros.fetch_add(micros, Relaxed);
+    counters.fetched_bytes.fetch_add(bytes as u64, Relaxed);
 }
 
 fn fetch_request(shared: &Shared, order: Order) -> fetch::ShareFetchRequest {

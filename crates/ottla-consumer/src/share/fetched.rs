@@ -62,6 +62,9 @@ struct Current {
 pub(super) struct Read {
     /// Offsets that were handed out.
     pub(super) lent: Vec<Run>,
+    /// How many of those were delivered before, and how often the one that was most often, this time included.
+    pub(super) redelivered: u64,
+    pub(super) delivery_count_max: i16,
     /// What is to be said of others.
     pub(super) others: Vec<(Run, i8)>,
     pub(super) error: Option<Error>,
@@ -140,6 +143,8 @@ impl Fetched {
                             Some((_, last)) if *last + 1 == offset => *last = offset,
                             _ => read.lent.push((offset, offset)),
                         }
+                        read.redelivered += u64::from(delivery_count > 1);
+                        read.delivery_count_max = read.delivery_count_max.max(delivery_count);
                         let record = Record::new(&origin, record);
                         out.push(ShareRecord::new(record, delivery_count, lender));
                     }

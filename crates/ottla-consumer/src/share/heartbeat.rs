@@ -1,6 +1,10 @@
 //! Drives the membership: sends its heartbeats on the coordination lane, and has the core adopt what it is assigned.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use ottla_net::{CoordinatorKind, Error as NetError, Lane};
 use ottla_wire::{
@@ -67,6 +71,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let mut membership = shared.membership.lock();
         match outcome {
             Ok(response) => {
+                shared.counters.heartbeats.fetch_add(1, Relaxed);
                 let answer = Answer {
                     error: response.error_code,
                     message: response.error_message,

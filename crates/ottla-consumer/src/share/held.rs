@@ -76,6 +76,13 @@ impl Held {
         self.runs.values().map(|(_, until)| *until).min()
     }
 
+    /// How many offsets are held.
+    pub(super) fn len(&self) -> u64 {
+        let runs = self.runs.iter();
+        runs.map(|(&first, &(last, _))| run_len((first, last)))
+            .sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -99,6 +106,11 @@ impl Held {
             }
         }
     }
+}
+
+/// How many offsets a run has.
+pub(super) fn run_len((first, last): Run) -> u64 {
+    last.abs_diff(first).saturating_add(1)
 }
 
 #[cfg(test)]

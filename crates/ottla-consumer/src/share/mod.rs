@@ -8,7 +8,8 @@
 //! | [`core`], [`node`] | share sessions, what to fetch and acknowledge, what became of it: a plain state machine |
 //! | [`held`], [`acknowledge`] | of one partition: what is lent to the application, and what it said of it |
 //! | [`fetched`] | acquired records of one answer, and how they are read |
-//! | [`reader`] | the application's side |
+//! | [`reader`], [`stream`] | the application's side |
+//! | [`metrics`] | what was done so far, in numbers |
 //! | [`driver`], [`exchange`], [`heartbeat`] | the tasks that carry requests and answers |
 //!
 //! Nothing of a consumer of the other kind is used but how batches are decoded: there are no positions, and nobody is
@@ -24,9 +25,12 @@ mod fetched;
 mod heartbeat;
 mod held;
 mod membership;
+mod metrics;
+mod node;
 mod outcome;
 mod reader;
 mod record;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +38,8 @@ pub use self::{
     acknowledge::AcknowledgeType,
     config::{ShareAcknowledgementMode, ShareAcquireMode, ShareConsumerConfig},
     consumer::ShareConsumer,
+    metrics::ShareConsumerMetrics,
     outcome::{AcknowledgeListener, AcknowledgeOutcome, Fault},
     record::ShareRecord,
+    stream::ShareRecordStream,
 };

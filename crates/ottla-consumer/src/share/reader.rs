@@ -47,13 +47,15 @@ impl Reader {
             let Some(mut current) = next else { break };
             let room = max - records.len();
             let read = current.read(room, self.limits, &mut self.decompressor, &mut records);
+            let done = read.done;
             shared.core(|core| {
+                core.note_read(current.id, &read, now());
                 core.lend(&current, read.lent, read.others, now());
                 if let Some(error) = read.error {
                     core.report(error);
                 }
             });
-            self.current = Some(current).filter(|_| !read.done);
+            self.current = Some(current).filter(|_| !done);
         }
         if records.is_empty() {
             let error = shared.core(|core| {
