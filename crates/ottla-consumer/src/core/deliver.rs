@@ -106,6 +106,9 @@ impl<D> Core<D> {
     /// Records before `position` were handed out.
     pub(crate) fn advance(&mut self, token: Token, position: Position) {
         if let Some(partition) = self.current(token) {
+            if position.offset > partition.consumed.offset {
+                partition.unreadable = 0;
+            }
             partition.consumed = position;
             self.handed_out.insert(token);
         }
@@ -119,6 +122,9 @@ impl<D> Core<D> {
             return;
         };
         partition.fetched = partition.consumed;
+        // It is fetched without trouble each time.
+        partition.failures = partition.failures.max(partition.unreadable);
+        partition.unreadable = partition.unreadable.saturating_add(1);
         let slot = token.slot;
         self.discard_queue(slot);
         self.retry_later(slot, now);

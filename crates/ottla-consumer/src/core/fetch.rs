@@ -154,7 +154,7 @@ impl<D> Core<D> {
             }
             return;
         }
-        broker.failures = 0;
+        let failures = std::mem::take(&mut broker.failures) + 1;
         let mut disagree = false;
         for fetched in partitions {
             let Some(broker) = self.brokers.get_mut(&node) else {
@@ -172,8 +172,11 @@ impl<D> Core<D> {
             self.take_in(node, fetched, want, now);
         }
         if disagree {
-            // A broker that goes on like this is not asked at the speed of the network.
-            self.delay_broker(node, 1, now);
+            // A broker that goes on like this is asked ever less.
+            if let Some(broker) = self.brokers.get_mut(&node) {
+                broker.failures = failures;
+            }
+            self.delay_broker(node, failures, now);
         }
     }
 
@@ -249,6 +252,11 @@ impl<D> Core<D> {
         partition.resets = 0;
         partition.watermarks = Some(answer.watermarks);
         if let Some(follower) = answer.follower.filter(|_| answer.entries.is_empty()) {
+            if partition.preferred.is_some() {
+                // Only a leader has a say in this; two followers would send us to and fro.
+                self.ask_leader(slot);
+                return self.retry_later(slot, now);
+            }
             return self.ask_follower(slot, follower, now);
         }
         let mut bytes = 0;

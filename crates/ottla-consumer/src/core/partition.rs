@@ -131,6 +131,8 @@ pub(crate) struct Partition<D> {
     pub(crate) retry_at: Option<Instant>,
     /// Failures in a row.
     pub(crate) failures: u32,
+    /// How often in a row the next batch could not be read.
+    pub(crate) unreadable: u32,
     /// How often in a row the log did not have the position that the policy led to.
     pub(crate) resets: u32,
     /// Whether an answer about its position is being waited for.
@@ -184,6 +186,7 @@ impl<D> Partition<D> {
             preferred: None,
             retry_at: None,
             failures: 0,
+            unreadable: 0,
             resets: 0,
             asking: false,
             watermarks: None,

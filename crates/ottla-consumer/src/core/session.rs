@@ -113,7 +113,7 @@ impl FetchSession {
     /// An answer came. Says whether its partitions count; if not, the next request starts anew.
     pub(crate) fn handle_answer(&mut self, error: ErrorCode, session_id: i32) -> bool {
         if error == ErrorCode::NONE {
-            if session_id == 0 {
+            if session_id <= 0 {
                 // The broker has no room for sessions, or ended this one: everything is named
                 // each time, until it offers one.
                 self.id = 0;

@@ -66,7 +66,8 @@ pub(super) async fn beat(shared: &Shared, beat: Beat) -> Result<Beaten, NetError
         let topics = assignment.topic_partitions.into_iter();
         let ids = topics.flat_map(|topic| {
             let id = topic.topic_id;
-            topic.partitions.into_iter().map(move |index| (id, index))
+            let partitions = topic.partitions.into_iter().filter(|index| *index >= 0);
+            partitions.map(move |index| (id, index))
         });
         ids.collect()
     });

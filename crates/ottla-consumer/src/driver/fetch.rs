@@ -39,7 +39,11 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
                         .flat_map(|topic| &topic.partitions);
                     let records = partitions.filter_map(|data| data.records.as_ref());
                     Counters::add(&counters.fetched_bytes, records.map(Bytes::len).sum());
+                    let (pause, brings) = (EMPTY_MIN.saturating_sub(took), !is_empty(&response));
                     take_in(&shared, node, response);
+                    if !brings && !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
                 }
                 Ok(Exchange::NoIds) => {
                     ids = false;
@@ -159,6 +163,19 @@ pub(super) fn isolation(level: IsolationLevel) -> i8 {
     }
 }
 
+/// Whether an answer brings neither records nor news. A broker that waits as it is told sends it when the time is up; one that
+/// does not would be asked as fast as it answers.
+fn is_empty(response: &FetchResponse) -> bool {
+    let mut partitions = response.responses.iter().flat_map(|of| &of.partitions);
+    response.error_code.is_ok()
+        && partitions.all(|data| {
+            let records = data.records.as_ref();
+            data.error_code.is_ok()
+                && data.preferred_read_replica < 0
+                && records.is_none_or(Bytes::is_empty)
+        })
+}
+
 fn take_in(shared: &Arc<Shared>, node: i32, response: FetchResponse) {
     learn_leaders(shared, &response);
     let mut partitions: Vec<FetchedPartition<Payload>> = Vec::new();
@@ -241,6 +258,9 @@ fn learn_leaders(shared: &Shared, response: &FetchResponse) {
 
 /// How long a broker may wait for records of some partitions while the reader of another may want more any moment.
 const HURRIED_WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// How long an answer takes that brings nothing, at the least.
+const EMPTY_MIN: Duration = Duration::from_millis(10);
 
 /// The last version that names topics.
 const LAST_BY_NAME: i16 = 12;

@@ -265,11 +265,19 @@ impl Classic {
             return;
         }
         match joined.error {
+            ErrorCode::NONE if joined.generation < 0 || joined.member_id.is_empty() => {
+                tracing::error!(
+                    generation = joined.generation,
+                    member_id = %joined.member_id,
+                    "the coordinator let this member join as one that none can be"
+                );
+                return self.pause(now, "no such member");
+            }
             ErrorCode::NONE => {}
             ErrorCode::MEMBER_ID_REQUIRED => {
                 // KIP-394: the coordinator remembers only members that come back with their id. One that has
                 // been given an id and comes with it is not told so again.
-                let first = self.member_id.is_empty();
+                let first = self.member_id.is_empty() && !joined.member_id.is_empty();
                 self.member_id = joined.member_id;
                 match first {
                     true => self.state = State::Pausing(now),
@@ -279,7 +287,6 @@ impl Classic {
             }
             error => return self.handle_error(error, now),
         }
-        self.failures = 0;
         self.member_id = joined.member_id;
         self.generation = joined.generation;
         self.next_heartbeat = Some(now + self.config.heartbeat_interval);
@@ -378,7 +385,8 @@ impl Classic {
             partitions: assignment.partitions.clone(),
             generation: self.generation,
         });
-        let assigned: BTreeSet<TopicPartition> = assignment.partitions.into_iter().collect();
+        let assigned = assignment.partitions.into_iter();
+        let assigned: BTreeSet<TopicPartition> = assigned.filter(|p| p.partition >= 0).collect();
         let (generation, owned) = (self.generation, &mut self.owned);
         let gone: Vec<_> = owned
             .keys()

@@ -284,10 +284,11 @@ impl ConsumerMembership {
             );
             return self.pause(now);
         }
-        if let Some(id) = beaten.member_id.filter(|id| !id.is_empty()) {
+        let joined = self.epoch == 0;
+        // Given once: commits and answers under way are those of the member that it is.
+        if let Some(id) = beaten.member_id.filter(|id| joined && !id.is_empty()) {
             self.member_id = id;
         }
-        let joined = self.epoch == 0;
         self.failures = 0;
         self.retry_at = None;
         self.doubtful = false;
@@ -661,6 +662,6 @@ impl ConsumerMembership {
 const LEAVE: i32 = -1;
 const LEAVE_FOR_A_WHILE: i32 = -2;
 
-/// What a coordinator may ask for between heartbeats.
-const INTERVAL_MIN: Duration = Duration::from_millis(10);
-const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// What a coordinator may ask for between heartbeats: neither a busy loop nor a member that hears of nothing.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(60);

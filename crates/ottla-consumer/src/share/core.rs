@@ -76,6 +76,14 @@ pub(super) struct Answer {
     pub(super) partitions: Vec<Part>,
 }
 
+impl Answer {
+    /// Whether it brings neither records nor news.
+    pub(super) fn is_empty(&self) -> bool {
+        let nothing = |part: &Part| part.error.is_ok() && part.fetched.is_none();
+        self.error.is_ok() && self.partitions.iter().all(nothing)
+    }
+}
+
 /// One partition's part of an answer.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -147,50 +155,8 @@ struct Assigned {
     failures: u32,
     /// The error that the application was told of last, since one fetch succeeded.
     told: Option<ErrorCode>,
-}
-
-#[derive(Debug, Default)]
-struct Node {
-    /// Of the next request in the session; 0 if there is no session.
-    epoch: i32,
-    /// Tells sessions apart.
-    session: u64,
-    /// What the session has.
-    in_session: BTreeSet<PartitionId>,
-    lent: BTreeMap<PartitionId, Lent>,
-    in_flight: Option<InFlight>,
-    /// Since when acknowledgements wait to be sent.
-    acknowledged_at: Option<Instant>,
-    /// They are not to wait any longer.
-    flush: bool,
-    failures: u32,
-    retry_at: Option<Instant>,
-    told: bool,
-}
-
-/// What is lent from one partition of one broker.
-#[derive(Debug)]
-struct Lent {
-    name: TopicPartition,
-    held: Held,
-    acknowledged: Acknowledged,
-    /// Commits that wait for what is acknowledged and not sent.
-    commits: Vec<u64>,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    api: Api,
-    closes: bool,
-    acknowledged: BTreeMap<PartitionId, Sent>,
-}
-
-/// Acknowledgements on their way.
-#[derive(Debug)]
-struct Sent {
-    name: TopicPartition,
-    runs: Vec<(Run, i8)>,
-    commits: Vec<u64>,
+    /// How often in a row records came that could not be read.
+    unreadable: u32,
 }
 
 #[derive(Debug, Default)]
@@ -236,6 +202,7 @@ impl Core {
                 blocked_until: None,
                 failures: 0,
                 told: None,
+                unreadable: 0,
             });
             if assigned.leader != leader {
                 assigned.leader = leader;
@@ -569,7 +536,7 @@ impl Core {
         self.wake_all();
     }
 
-    pub(super) fn handle_answer(&mut self, id: i32, answer: Answer, now: Instant) {
+    pub(super) fn handle_answer(&mut self, id: i32, mut answer: Answer, now: Instant) {
         self.fetching.remove(&id);
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
@@ -606,6 +573,13 @@ impl Core {
             }
             self.wake_all();
             return;
+        }
+        let mut seen = BTreeSet::new();
+        for part in &mut answer.partitions {
+            // Not asked for, or handed over already: to be handed out by nobody here.
+            if !node.in_session.contains(&part.id) || !seen.insert(part.id) {
+                part.fetched = None;
+            }
         }
         if in_flight.closes {
             node.end_session();
@@ -660,7 +634,6 @@ impl Core {
         }
         if error.is_ok() {
             assigned.failures = 0;
-            assigned.blocked_until = None;
             assigned.told = None;
             return;
         }
@@ -805,139 +778,6 @@ impl Core {
         self.effects.brokers.extend(self.nodes.keys());
     }
 }
-
-impl Node {
-    fn part(&mut self, id: PartitionId, name: &TopicPartition) -> &mut Lent {
-        self.lent.entry(id).or_insert_with(|| Lent {
-            name: name.clone(),
-            held: Held::default(),
-            acknowledged: Acknowledged::default(),
-            commits: Vec::new(),
-        })
-    }
-
-    /// Lets go of what timed out.
-    fn expire(&mut self, now: Instant) -> Vec<AcknowledgeOutcome> {
-        let expired = |part: &mut Lent| part.held.expire(now);
-        let gone = self.let_go(expired, ErrorCode::INVALID_RECORD_STATE);
-        for AcknowledgeOutcome {
-            partition, offsets, ..
-        } in &gone
-        {
-            tracing::warn!(
-                %partition,
-                ?offsets,
-                "the acquisition lock of records timed out before they were acknowledged"
-            );
-        }
-        gone
-    }
-
-    /// Lets go of what `which` takes; with what acknowledging it would come to now.
-    fn let_go(
-        &mut self,
-        which: impl Fn(&mut Lent) -> Vec<Run>,
-        error: ErrorCode,
-    ) -> Vec<AcknowledgeOutcome> {
-        let gone = self.lent.values_mut().filter_map(|part| {
-            let runs = which(part);
-            (!runs.is_empty()).then(|| AcknowledgeOutcome {
-                partition: part.name.clone(),
-                offsets: runs.into_iter().map(|(first, last)| first..=last).collect(),
-                result: Err(Fault::Broker(error)),
-            })
-        });
-        let gone = gone.collect();
-        self.lent.retain(|_, part| !part.is_idle());
-        gone
-    }
-
-    /// Whether there are acknowledgements to send.
-    fn speaks(&self) -> bool {
-        self.lent.values().any(|part| !part.acknowledged.is_empty())
-    }
-
-    fn take_acknowledged(&mut self) -> BTreeMap<PartitionId, Sent> {
-        self.acknowledged_at = None;
-        self.flush = false;
-        let speaking = self
-            .lent
-            .iter_mut()
-            .filter(|(_, part)| !part.acknowledged.is_empty());
-        let sent = speaking.map(|(id, part)| {
-            let sent = Sent {
-                name: part.name.clone(),
-                runs: part.acknowledged.take(),
-                commits: std::mem::take(&mut part.commits),
-            };
-            (*id, sent)
-        });
-        sent.collect()
-    }
-
-    fn fetch(&mut self, wanted: BTreeSet<PartitionId>) -> Order {
-        if self.epoch == 0 {
-            self.in_session.clear();
-        }
-        let add = wanted.difference(&self.in_session).copied().collect();
-        let forget = self.in_session.difference(&wanted).copied().collect();
-        self.in_session = wanted;
-        self.order(Api::ShareFetch, self.epoch, add, forget)
-    }
-
-    fn acknowledge(&mut self) -> Order {
-        self.order(Api::ShareAcknowledge, self.epoch, Vec::new(), Vec::new())
-    }
-
-    fn close(&mut self) -> Order {
-        self.order(Api::ShareAcknowledge, CLOSE, Vec::new(), Vec::new())
-    }
-
-    fn order(
-        &mut self,
-        api: Api,
-        epoch: i32,
-        add: Vec<PartitionId>,
-        forget: Vec<PartitionId>,
-    ) -> Order {
-        let sent = self.take_acknowledged();
-        let acknowledged = sent.iter().map(|(id, sent)| (*id, sent.runs.clone()));
-        let order = Order {
-            api,
-            epoch,
-            acknowledged: acknowledged.collect(),
-            add,
-            forget,
-        };
-        self.in_flight = Some(InFlight {
-            api,
-            closes: epoch == CLOSE,
-            acknowledged: sent,
-        });
-        order
-    }
-
-    /// The session is lost, and with it what was acquired in it: a late word on that would only have the broker refuse
-    /// what else is said with it. What can be accepted no longer.
-    fn lose_session(&mut self) -> Vec<AcknowledgeOutcome> {
-        self.end_session();
-        self.let_go(|part| part.held.drain(), ErrorCode::SHARE_SESSION_NOT_FOUND)
-    }
-
-    fn end_session(&mut self) {
-        self.epoch = 0;
-        self.in_session.clear();
-    }
-}
-
-impl Lent {
-    fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.acknowledged.is_empty()
-    }
-}
-
-/// Of a session's last request.
-const CLOSE: i32 = -1;
 
 /// How long acknowledgements wait for a fetch to ride on, at the most.
 const LINGER: Duration = Duration::from_millis(500);

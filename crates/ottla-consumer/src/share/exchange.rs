@@ -34,13 +34,25 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
         match plan {
             Plan::Gone => return,
             Plan::Wait(until) => wait(&wake, until).await,
-            Plan::Send(order) => match exchange(&shared, node, order).await {
-                Ok(answer) => shared.core(|core| core.handle_answer(node, answer, now())),
-                Err(error) => {
-                    tracing::warn!(node, %error, "no answer from the broker to a share group's request");
-                    shared.core(|core| core.handle_failure(node, &error, now()));
+            Plan::Send(order) => {
+                let (sent, fetches) = (now(), order.api == Api::ShareFetch);
+                match exchange(&shared, node, order).await {
+                    Ok(answer) => {
+                        let (pause, empty) =
+                            (EMPTY_MIN.saturating_sub(now() - sent), answer.is_empty());
+                        shared.core(|core| core.handle_answer(node, answer, now()));
+                        if fetches && empty && !pause.is_zero() {
+                            // It did not wait as it was told.
+                            tokio::time::sleep(pause).await;
+                        }
+                    }
+                    Err(error) => {
+                        shared.counters.failures.fetch_add(1, Relaxed);
+                        tracing::warn!(node, %error, "no answer from the broker to a share group's request");
+                        shared.core(|core| core.handle_failure(node, &error, now()));
+                    }
                 }
-            },
+            }
         }
     }
 }
@@ -61,6 +73,7 @@ async fn exchange(shared: &Shared, node: i32, order: Order) -> Result<Answer, Ne
         Api::ShareFetch => {
             let version = connection.version::<fetch::ShareFetchRequest>(cap)?;
             let request = fetch_request(shared, order);
+            let sent = now();
             let reply = connection.submit(&request, version, deadline)?.await?;
             count(shared, &reply, now() - sent);
             Ok(take_in(shared, node, reply))
@@ -302,7 +315,7 @@ fn acknowledged(shared: &Shared, response: ack::ShareAcknowledgeResponse, renews
 
 fn lock_timeout(ms: i32) -> Option<Duration> {
     let ms = u64::try_from(ms).ok().filter(|ms| *ms > 0)?;
-    Some(Duration::from_millis(ms))
+    Some(Duration::from_millis(ms).max(LOCK_TIMEOUT_MIN))
 }
 
 /// KIP-951: a broker that does not lead a partition any more may say who does.
@@ -337,6 +350,13 @@ fn learn_leaders<'a>(
 
 /// The version of ShareAcknowledge that knows renewals.
 const RENEW_SINCE: i16 = 2;
+
+/// Brokers lock for no less (`group.share.min.record.lock.duration.ms`). Of records that time out before anybody can have come
+/// for them, more would be asked for at once.
+const LOCK_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+/// How long an answer to a ShareFetch takes that brings nothing, at the least.
+const EMPTY_MIN: Duration = Duration::from_millis(10);
 
 /// How long closing a session may take; losing the connection does the same.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -68,6 +68,8 @@ pub(super) struct Read {
     /// What is to be said of others.
     pub(super) others: Vec<(Run, i8)>,
     pub(super) error: Option<Error>,
+    /// Whether records could not be read, or were not sent though they are acquired.
+    pub(super) faulty: bool,
     /// Whether nothing is left.
     pub(super) done: bool,
 }
@@ -93,7 +95,7 @@ impl Fetched {
                 acquired.push_back(Acquired {
                     first,
                     last: range.last_offset,
-                    delivery_count: range.delivery_count,
+                    delivery_count: range.delivery_count.max(1),
                 });
             }
         }
@@ -122,7 +124,7 @@ impl Fetched {
         while out.len() < end && !self.acquired.is_empty() {
             let Some(current) = &mut self.current else {
                 if let Err(error) = self.next_batch(limits, decompressor, &mut read) {
-                    read.error = Some(error);
+                    (read.error, read.faulty) = (Some(error), true);
                     break;
                 }
                 continue;
@@ -158,7 +160,7 @@ impl Fetched {
                 .acquired
                 .front()
                 .map_or(last, |acquired| acquired.first);
-            read.error = Some(current.origin.unreadable(at, fault));
+            (read.error, read.faulty) = (Some(current.origin.unreadable(at, fault)), true);
             self.current = None;
             self.say(last, RELEASE, &mut read);
             break;
@@ -194,6 +196,7 @@ impl Fetched {
             }
             None => {
                 // The broker acquired records that it did not send.
+                read.faulty = true;
                 self.say(i64::MAX, RELEASE, read);
                 return Ok(());
             }

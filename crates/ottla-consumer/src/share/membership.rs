@@ -193,9 +193,17 @@ impl Membership {
             return;
         }
         match answer.error {
+            ErrorCode::NONE if answer.epoch <= 0 => {
+                tracing::error!(
+                    epoch = answer.epoch,
+                    "the coordinator gave this member an epoch that none can have"
+                );
+                self.told = false;
+                self.retry(now);
+            }
             ErrorCode::NONE => {
                 self.failures = 0;
-                self.epoch = answer.epoch.max(0);
+                self.epoch = answer.epoch;
                 // Neither a busy loop nor, with a limit of a day, a deaf member.
                 self.interval = answer.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
                 self.next_at = Some(if self.told { now + self.interval } else { now });
