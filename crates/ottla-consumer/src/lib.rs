@@ -32,7 +32,7 @@ pub use self::{
     consumer::Consumer,
     core::{StreamEnd, Watermarks},
     error::Error,
-    listener::{ListenerFuture, RebalanceListener},
+    listener::{ListenerFuture, RebalanceListener, in_listener},
     metrics::{ConsumerMetrics, PartitionMetrics},
     pattern::TopicPattern,
     record::{BatchRecords, IntoRecords, Record, RecordBatch},

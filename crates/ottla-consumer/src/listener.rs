@@ -199,6 +199,13 @@ impl Shared {
     }
 }
 
+/// Runs a listener's call on a thread that blocks, for a facade without async: what would wait for the rebalance that waits
+/// for the call is refused there, too.
+#[doc(hidden)]
+pub fn in_listener<T>(call: impl FnOnce() -> T) -> T {
+    IN_LISTENER.sync_scope((), call)
+}
+
 /// Refuses what would wait for a rebalance that waits for the listener that asks.
 pub(crate) fn check_not_in_listener() -> Result<(), Error> {
     match IN_LISTENER.try_with(|()| ()) {

@@ -4,10 +4,17 @@
     reason = "a test may stop at what cannot go wrong"
 )]
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ottla::blocking::{Client, Error};
-use ottla::consumer::{ConsumerConfig, IsolationLevel, StreamEnd};
+use ottla::ErrorCode;
+use ottla::admin::{AlterConfig, Resource};
+use ottla::blocking::{Client, Consumer, Error, RebalanceListener, RunError};
+use ottla::consumer::{
+    ConsumerConfig, Error as ConsumerError, IsolationLevel, ShareAcknowledgementMode,
+    ShareConsumerConfig, StreamEnd,
+};
 use ottla::prelude::*;
 use ottla::producer::{ProducerConfig, Purge, SendError};
 use ottla::testing::{ApiKey, Fault, Rule, TestCluster};
@@ -17,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A broker on a runtime of its own, as another process would be.
 struct Broker {
     kafka: TestCluster,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 fn broker(topic: &str, partitions: i32) -> Broker {
@@ -31,10 +38,7 @@ fn broker(topic: &str, partitions: i32) -> Broker {
         .topic("to", 1)
         .over_tcp();
     let kafka = runtime.block_on(started).unwrap();
-    Broker {
-        kafka,
-        _runtime: runtime,
-    }
+    Broker { kafka, runtime }
 }
 
 impl Broker {
@@ -45,6 +49,22 @@ impl Broker {
             .set("auto.offset.reset", "earliest")
             .build_blocking()
             .unwrap()
+    }
+
+    /// A share group that begins with the first record.
+    fn begin_share_group(&self, group: &str) {
+        let client = self
+            .runtime
+            .block_on(async { self.kafka.client().unwrap() });
+        let set = |value: &str| AlterConfig::Set(value.into());
+        let changes = BTreeMap::from([
+            ("share.auto.offset.reset".to_owned(), set("earliest")),
+            ("share.heartbeat.interval.ms".to_owned(), set("500")),
+        ]);
+        let (admin, group) = (client.admin(), Resource::Group(group.into()));
+        let altered = admin.alter_configs(&group, &changes, false);
+        self.runtime.block_on(altered).unwrap();
+        self.runtime.block_on(client.close());
     }
 }
 
@@ -309,4 +329,193 @@ fn a_thread_copies_in_transactions() {
             .is_none()
     );
     reader.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn threads_work_through_a_share_group() {
+    let broker = broker("t", 2);
+    broker.begin_share_group("pool");
+    let client = broker.client();
+    let producer = client.producer().unwrap();
+    let texts: Vec<String> = (0..60).map(|n| n.to_string()).collect();
+    let records = texts
+        .iter()
+        .map(|text| ProducerRecord::to("t").key(text).value(text));
+    drop(producer.send_all(records).unwrap());
+    producer.close(PATIENCE).unwrap();
+
+    let config = || ShareConsumerConfig {
+        group_id: "pool".into(),
+        acknowledgement_mode: ShareAcknowledgementMode::Explicit,
+        max_poll_records: 10,
+        ..client.share_consumer_config()
+    };
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        let consumer = client.share_consumer_with(config()).unwrap();
+        consumer.subscribe(["t"]).unwrap();
+        assert_eq!(consumer.subscription(), ["t"]);
+        let (tell, worker) = (tell.clone(), consumer.clone());
+        let thread = std::thread::spawn(move || {
+            for record in worker.records() {
+                let record = record.unwrap();
+                // Every third is not done at the first attempt.
+                let again = record.offset() % 3 == 0 && record.delivery_count() == 1;
+                let kind = match again {
+                    true => AcknowledgeType::Release,
+                    false => AcknowledgeType::Accept,
+                };
+                worker.acknowledge(&record, kind).unwrap();
+                if !again {
+                    tell.send(record.value().unwrap().to_vec()).unwrap();
+                }
+            }
+        });
+        workers.push((consumer, thread));
+    }
+    let mut done: Vec<_> = (0..60)
+        .map(|_| told.recv_timeout(PATIENCE).unwrap())
+        .collect();
+    done.sort_unstable();
+    done.dedup();
+    assert_eq!(done.len(), 60, "each once");
+    let (mut accepted, mut released, mut redelivered) = (0, 0, 0);
+    for (consumer, thread) in workers {
+        consumer.commit_all().unwrap();
+        consumer.close(PATIENCE).unwrap();
+        thread.join().unwrap();
+        let metrics = consumer.metrics();
+        accepted += metrics.accepted;
+        released += metrics.released;
+        redelivered += metrics.records_redelivered;
+        assert_eq!(metrics.acknowledge_failures, 0);
+    }
+    assert_eq!((accepted, released), (60, redelivered));
+    assert!(released >= 10, "{released}");
+
+    let other = client.share_consumer_with(config()).unwrap();
+    other.subscribe(["t"]).unwrap();
+    let none = other.recv_for(Duration::from_millis(300)).unwrap();
+    assert!(none.is_none());
+    assert!(other.poll(Duration::ZERO).unwrap().is_empty());
+    assert!(other.try_recv().unwrap().is_none());
+    other.unsubscribe().unwrap();
+    other.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_transaction_is_run_again_until_it_is_committed() {
+    let broker = broker("from", 1);
+    let client = broker.client();
+    let mut producer = client
+        .transactional_producer_with(ProducerConfig {
+            transactional_id: Some("runner".into()),
+            ..client.producer_config()
+        })
+        .unwrap();
+    // The first record is refused, so that its transaction must be aborted.
+    broker.kafka.inject(Rule {
+        api: ApiKey::Produce,
+        node: None,
+        skip: 0,
+        times: 1,
+        fault: Fault::Answer(ErrorCode::TRANSACTION_ABORTABLE),
+    });
+    let mut attempts = 0;
+    let value = producer.run(3, |transaction| {
+        attempts += 1;
+        let text = attempts.to_string();
+        let record = ProducerRecord::to("to").value(&text);
+        let _sent = transaction.send(record)?;
+        Ok::<_, Error>(attempts)
+    });
+    assert_eq!(value.unwrap(), 2);
+    // Work that fails by itself is not run again, and leaves nothing.
+    let failed = producer.run(3, |transaction| {
+        attempts += 1;
+        let record = ProducerRecord::to("to").value("never");
+        let _sent = transaction.send(record).map_err(|_| "unexpected")?;
+        Err::<(), _>("no")
+    });
+    assert!(matches!(failed, Err(RunError::Work("no"))), "{failed:?}");
+    assert_eq!(attempts, 3);
+    producer.close(PATIENCE).unwrap();
+
+    let reader = client
+        .consumer_with(ConsumerConfig {
+            group_id: Some("readers".into()),
+            isolation_level: IsolationLevel::ReadCommitted,
+            ..client.consumer_config()
+        })
+        .unwrap();
+    reader.subscribe(["to"]).unwrap();
+    assert_eq!(reader.recv().unwrap().value(), Some(&b"2"[..]));
+    let more = reader.recv_for(Duration::from_millis(300)).unwrap();
+    assert!(more.is_none(), "{more:?}");
+    reader.close(PATIENCE).unwrap();
+}
+
+/// Writes down what it hears, and commits what it is about to lose.
+#[derive(Debug)]
+struct Scribe(Mutex<std::sync::mpsc::Sender<String>>);
+
+impl Scribe {
+    fn note(&self, what: &str, partitions: &[TopicPartition]) {
+        let note = format!("{what} {}", partitions.len());
+        let _ = self.0.lock().unwrap().send(note);
+    }
+}
+
+impl RebalanceListener for Scribe {
+    fn partitions_assigned(&self, consumer: &Consumer, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            consumer.seek(partition, Offset::At(1)).unwrap();
+        }
+        self.note("assigned", partitions);
+    }
+
+    fn partitions_revoked(&self, consumer: &Consumer, partitions: &[TopicPartition]) {
+        consumer.commit().unwrap();
+        // What would wait for the rebalance that waits for this.
+        let refused = [
+            consumer.recv().map(drop),
+            consumer.unsubscribe(),
+            consumer.close(PATIENCE),
+        ];
+        for refused in refused {
+            let misuse = matches!(refused, Err(Error::Consumer(ConsumerError::Usage(_))));
+            assert!(misuse, "{refused:?}");
+        }
+        self.note("revoked", partitions);
+        panic!("the group must go on");
+    }
+}
+
+#[test]
+fn a_listener_that_blocks_may_use_the_consumer() {
+    let broker = broker("t", 1);
+    let client = broker.client();
+    let producer = client.producer().unwrap();
+    for text in ["0", "1"] {
+        let record = ProducerRecord::to("t").value(text);
+        producer.produce_and_wait(record).unwrap();
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let config = ConsumerConfig {
+        enable_auto_commit: false,
+        ..client.consumer_config()
+    };
+    let scribe = Scribe(Mutex::new(tell));
+    let consumer = client.consumer_with_listener(config, scribe).unwrap();
+    consumer.subscribe(["t"]).unwrap();
+    let record = consumer.recv().unwrap();
+    assert_eq!(record.offset(), 1, "it was sought before");
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "assigned 1");
+    consumer.unsubscribe().unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "revoked 1");
+    let at = TopicPartition::new("t", 0);
+    let committed = consumer.committed(std::slice::from_ref(&at)).unwrap();
+    assert_eq!(committed[&at].as_ref().unwrap().offset, 2);
+    consumer.close(PATIENCE).unwrap();
 }

@@ -1,12 +1,16 @@
 //! The client of one cluster, for programs without tokio.
 
+use std::sync::Arc;
+
 use super::consumer::Consumer;
 use super::error::Error;
+use super::listener::{OnThread, RebalanceListener};
 use super::producer::Producer;
 use super::runtime::{Held, Runtime};
+use super::share::ShareConsumer;
 use super::transaction::TransactionalProducer;
 use crate::config::Config;
-use crate::consumer::ConsumerConfig;
+use crate::consumer::{ConsumerConfig, ShareConsumerConfig};
 use crate::producer::ProducerConfig;
 use crate::{Client as AsyncClient, ClientBuilder};
 
@@ -71,7 +75,10 @@ impl Client {
     /// # Errors
     /// [`Error::Client`] for a setting that cannot work.
     pub fn consumer(&self) -> Result<Consumer, Error> {
-        self.consumer_with(self.consumer_config())
+        let runtime = &self.held.runtime;
+        let _here = runtime.enter();
+        let consumer = self.held.get().consumer()?;
+        Ok(Consumer::new(consumer, runtime.clone()))
     }
 
     /// A new consumer with settings of its own.
@@ -85,6 +92,40 @@ impl Client {
         Ok(Consumer::new(consumer, runtime.clone()))
     }
 
+    /// A new consumer with settings of its own, and a listener that is told when the group gives partitions to it or takes
+    /// them away. It takes the place of one in the settings.
+    ///
+    /// # Errors
+    /// As [`Client::consumer`].
+    pub fn consumer_with_listener(
+        &self,
+        mut config: ConsumerConfig,
+        listener: impl RebalanceListener,
+    ) -> Result<Consumer, Error> {
+        let listener = OnThread::new(listener, &self.held.runtime);
+        config.rebalance_listener = Some(Arc::new(listener));
+        self.consumer_with(config)
+    }
+
+    /// A new share consumer, as [`crate::Client::share_consumer`].
+    ///
+    /// # Errors
+    /// [`Error::Client`] for a setting that cannot work, and without `group.id`.
+    pub fn share_consumer(&self) -> Result<ShareConsumer, Error> {
+        self.share_consumer_with(self.share_consumer_config())
+    }
+
+    /// A new share consumer with settings of its own.
+    ///
+    /// # Errors
+    /// As [`Client::share_consumer`].
+    pub fn share_consumer_with(&self, config: ShareConsumerConfig) -> Result<ShareConsumer, Error> {
+        let runtime = &self.held.runtime;
+        let _here = runtime.enter();
+        let consumer = self.held.get().share_consumer_with(config)?;
+        Ok(ShareConsumer::new(consumer, runtime.clone()))
+    }
+
     /// The settings that [`Client::producer`] uses, as a start for [`Client::producer_with`].
     pub fn producer_config(&self) -> ProducerConfig {
         self.held.get().producer_config()
@@ -93,6 +134,11 @@ impl Client {
     /// The settings that [`Client::consumer`] uses, as a start for [`Client::consumer_with`].
     pub fn consumer_config(&self) -> ConsumerConfig {
         self.held.get().consumer_config()
+    }
+
+    /// The settings that [`Client::share_consumer`] uses, as a start for [`Client::share_consumer_with`].
+    pub fn share_consumer_config(&self) -> ShareConsumerConfig {
+        self.held.get().share_consumer_config()
     }
 
     /// Ends the connections. Close producers and consumers before. Always ends, after a second at the most.

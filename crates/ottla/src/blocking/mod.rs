@@ -34,14 +34,18 @@
 mod client;
 mod consumer;
 mod error;
+mod listener;
 mod producer;
 mod runtime;
+mod share;
 mod streams;
 mod transaction;
 
 pub use client::Client;
 pub use consumer::{Consumer, Records};
 pub use error::Error;
+pub use listener::RebalanceListener;
 pub use producer::{Delivery, Producer};
+pub use share::{ShareConsumer, ShareRecords};
 pub use streams::{PartitionStream, PartitionStreams};
-pub use transaction::{CommitError, Transaction, TransactionalProducer};
+pub use transaction::{CommitError, RunError, Transaction, TransactionalProducer};

@@ -8,6 +8,7 @@ use super::error::Error;
 use super::producer::Delivery;
 use super::runtime::{Held, Runtime};
 use crate::consumer::GroupMetadata;
+use crate::net::Backoff;
 use crate::producer::{
     ProducerConfig, ProducerMetrics, ProducerRecord, SendError, Transaction as AsyncTransaction,
     TransactionError, TransactionOffset, TransactionalProducer as AsyncProducer,
@@ -69,6 +70,62 @@ impl TransactionalProducer {
             inner,
             runtime: shared,
         })
+    }
+
+    /// Runs `work` as a transaction, and runs all of it again, up to `attempts` times in all, while the transaction fails for a
+    /// reason that the next may not have; as [`producer::TransactionalProducer::run`](crate::producer::TransactionalProducer::run).
+    ///
+    /// `work` must do everything anew when it is called anew. A commit without an answer is repeated, as often.
+    ///
+    /// ```no_run
+    /// # use ottla::prelude::*;
+    /// # fn example(mut producer: ottla::blocking::TransactionalProducer) -> Result<(), Box<dyn std::error::Error>> {
+    /// producer.run(3, |transaction| {
+    ///     let _sent = transaction.send(ProducerRecord::to("debits").key("7").value("-100"))?;
+    ///     let _sent = transaction.send(ProducerRecord::to("credits").key("8").value("100"))?;
+    ///     Ok::<_, ottla::blocking::Error>(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RunError::Work`] if `work` fails while the transaction is sound; [`RunError::Transaction`] with the last error after
+    /// `attempts`, a fatal one, or [`Error::InsideRuntime`].
+    pub fn run<T, E>(
+        &mut self,
+        attempts: u32,
+        mut work: impl FnMut(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, RunError<E>> {
+        let config = self.config();
+        let backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+        let mut attempt = 1;
+        loop {
+            let transaction = self.begin().map_err(RunError::Transaction)?;
+            let error = match work(&transaction) {
+                Ok(value) => match commit_repeatedly(transaction, attempts) {
+                    Ok(()) => return Ok(value),
+                    Err(error) => error,
+                },
+                Err(failure) => {
+                    let doom = transaction.failure();
+                    let aborted = transaction.abort();
+                    let Some(doom) = doom else {
+                        if let Err(error) = aborted {
+                            tracing::warn!(%error, "the transaction of work that failed was not aborted yet");
+                        }
+                        return Err(RunError::Work(failure));
+                    };
+                    doom.into()
+                }
+            };
+            let again = matches!(&error, Error::Transaction(error) if error.requires_abort());
+            if !again || attempt >= attempts {
+                return Err(RunError::Transaction(error));
+            }
+            std::thread::sleep(backoff.random_delay(attempt));
+            attempt += 1;
+        }
     }
 
     /// Ends the producer, within `timeout`.
@@ -165,6 +222,44 @@ impl<'a> Transaction<'a> {
         self.runtime.check(call)?;
         Ok(self.runtime.wait(call, self.inner.abort())??)
     }
+}
+
+fn commit_repeatedly(mut transaction: Transaction<'_>, attempts: u32) -> Result<(), Error> {
+    let mut attempt = 1;
+    loop {
+        let Err(CommitError {
+            error,
+            transaction: open,
+        }) = transaction.commit()
+        else {
+            return Ok(());
+        };
+        let (retriable, requires_abort) = match &error {
+            Error::Transaction(error) => (error.is_retriable(), error.requires_abort()),
+            _ => (false, false),
+        };
+        match open {
+            Some(open) if retriable && attempt < attempts => transaction = *open,
+            Some(open) if requires_abort => {
+                open.abort()?;
+                return Err(error);
+            }
+            _ => return Err(error),
+        }
+        attempt += 1;
+    }
+}
+
+/// Why [`TransactionalProducer::run`] gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError<E> {
+    /// The closure failed while its transaction was sound. The transaction was aborted.
+    #[error("the work of the transaction failed, and it was aborted: {0}")]
+    Work(E),
+    /// The transaction could not be begun or committed; as with
+    /// [`producer::RunError::Transaction`](crate::producer::RunError::Transaction).
+    #[error(transparent)]
+    Transaction(Error),
 }
 
 /// A commit that failed, as [`producer::CommitError`](crate::producer::CommitError).
