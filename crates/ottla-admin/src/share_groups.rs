@@ -77,7 +77,8 @@ impl Admin {
     /// before is forgotten. The results are named `topic[partition]`; of a partition that is named twice, the last
     /// offset counts.
     ///
-    /// A group that has members is refused with `NON_EMPTY_GROUP`, one that does not exist with `GROUP_ID_NOT_FOUND`.
+    /// A group that does not exist is made. One that has members is refused with `NON_EMPTY_GROUP`, one of another kind with
+    /// `GROUP_ID_NOT_FOUND`.
     pub async fn alter_share_group_offsets(
         &self,
         id: &str,

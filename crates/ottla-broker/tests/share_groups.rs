@@ -335,8 +335,19 @@ async fn administrators_say_where_a_group_without_members_goes_on() {
     let mut client = client(&cluster);
     let none = ErrorCode::NONE;
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-    let answer = alter(&mut client, "g", &[("t", 0, 1)]).await;
+    // One that does not exist is made, if that can be kept.
+    let answer = alter(&mut client, "h", &[("x", 0, 1)]).await;
     assert_eq!(answer.error_code, ErrorCode::GROUP_ID_NOT_FOUND);
+    cluster.limit_disk(Some(10));
+    let answer = alter(&mut client, "h", &[("t", 0, 1)]).await;
+    assert_eq!(answer.error_code, ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    cluster.limit_disk(None);
+    let listed = client.ask(&ListGroupsRequest::default(), 5).await;
+    assert!(listed.unwrap().groups.is_empty());
+    let answer = alter(&mut client, "h", &[("t", 0, 1)]).await;
+    assert_eq!(answer.error_code, none);
+    let at = described(&mut client, "h").await.unwrap();
+    assert_eq!((at[0].start_offset, at[0].lag), (1, 9));
     assert_eq!(
         delete(&mut client, &["t"]).await,
         [ErrorCode::GROUP_ID_NOT_FOUND]

@@ -24,9 +24,13 @@ impl Serve for AlterShareGroupOffsetsRequest {
             .map(|topic| find(context, topic))
             .collect();
         let valid = topics.iter().flat_map(|(_, partitions)| partitions);
-        let valid = valid.filter_map(|wanted| wanted.as_ref().ok().copied());
-        let change = |group: &mut ShareGroup| group.set_starts(valid.collect());
-        if let Err(error) = change_offsets(context, &self.group_id, change).await {
+        let valid: Vec<_> = valid
+            .filter_map(|wanted| wanted.as_ref().ok().copied())
+            .collect();
+        // As in Kafka, a group that nobody is a member of yet may be told where to begin.
+        let made = !valid.is_empty();
+        let change = |group: &mut ShareGroup| group.set_starts(valid);
+        if let Err(error) = change_offsets(context, &self.group_id, made, change).await {
             return Some(self.refuse(error));
         }
         let responses = self.topics.iter().zip(&topics);
@@ -48,33 +52,47 @@ impl Serve for AlterShareGroupOffsetsRequest {
     }
 }
 
-/// Changes what a share group without members knows of partitions, and keeps it; `change` says what it knew before.
-/// After an error it is as it was.
+/// Changes what a share group without members, which with `made` is made if there is none, knows of partitions, and keeps
+/// it; `change` says what it knew before. After an error it is as it was.
 pub(super) async fn change_offsets(
     context: &Context,
     group_id: &str,
+    made: bool,
     change: impl FnOnce(&mut ShareGroup) -> Vec<(TopicPartition, Option<SharePartition>)>,
 ) -> Result<(), ErrorCode> {
     let shared = &context.shared;
-    if shared.settings.lock().levels.of(SHARE_VERSION) == 0 {
-        return Err(ErrorCode::UNSUPPORTED_VERSION);
-    }
+    let settings = {
+        let settings = shared.settings.lock();
+        if settings.levels.of(SHARE_VERSION) == 0 {
+            return Err(ErrorCode::UNSUPPORTED_VERSION);
+        }
+        settings.groups.of(group_id)
+    };
     context.check_coordinator(group_id)?;
-    let before = {
+    let (is_new, before) = {
         let mut groups = shared.groups.lock();
-        let share = groups.get_mut(group_id);
-        let share = share.and_then(|group| group.share.as_mut());
-        let share = share.ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        let is_new = groups.get(group_id).is_none();
+        let share = match is_new && made {
+            true => groups.share_group(group_id, settings, shared.now())?,
+            false => {
+                let share = groups.get_mut(group_id);
+                let share = share.and_then(|group| group.share.as_mut());
+                share.ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?
+            }
+        };
         if !share.is_empty() {
             return Err(ErrorCode::NON_EMPTY_GROUP);
         }
-        change(share)
+        (is_new, change(share))
     };
     let id = group_id.to_owned();
     let undo = move |groups: &mut Groups| {
         let share = groups.get_mut(&id);
         if let Some(share) = share.and_then(|group| group.share.as_mut()) {
             share.put_back(before);
+            if is_new && share.is_empty() && share.partitions.is_empty() {
+                groups.remove(&id);
+            }
         }
     };
     let kept = shared.group_kept_or(group_id, undo).await;

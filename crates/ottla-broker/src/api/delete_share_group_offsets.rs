@@ -22,7 +22,7 @@ impl Serve for DeleteShareGroupOffsetsRequest {
             })
             .collect();
         let mut known = Vec::with_capacity(topics.len());
-        let deleted = change_offsets(context, &self.group_id, |group| {
+        let deleted = change_offsets(context, &self.group_id, false, |group| {
             known.extend(topics.iter().map(|topic| group.knows_topic(*topic)));
             group.forget_topics(&topics.iter().copied().collect())
         });
