@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ottla_admin::{Admin, Error};
-use ottla_consumer::AcknowledgeType;
+use ottla_admin::Admin;
+use ottla_consumer::{AcknowledgeType, Error};
 use ottla_protocol_tests::{Output, Tool, Tools};
 use ottla_wire::ErrorCode;
 
@@ -17,20 +17,28 @@ use crate::{
 
 /// Reads and accepts so many records of a topic, and leaves.
 async fn read(place: &Place, group: &str, topic: &str, count: usize) -> Vec<u32> {
-    let consumer = share_consumer(&place.bootstrap, group, |config| {
-        config.max_poll_records = count;
-        config.acquire_mode = ottla_consumer::ShareAcquireMode::RecordLimit;
-    });
-    consumer.subscribe([topic.to_owned()]).unwrap();
-    let records = next(&consumer, count).await;
-    for record in &records {
-        consumer
-            .acknowledge(record, AcknowledgeType::Accept)
-            .unwrap();
+    for _ in 0..10 {
+        let consumer = share_consumer(&place.bootstrap, group, |config| {
+            config.max_poll_records = count;
+            config.acquire_mode = ottla_consumer::ShareAcquireMode::RecordLimit;
+        });
+        consumer.subscribe([topic.to_owned()]).unwrap();
+        let records = next(&consumer, count).await;
+        for record in &records {
+            consumer
+                .acknowledge(record, AcknowledgeType::Accept)
+                .unwrap();
+        }
+        let committed = consumer.commit_all().await;
+        consumer.close(PATIENCE).await.unwrap();
+        match committed {
+            Ok(()) => return numbers(&records),
+            // Kafka's leader learns with the first acknowledgement that an administrator has changed offsets.
+            Err(Error::AcknowledgeFailed { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
-    consumer.commit_all().await.unwrap();
-    consumer.close(PATIENCE).await.unwrap();
-    numbers(&records)
+    panic!("no acknowledgement succeeds");
 }
 
 pub(super) async fn our_administration_says_and_changes_them(place: &Place) {
@@ -48,12 +56,21 @@ pub(super) async fn our_administration_says_and_changes_them(place: &Place) {
             .map(|at| (at.partition, at.start_offset, at.lag))
             .collect::<Vec<_>>()
     };
-    let code = |result: &Result<(), Error>| result.as_ref().err().and_then(Error::code);
-    let altered = admin
-        .alter_share_group_offsets("no such group", &[(&topic, 0, 1)])
-        .await;
-    assert_eq!(code(&altered[0].1), Some(ErrorCode::GROUP_ID_NOT_FOUND));
+    let code = |result: &Result<(), ottla_admin::Error>| {
+        let error = result.as_ref().err();
+        error.and_then(ottla_admin::Error::code)
+    };
+    // A group that nobody has joined yet.
     assert_eq!(places().await, []);
+    let deleted = admin.delete_share_group_offsets(&group, &[&topic]).await;
+    let not_found = Some(ErrorCode::GROUP_ID_NOT_FOUND);
+    assert_eq!(code(&deleted[0].1), not_found);
+    let told = format!("{group}-told");
+    let altered = admin
+        .alter_share_group_offsets(&told, &[(&topic, 0, 7)])
+        .await;
+    assert_eq!(code(&altered[0].1), None);
+    assert_eq!(read(place, &told, &topic, 3).await, [7, 8, 9]);
 
     let consumer = share_consumer(bootstrap, &group, |_| ());
     consumer.subscribe([topic.clone()]).unwrap();
@@ -67,9 +84,11 @@ pub(super) async fn our_administration_says_and_changes_them(place: &Place) {
         consumer.acknowledge(record, kind).unwrap();
     }
     consumer.commit().await.unwrap();
-    // The two in front of the start are done with, and one behind it.
+    // Three are done with. Kafka's start offset follows with the next acknowledgement, and ours at once.
     let begun = places().await;
-    assert!(begun.contains(&(0, Some(2), Some(7))), "{begun:?}");
+    let first = begun.iter().find(|(partition, ..)| *partition == 0);
+    let is_there = matches!(first, Some((_, Some(0 | 2), Some(7))));
+    assert!(is_there, "{begun:?}");
     let starts = [(&*topic, 0, 5)];
     let altered = admin.alter_share_group_offsets(&group, &starts).await;
     assert_eq!(code(&altered[0].1), Some(ErrorCode::NON_EMPTY_GROUP));
@@ -117,7 +136,10 @@ pub(super) async fn so_does_kafkas_tool(place: &Place) {
     };
     let offsets = || run(tools, &["--describe", "--offsets"]);
     // Group, topic, partition, start offset, lag.
-    assert_eq!(row(&offsets(), &topic)[2..5], ["0", "2", "4"]);
+    let at = offsets();
+    let at = row(&at, &topic);
+    assert_eq!((at[2], at[4]), ("0", "4"), "{at:?}");
+    assert!(["0", "2"].contains(&at[3]), "{at:?}");
     let state = run(tools, &["--describe", "--state"]);
     assert!(state.text().contains("Empty"), "{}", state.text());
 
