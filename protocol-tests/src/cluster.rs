@@ -33,6 +33,9 @@ pub struct Options {
     pub first_port: Option<u16>,
     /// Whether each node has a [`Proxy`] that its clients can be sent through.
     pub proxied: bool,
+    /// Whether each node stands in a rack of its own, `rack-1` and so on, and leaders send readers to the replica in
+    /// their rack (KIP-392).
+    pub racked: bool,
 }
 
 impl Default for Options {
@@ -44,6 +47,7 @@ impl Default for Options {
             properties: Vec::new(),
             first_port: None,
             proxied: false,
+            racked: false,
         }
     }
 }
@@ -119,7 +123,13 @@ impl KafkaCluster {
         let format_and_start = |index: usize| {
             let dir = dir.join(format!("node-{}", index + 1));
             let data = node::data(&dir);
-            let text = settings::server_properties(index, &ports, &data, &options.properties);
+            let mut properties = Vec::new();
+            if options.racked {
+                properties.push(("broker.rack".to_owned(), format!("rack-{}", index + 1)));
+                properties.push(("replica.selector.class".to_owned(), RACK_AWARE.to_owned()));
+            }
+            properties.extend(options.properties.iter().cloned());
+            let text = settings::server_properties(index, &ports, &data, &properties);
             let heap = options.heap_mb;
             let mut node = Node::format(kafka, dir, ports[index], heap, CLUSTER_ID, &text)?;
             node.start(kafka)?;
@@ -324,4 +334,5 @@ impl Drop for KafkaCluster {
     }
 }
 
+const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 const CLUSTER_ID: &str = "T3R0bGEtdW5kZXItdGVzdA";

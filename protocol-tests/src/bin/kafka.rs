@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         heap_mb,
         properties: set,
         first_port: port,
-        proxied: false,
+        ..Options::default()
     };
     let cluster = match KafkaCluster::start(options) {
         Ok(cluster) => cluster,

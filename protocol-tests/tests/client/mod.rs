@@ -250,6 +250,12 @@ impl Reading {
         told.seen.clone()
     }
 
+    /// Calls for no more records; the consumer stays what it is. Returns what it was told of.
+    pub(crate) async fn pause(mut self) -> Vec<String> {
+        self.stop().await;
+        self.errors()
+    }
+
     async fn stop(&mut self) {
         self.task.abort();
         if !self.task.is_finished() {
