@@ -76,14 +76,6 @@ pub(super) struct Answer {
     pub(super) partitions: Vec<Part>,
 }
 
-impl Answer {
-    /// Whether it brings neither records nor news.
-    pub(super) fn is_empty(&self) -> bool {
-        let nothing = |part: &Part| part.error.is_ok() && part.fetched.is_none();
-        self.error.is_ok() && self.partitions.iter().all(nothing)
-    }
-}
-
 /// One partition's part of an answer.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -536,13 +528,14 @@ impl Core {
         self.wake_all();
     }
 
-    pub(super) fn handle_answer(&mut self, id: i32, mut answer: Answer, now: Instant) {
+    /// Whether it brought something: records, or news that is heeded in its own time.
+    pub(super) fn handle_answer(&mut self, id: i32, mut answer: Answer, now: Instant) -> bool {
         self.fetching.remove(&id);
         let Some(node) = self.nodes.get_mut(&id) else {
-            return;
+            return true;
         };
         let Some(in_flight) = node.in_flight.take() else {
-            return;
+            return true;
         };
         if answer.error.is_err() {
             let lost = node.lose_session();
@@ -572,7 +565,7 @@ impl Core {
                 });
             }
             self.wake_all();
-            return;
+            return true;
         }
         let mut seen = BTreeSet::new();
         for part in &mut answer.partitions {
@@ -594,8 +587,9 @@ impl Core {
             self.lock_timeout = Some(timeout);
         }
         let mut verdicts: BTreeMap<PartitionId, ErrorCode> = BTreeMap::new();
-        let mut brought = false;
+        let (mut brought, mut fails) = (false, false);
         for part in answer.partitions {
+            fails |= part.error.is_err();
             verdicts.insert(part.id, part.acknowledge_error);
             if in_flight.api == Api::ShareFetch {
                 self.take_error(id, part.id, part.error, now);
@@ -622,6 +616,7 @@ impl Core {
         );
         // The next one's turn, perhaps; and this one's.
         self.wake_all();
+        brought || fails
     }
 
     /// Each fetch that cannot go on as it is costs its partition a pause, and the others nothing.

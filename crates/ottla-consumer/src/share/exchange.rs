@@ -38,10 +38,9 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
                 let (sent, fetches) = (now(), order.api == Api::ShareFetch);
                 match exchange(&shared, node, order).await {
                     Ok(answer) => {
-                        let (pause, empty) =
-                            (EMPTY_MIN.saturating_sub(now() - sent), answer.is_empty());
-                        shared.core(|core| core.handle_answer(node, answer, now()));
-                        if fetches && empty && !pause.is_zero() {
+                        let pause = EMPTY_MIN.saturating_sub(now() - sent);
+                        let brought = shared.core(|core| core.handle_answer(node, answer, now()));
+                        if fetches && !brought && !pause.is_zero() {
                             // It did not wait as it was told.
                             tokio::time::sleep(pause).await;
                         }

@@ -3,6 +3,7 @@
 
 mod adversity;
 mod groups;
+mod hostile;
 mod positions;
 mod reading;
 mod rebalancing;

@@ -59,7 +59,7 @@ pub(crate) struct World {
     pub(crate) fetched_bytes: usize,
     /// Whom the other brokers advise consumers with a rack to read from.
     pub(crate) follower: Option<i32>,
-    topic_id: Uuid,
+    pub(crate) topic_id: Uuid,
 }
 
 pub(crate) type Shared = Arc<Mutex<World>>;

@@ -34,9 +34,9 @@ pub(crate) const GROUP: &str = "workers";
 #[derive(Default)]
 pub(crate) struct World {
     records: i64,
-    topic_id: Uuid,
+    pub(crate) topic_id: Uuid,
     /// The share session's next epoch.
-    epoch: i32,
+    pub(crate) epoch: i32,
     pub(crate) acquired: BTreeSet<i64>,
     pub(crate) accepted: BTreeSet<i64>,
     counts: BTreeMap<i64, i16>,
@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) joins: usize,
     pub(crate) leaves: usize,
     pub(crate) fetches: usize,
+    /// Members may give back what they were told that they have.
+    pub(crate) talked_nonsense: bool,
 }
 
 pub(crate) type Shared = Arc<Mutex<World>>;
@@ -60,6 +62,12 @@ pub(crate) fn start(records: i64) -> (ScriptedCluster, Shared) {
         records,
         ..World::default()
     }));
+    serve(&cluster, &world);
+    (cluster, world)
+}
+
+/// Answers as it should.
+pub(crate) fn serve(cluster: &ScriptedCluster, world: &Shared) {
     let broker = cluster.broker(1);
     let of = world.clone();
     broker.on::<ShareGroupHeartbeatRequest>(move |request, _| {
@@ -71,7 +79,6 @@ pub(crate) fn start(records: i64) -> (ScriptedCluster, Shared) {
     broker.on::<ShareAcknowledgeRequest>(move |request, _| {
         of.lock().unwrap().acknowledge(&request).into()
     });
-    (cluster, world)
 }
 
 impl World {
@@ -201,10 +208,14 @@ impl World {
     }
 
     fn say(&mut self, first: i64, last: i64, types: &[i8]) {
+        if self.talked_nonsense && last > self.records {
+            return;
+        }
         // Its coordinator has the broker release what a member has that leaves.
         assert_eq!(self.leaves, 0, "said too late");
         for offset in first..=last {
-            assert!(self.acquired.remove(&offset), "{offset} is not acquired");
+            let held = self.acquired.remove(&offset);
+            assert!(held || self.talked_nonsense, "{offset} is not acquired");
             if types == [1] {
                 self.accepted.insert(offset);
             }
@@ -212,7 +223,7 @@ impl World {
     }
 }
 
-fn batch(base: i64, count: i64) -> Bytes {
+pub(crate) fn batch(base: i64, count: i64) -> Bytes {
     let mut writer = BatchWriter::new(BytesMut::new());
     for offset in base..base + count {
         let value = offset.to_string();
