@@ -33,6 +33,8 @@
 
 mod broker;
 mod cluster;
+mod drops;
 
 pub use broker::{Call, Reply, ScriptedBroker};
 pub use cluster::ScriptedCluster;
+pub use drops::drop_after;

@@ -1,29 +1,12 @@
 //! Futures dropped at every await: the next transaction works, and nothing is half-committed.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
+use ottla_net::testing::drop_after;
 use ottla_wire::ApiKey;
 
 use crate::cluster::{Act, Cluster, group};
 use crate::protocol::record;
-
-/// Polls `future` until it is ready or has been pending `polls` times, and drops it.
-async fn drop_after<F: Future>(future: F, polls: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut pending = 0;
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if pending == polls => Poll::Ready(None),
-        Poll::Pending => {
-            pending += 1;
-            Poll::Pending
-        }
-    })
-    .await
-}
 
 #[tokio::test(start_paused = true)]
 async fn every_future_may_be_dropped_at_every_await() {

@@ -1,4 +1,5 @@
-//! Every future that a producer, or the stream of a partition, hands out, dropped at every await: nothing is lost, doubled, stuck or leaked.
+//! Every future that a producer, a consumer, a share consumer or the stream of a partition hands out, dropped at every
+//! await: nothing is lost, doubled, stuck or leaked.
 //!
 //! Each scenario runs again and again in a world of its own, a runtime with a paused clock around an embedded broker that
 //! takes its time, and in some worlds loses its first answers. The n-th run drops the future in question after it has been
@@ -9,24 +10,24 @@
     reason = "a test may stop at what cannot go wrong"
 )]
 
+mod groups;
 mod records;
+mod share;
 mod streams;
 mod transactions;
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use ottla::prelude::*;
 use ottla::producer::ProducerConfig;
 use ottla::testing::{ApiKey, Fault, Rule, TestCluster};
+use ottla_net::testing::drop_after;
 
 /// When to drop a future.
 #[derive(Debug, Clone, Copy)]
 enum Until {
     /// When it is pending for the n-th time; the first time is 0.
-    Polls(u32),
+    Polls(usize),
     /// After so much time, wherever it is.
     Time(Duration),
 }
@@ -38,7 +39,7 @@ struct Run {
     weather: Weather,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weather {
     Calm,
     /// The first request of each kind is served, and not answered.
@@ -57,21 +58,10 @@ impl Run {
 
 /// Drops `future` when the run says; `None` if it was not complete by then.
 async fn drop_at<F: Future>(run: Run, future: F) -> Option<F::Output> {
-    let polls = match run.until {
-        Until::Polls(polls) => polls,
-        Until::Time(time) => return tokio::time::timeout(time, future).await.ok(),
-    };
-    let mut future = pin!(future);
-    let mut pending = 0;
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if pending == polls => Poll::Ready(None),
-        Poll::Pending => {
-            pending += 1;
-            Poll::Pending
-        }
-    })
-    .await
+    match run.until {
+        Until::Polls(polls) => drop_after(future, polls).await,
+        Until::Time(time) => tokio::time::timeout(time, future).await.ok(),
+    }
 }
 
 /// Runs `scenario`, which says whether its future completed, in every weather and with every `Until` up to the first with which
@@ -79,7 +69,7 @@ async fn drop_at<F: Future>(run: Run, future: F) -> Option<F::Output> {
 fn at_every_await(name: &str, scenario: impl AsyncFn(Run) -> bool) {
     use Weather::{AnswersLost, Calm, ConnectionsClosed};
     for (weather, step_ms) in [(Calm, 1), (AnswersLost, 11), (ConnectionsClosed, 11)] {
-        let by_polls = Until::Polls;
+        let by_polls = |n: u32| Until::Polls(n as usize);
         let by_time = |n: u32| Until::Time(Duration::from_millis(u64::from(n) * step_ms));
         for until in [&by_polls as &dyn Fn(u32) -> Until, &by_time] {
             let run = |n| Run {
@@ -174,6 +164,34 @@ impl World {
         values.sort();
         assert!(values.is_sorted_by(|a, b| a < b), "twice: {values:?}");
         values
+    }
+
+    /// Writes so many records to each partition, in batches of four: `<partition> <number>`.
+    async fn fill(&self, count: i64) {
+        let producer = self.client.producer().unwrap();
+        for first in (0..count).step_by(4) {
+            for partition in 0..2 {
+                for n in first..first + 4 {
+                    let value = format!("{partition} {n:02}");
+                    drop(producer.send(record(partition, &value)).await.unwrap());
+                }
+            }
+            producer.flush(PATIENCE).await.unwrap();
+        }
+        producer.close(PATIENCE).await.unwrap();
+    }
+
+    /// Goes on with a client that waits less for brokers.
+    async fn hurry(&mut self) {
+        let settings = [("request.timeout.ms", 300), ("fetch.max.wait.ms", 100)];
+        let client = settings
+            .iter()
+            .fold(self.kafka.client_builder(), |client, (key, value)| {
+                client.set(key, value)
+            });
+        std::mem::replace(&mut self.client, client.build().unwrap())
+            .close()
+            .await;
     }
 
     async fn end(self) {

@@ -9,7 +9,7 @@ use ottla::prelude::*;
 use ottla::producer::ProducerConfig;
 use ottla::testing::ApiKey;
 
-use crate::{PATIENCE, Run, Weather, World, at_every_await, drop_at, record};
+use crate::{PATIENCE, Run, Weather, World, at_every_await, drop_at};
 
 /// Records of each of the two partitions, in batches of four.
 const COUNT: i64 = 12;
@@ -189,26 +189,8 @@ fn a_close_with_streams() {
 /// A member of a group that is split, and its cluster. What it takes is delayed as the run says.
 async fn start(run: Run) -> (World, Consumer, PartitionStreams) {
     let mut world = World::new(run, |_| {});
-    let producer = world.client.producer().unwrap();
-    for first in (0..COUNT).step_by(4) {
-        for partition in 0..2 {
-            for n in first..first + 4 {
-                let value = format!("{partition} {n:02}");
-                drop(producer.send(record(partition, &value)).await.unwrap());
-            }
-        }
-        producer.flush(PATIENCE).await.unwrap();
-    }
-    producer.close(PATIENCE).await.unwrap();
-    let settings = [("request.timeout.ms", 300), ("fetch.max.wait.ms", 100)];
-    let client = settings
-        .iter()
-        .fold(world.kafka.client_builder(), |client, (key, value)| {
-            client.set(key, value)
-        });
-    std::mem::replace(&mut world.client, client.build().unwrap())
-        .close()
-        .await;
+    world.fill(COUNT).await;
+    world.hurry().await;
     world.slow_down(
         run,
         &[
