@@ -71,7 +71,7 @@ fn start(version: Version) -> Option<KafkaCluster> {
 const SESSION: Duration = Duration::from_secs(3);
 const PARTITIONS: i32 = 6;
 /// Enough for members to come and go meanwhile.
-const KEYS: usize = 6_000;
+const KEYS: usize = 4_000;
 const PER_SECOND: u32 = 1_000;
 
 fn divisions(version: Version) -> Vec<Division> {
@@ -150,7 +150,8 @@ async fn run(
     let last = judges.last().unwrap();
     let calming = async {
         // Until then they come and go.
-        wait_for(&judges, || last.distinct() >= keys / 4).await;
+        let share = if per_second.is_some() { 2 } else { 9 };
+        wait_for(&judges, || last.distinct() >= keys / 10 * share).await;
         companies.iter().for_each(Company::calm);
         wait_for(&judges, || {
             judges.iter().all(|judge| judge.distinct() == keys)
@@ -197,8 +198,9 @@ async fn wait_for(judges: &[Judge], holds: impl Fn() -> bool) {
 
 async fn produce(bootstrap: &str, topic: &str, keys: usize, per_second: Option<u32>) {
     let config = ProducerConfig {
-        // For batches of some size, each of which is a transaction on its way.
-        linger: Duration::from_millis(100),
+        // For many batches, but of some size: each of them is a transaction on its way.
+        linger: Duration::from_millis(200),
+        batch_size: 16_000,
         ..Default::default()
     };
     let producer = producer(bootstrap, config);
