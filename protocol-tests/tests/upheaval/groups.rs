@@ -51,6 +51,10 @@ struct Log {
     open: HashMap<(i32, i64), usize>,
     accepted: Vec<bool>,
     broken: Vec<String>,
+    /// Until then a leader may hand out what it does not know to be accepted elsewhere.
+    outdated_until: Option<Instant>,
+    /// How often one did.
+    outdated: usize,
     /// What members were told, and went on after.
     errors: BTreeMap<String, usize>,
     /// The longest that records of a partition waited, and which.
@@ -95,6 +99,15 @@ impl Groups {
                 .any(|(partition, &count)| read(partition) < count)
         });
         behind.map(|group| group.name).collect()
+    }
+
+    /// A node falls silent, and will not know at first, when it is back, that others lead what it led, and what was accepted
+    /// there. Its members' acknowledgements are refused, but what it hands out is not held back.
+    pub(crate) fn expect_an_outdated_leader(&self) {
+        for group in &self.all {
+            let until = Instant::now() + Duration::from_secs(20);
+            group.log.lock().unwrap().outdated_until = Some(until);
+        }
     }
 
     /// Where each group stands, for a person.
@@ -142,9 +155,10 @@ impl Groups {
             let again = log.read.iter().filter(|&&times| times > 1).count();
             let (longest, partition) = log.stall;
             println!(
-                "{name}: {} records read, {again} of them again; at the longest, records of partition {partition} waited \
+                "{name}: {} records read, {again} of them again ({} accepted before, from an outdated leader); at the longest, records of partition {partition} waited \
                  {longest:.1?}; told {:?}",
                 log.by_partition.values().sum::<usize>(),
+                log.outdated,
                 log.errors
             );
             assert!(longest <= STALL_MAX, "{name}: {longest:?}");
@@ -266,9 +280,7 @@ async fn accept(consumer: ShareConsumer, log: Arc<Mutex<Log>>) {
                         log.open
                             .insert((record.partition(), record.offset()), number);
                         if log.accepted.get(number) == Some(&true) {
-                            let count = record.delivery_count();
-                            let again = format!("{number} was accepted and came again ({count})");
-                            log.broken.push(again);
+                            log.comes_again(number, record.delivery_count());
                         }
                     }
                 }
@@ -301,6 +313,18 @@ impl Log {
             *self.by_partition.entry(partition).or_default() += 1;
         }
         number
+    }
+
+    fn comes_again(&mut self, number: usize, count: i16) {
+        if self
+            .outdated_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            self.outdated += 1;
+            return;
+        }
+        let again = format!("{number} was accepted and came again ({count})");
+        self.broken.push(again);
     }
 
     /// Whether that is the end of the member.

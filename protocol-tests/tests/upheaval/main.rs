@@ -180,6 +180,7 @@ impl<'a> Stage<'a> {
     /// A node falls silent, for longer than the upheavals wait for it.
     fn pause(&self) {
         let id: NodeId = fastrand::i32(1..=3);
+        self.groups.expect_an_outdated_leader();
         self.kafka.pause(id);
         std::thread::sleep(Duration::from_millis(fastrand::u64(500..8_000)));
         self.kafka.resume(id);
