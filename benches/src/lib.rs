@@ -4,6 +4,8 @@
 //! - [`contestant`]: the protocol between the runner and a contestant, and its Rust side.
 //! - `sink`: a broker that acknowledges at once, stores nothing and serves the same batches for ever.
 //! - `floor`: the two hand-made loops that no client can beat by much.
+//! - `groups`: how long a group's partitions stand still while members come and go.
+//! - `idle`: what a process costs that rests.
 //! - `runner`: races the contestants as child processes and reads what each one cost.
 //!
 //! `docs/benchmarks.md` says how to run it and what the figures mean. The record encoder, the
@@ -18,6 +20,10 @@ pub mod codec;
 pub mod contestant;
 #[cfg(feature = "contest")]
 pub mod floor;
+#[cfg(all(feature = "contest", feature = "ottla"))]
+pub mod groups;
+#[cfg(feature = "ottla")]
+pub mod idle;
 #[cfg(feature = "contest")]
 pub mod runner;
 #[cfg(feature = "contest")]

@@ -77,6 +77,9 @@ pub(super) fn entrants(settings: &Settings) -> io::Result<Vec<Entrant>> {
         Ok(entries) => {
             for entry in entries {
                 let program = entry?.path();
+                if !program.is_file() {
+                    continue;
+                }
                 if let Some(name) = program.file_name().and_then(|name| name.to_str()) {
                     found.push(Entrant {
                         name: name.into(),
@@ -163,7 +166,7 @@ impl Ground {
         Ok(match &settings.live {
             None => Self::Sink(SinkProcess::start(&programs()?, cell, pool)?),
             Some(bootstrap) => {
-                let live = Live::create_topic(bootstrap, cell)?;
+                let live = Live::for_cell(bootstrap, cell)?;
                 if cell.mode == Mode::Consume {
                     preload(&live, cell, pool, live_records(settings, cell))?;
                 }

@@ -8,10 +8,13 @@ use std::time::Duration;
 use super::settings::Cell;
 use crate::workload::PARTITIONS;
 
-/// A topic made for one cell.
-pub(super) struct Live {
-    pub(super) bootstrap: String,
-    pub(super) topic: String,
+/// A topic made for one cell, or for one group.
+#[derive(Debug)]
+pub struct Live {
+    /// Where its broker is.
+    pub bootstrap: String,
+    /// Its name.
+    pub topic: String,
 }
 
 const CREATE_TOPICS: i16 = 19;
@@ -19,7 +22,7 @@ const DELETE_TOPICS: i16 = 20;
 const TIMEOUT_MS: i32 = 30_000;
 
 impl Live {
-    pub(super) fn create_topic(bootstrap: &str, cell: &Cell) -> io::Result<Self> {
+    pub(super) fn for_cell(bootstrap: &str, cell: &Cell) -> io::Result<Self> {
         let topic = format!(
             "ottla-bench-{}-{}-{}-{}",
             cell.mode_name(),
@@ -27,6 +30,14 @@ impl Live {
             cell.codec,
             std::process::id()
         );
+        Self::create(bootstrap, topic)
+    }
+
+    /// Creates a topic of twelve partitions.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or does not want to.
+    pub fn create(bootstrap: &str, topic: String) -> io::Result<Self> {
         let mut body = Vec::new();
         body.extend_from_slice(&1_i32.to_be_bytes());
         string(&mut body, &topic);
@@ -48,7 +59,11 @@ impl Live {
         })
     }
 
-    pub(super) fn delete_topic(self) -> io::Result<()> {
+    /// Deletes it again.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or does not want to.
+    pub fn delete_topic(self) -> io::Result<()> {
         let mut body = Vec::new();
         body.extend_from_slice(&1_i32.to_be_bytes());
         string(&mut body, &self.topic);

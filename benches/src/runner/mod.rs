@@ -5,10 +5,11 @@
 mod broker;
 mod contest;
 mod live;
-mod process;
+pub(crate) mod process;
 mod report;
 mod settings;
 
+pub use live::Live;
 pub use settings::Settings;
 
 use std::io;

@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
 
 /// A running program. Dropping it ends it.
-pub(super) struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     input: Option<ChildStdin>,
@@ -17,7 +17,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start<S: AsRef<OsStr>>(
+    pub(crate) fn start<S: AsRef<OsStr>>(
         name: &str,
         program: impl AsRef<OsStr>,
         args: impl IntoIterator<Item = S>,
@@ -45,7 +45,7 @@ impl Process {
     }
 
     /// The next line, or an error that says what became of the program.
-    pub(super) fn line(&mut self, within: Duration) -> io::Result<String> {
+    pub(crate) fn line(&mut self, within: Duration) -> io::Result<String> {
         self.lines.recv_timeout(within).map_err(|error| {
             io::Error::other(match error {
                 RecvTimeoutError::Timeout => {
@@ -59,7 +59,16 @@ impl Process {
         })
     }
 
-    pub(super) fn say(&mut self, line: &str) -> io::Result<()> {
+    /// The next line if it has come already.
+    pub(crate) fn line_if_any(&mut self) -> io::Result<Option<String>> {
+        match self.lines.try_recv() {
+            Ok(line) => Ok(Some(line)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => self.line(Duration::ZERO).map(Some),
+        }
+    }
+
+    pub(crate) fn say(&mut self, line: &str) -> io::Result<()> {
         let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         writeln!(input, "{line}")?;
         input.flush()
@@ -67,7 +76,7 @@ impl Process {
 
     /// User and system time of the process and all its threads so far, in seconds; the kernel counts
     /// in ticks of 10 ms. `None` once the process is gone.
-    pub(super) fn cpu_seconds(&self) -> io::Result<f64> {
+    pub(crate) fn cpu_seconds(&self) -> io::Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let ticks = cpu_ticks(&stat)
             .ok_or_else(|| io::Error::other("/proc/PID/stat is not as documented in proc(5)"))?;
@@ -75,7 +84,7 @@ impl Process {
     }
 
     /// Hangs up and waits for the end, for at most two seconds.
-    pub(super) fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.input = None;
         for _ in 0..200 {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {

@@ -73,7 +73,7 @@ fn main() -> Result<(), Failure> {
                         .key(event.key)
                         .payload(event.value);
                     producer.send(record).map_err(|(error, _)| error)?;
-                    while queue.next(Duration::from_secs(5))?.records == 0 {}
+                    while queue.next(Duration::from_secs(5), 1)?.records == 0 {}
                     Ok::<_, Failure>(started.elapsed())
                 })
             })
@@ -166,6 +166,9 @@ struct Queue {
     queue: *mut rd_kafka_queue_t,
 }
 
+/// Of one call.
+const MESSAGES_MAX: usize = 10_000;
+
 impl Queue {
     fn open(args: &Args) -> Result<Self, Failure> {
         let consumer: BaseConsumer = ClientConfig::new()
@@ -195,7 +198,7 @@ impl Queue {
     /// What already lies in the topic is not ours.
     fn drain(&self) {
         while self
-            .next(Duration::from_millis(700))
+            .next(Duration::from_millis(700), MESSAGES_MAX)
             .is_ok_and(|outcome| outcome.records > 0)
         {}
     }
@@ -203,20 +206,21 @@ impl Queue {
     fn consume(&self, phase: Phase) -> Result<Outcome, Failure> {
         let mut total = Outcome::default();
         while phase.open(total.records) {
-            let batch = self.next(phase.remaining().min(Duration::from_millis(100)))?;
+            let batch = self.next(phase.remaining().min(Duration::from_millis(100)), MESSAGES_MAX)?;
             total.records += batch.records;
             total.value_bytes += batch.value_bytes;
         }
         Ok(total)
     }
 
-    /// Takes what is there, at most 10,000 messages, and touches each value.
-    fn next(&self, wait: Duration) -> Result<Outcome, Failure> {
-        let mut messages = [ptr::null_mut::<rd_kafka_message_t>(); 10_000];
+    /// Takes what comes until there are `most` messages or the time is up, and touches each value.
+    fn next(&self, wait: Duration, most: usize) -> Result<Outcome, Failure> {
+        let mut messages = [ptr::null_mut::<rd_kafka_message_t>(); MESSAGES_MAX];
+        let most = most.min(messages.len());
         let wait_ms = wait.as_millis() as i32;
         // SAFETY: the queue is open, and the array has room for as many messages as it says.
         let count = unsafe {
-            rd_kafka_consume_batch_queue(self.queue, wait_ms, messages.as_mut_ptr(), messages.len())
+            rd_kafka_consume_batch_queue(self.queue, wait_ms, messages.as_mut_ptr(), most)
         };
         let count = usize::try_from(count).map_err(|_| "the queue cannot be read")?;
         let mut outcome = Outcome::default();
