@@ -85,13 +85,19 @@ impl Admin {
 
     /// Asks about `names`, and again about those that fail for a reason that may pass. An unknown topic
     /// is asked about again for a moment only.
-    pub(crate) async fn each<T>(
+    ///
+    /// Takes a closure that returns a future, and no async closure: the futures of those cannot be proved to be `Send`,
+    /// and with them no call could be awaited in a task of its own.
+    pub(crate) async fn each<T, F>(
         &self,
         kind: &'static str,
         names: impl IntoIterator<Item = String>,
         deadline: Instant,
-        ask: impl AsyncFn(Vec<String>) -> Result<Vec<Answer<T>>, Error>,
-    ) -> Results<T> {
+        ask: impl Fn(Vec<String>) -> F,
+    ) -> Results<T>
+    where
+        F: Future<Output = Result<Vec<Answer<T>>, Error>>,
+    {
         let mut items = Items::new(kind, names);
         let unknown_until = self.unknown_until(deadline);
         let mut failures = 0;

@@ -152,13 +152,13 @@ impl Admin {
     /// broker answers in time.
     pub async fn describe_configs(&self, resource: &Resource) -> Result<Vec<ConfigEntry>, Error> {
         let deadline = self.deadline();
-        let (resource_type, name) = resource.to_wire();
+        let (resource_type, name) = &resource.to_wire();
         let results = self
-            .each(resource.kind(), [name.clone()], deadline, async |_| {
+            .each(resource.kind(), [name.clone()], deadline, |_| async move {
                 let response = self
                     .call(resource.target(), deadline, |_| DescribeConfigsRequest {
                         resources: vec![DescribeConfigsResource {
-                            resource_type,
+                            resource_type: *resource_type,
                             resource_name: name.clone().into(),
                             // All of them.
                             configuration_keys: None,
@@ -201,8 +201,8 @@ impl Admin {
         validate_only: bool,
     ) -> Result<(), Error> {
         let deadline = self.deadline();
-        let (resource_type, name) = resource.to_wire();
-        let configs: Vec<_> = changes
+        let (resource_type, name) = &resource.to_wire();
+        let configs: &Vec<_> = &changes
             .iter()
             .map(|(name, change)| {
                 let (config_operation, value) = match change {
@@ -220,7 +220,7 @@ impl Admin {
             })
             .collect();
         let results = self
-            .each(resource.kind(), [name.clone()], deadline, async |_| {
+            .each(resource.kind(), [name.clone()], deadline, |_| async move {
                 // Changes of a broker's own settings go to that broker, of all else to the controller.
                 let to = match resource.target() {
                     To::Any => To::Controller,
@@ -229,7 +229,7 @@ impl Admin {
                 let response = self
                     .call(to, deadline, |_| IncrementalAlterConfigsRequest {
                         resources: vec![AlterConfigsResource {
-                            resource_type,
+                            resource_type: *resource_type,
                             resource_name: name.clone().into(),
                             configs: configs.clone(),
                             ..Default::default()

@@ -90,13 +90,13 @@ impl Admin {
         let deadline = self.deadline();
         let brokers = self.describe_cluster().await?.brokers;
         let mut groups = BTreeMap::new();
-        for broker in brokers {
+        for broker in &brokers {
             let results = self
                 .each(
                     "groups of broker",
                     [broker.id.to_string()],
                     deadline,
-                    async |_| {
+                    |_| async move {
                         let response = self
                             .call(To::Node(broker.id), deadline, |_| {
                                 ListGroupsRequest::default()
@@ -136,7 +136,7 @@ impl Admin {
         let mut results = Vec::new();
         for id in ids {
             let mut described = self
-                .each("group", [(*id).to_owned()], deadline, async |_| {
+                .each("group", [(*id).to_owned()], deadline, |_| async move {
                     self.describe_group(id, deadline)
                         .await
                         .map(|answer| vec![answer])
@@ -154,10 +154,9 @@ impl Admin {
     ) -> Result<Answer<GroupDescription>, Error> {
         let to = || To::Coordinator(CoordinatorKind::Group, id);
         // Known once it has answered; before that it may be one that is gone.
-        let coordinator = async || {
+        let coordinator = || {
             self.cluster
                 .coordinator(CoordinatorKind::Group, id, deadline)
-                .await
         };
         let request = || ConsumerGroupDescribeRequest {
             group_ids: vec![id.to_owned().into()],
@@ -250,7 +249,7 @@ impl Admin {
     pub async fn group_offsets(&self, id: &str) -> Result<Vec<GroupOffset>, Error> {
         let deadline = self.deadline();
         let results = self
-            .each("group", [id.to_owned()], deadline, async |_| {
+            .each("group", [id.to_owned()], deadline, |_| async move {
                 let response = self
                     .call_up_to(
                         // With version 10 topics go by id only.

@@ -73,10 +73,11 @@ impl Admin {
                 )
             })
             .collect();
+        let questions = &questions;
         let names = asked
             .iter()
             .map(|(topic, partition, _)| format!("{topic}[{partition}]"));
-        self.each("partition", names, deadline, async |open| {
+        self.each("partition", names, deadline, |open| async move {
             let mut answers = Vec::new();
             let mut by_leader: HashMap<i32, HashMap<&str, Vec<&Question<'_>>>> = HashMap::new();
             for name in &open {

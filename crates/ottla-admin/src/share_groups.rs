@@ -43,7 +43,7 @@ impl Admin {
     pub async fn share_group_offsets(&self, id: &str) -> Result<Vec<ShareGroupOffset>, Error> {
         let deadline = self.deadline();
         let results = self
-            .each("share group", [id.to_owned()], deadline, async |_| {
+            .each("share group", [id.to_owned()], deadline, |_| async move {
                 let response = self
                     .call(
                         To::Coordinator(CoordinatorKind::Group, id),
@@ -91,7 +91,8 @@ impl Admin {
             .map(|start| (named(start.0, start.1), *start))
             .collect();
         let names = starts.iter().map(|start| named(start.0, start.1));
-        self.each("partition", names, deadline, async |open| {
+        let asked = &asked;
+        self.each("partition", names, deadline, |open| async move {
             let response = self
                 .call(
                     To::Coordinator(CoordinatorKind::Group, id),
@@ -123,7 +124,7 @@ impl Admin {
     pub async fn delete_share_group_offsets(&self, id: &str, topics: &[&str]) -> Results<()> {
         let deadline = self.deadline();
         let names = topics.iter().map(|topic| (*topic).to_owned());
-        self.each("topic", names, deadline, async |open| {
+        self.each("topic", names, deadline, |open| async move {
             let response = self
                 .call(
                     To::Coordinator(CoordinatorKind::Group, id),

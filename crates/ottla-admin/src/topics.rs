@@ -162,7 +162,7 @@ impl Admin {
     ) -> Results<TopicCreated> {
         let deadline = self.deadline();
         let names = topics.iter().map(|t| t.name.clone());
-        self.each("topic", names, deadline, async |open| {
+        self.each("topic", names, deadline, |open| async move {
             let topics: Vec<_> = topics
                 .iter()
                 .filter(|t| open.contains(&t.name))
@@ -200,7 +200,7 @@ impl Admin {
             "topic",
             names.iter().map(|n| (*n).to_owned()),
             deadline,
-            async |open| {
+            |open| async move {
                 let response = self
                     .call(To::Controller, deadline, |version| {
                         let names = open.iter().map(|name| Str::from(name.clone()));
@@ -248,7 +248,7 @@ impl Admin {
     ) -> Results<()> {
         let deadline = self.deadline();
         let names = topics.iter().map(|t| t.topic.clone());
-        self.each("topic", names, deadline, async |open| {
+        self.each("topic", names, deadline, |open| async move {
             let topics: Vec<_> = topics
                 .iter()
                 .filter(|t| open.contains(&t.topic))
@@ -313,7 +313,7 @@ impl Admin {
             "topic",
             names.iter().map(|n| (*n).to_owned()),
             deadline,
-            async |open| {
+            |open| async move {
                 let response = self
                     .call(To::Any, deadline, |_| MetadataRequest {
                         topics: Some(
