@@ -32,8 +32,9 @@ impl Checker<'_> {
         })?;
         let unsure = reader.rebalance.unsure;
         if reader.subscribed && !unsure {
-            // In the instant in which it is told, it has no generation any more and may still hand out.
-            let told_now = generation == -1 && reader.last_told == Some(now);
+            // In the instant in which it is told, it has no generation any more and may still hand out. Who has lost its place
+            // names 0, which no group has.
+            let told_now = generation <= 0 && reader.last_told == Some(now);
             // A cooperative member reads on while the next generation forms.
             let coming = reader.generation..=reader.rebalance.joined;
             let forms = reader.rebalance.cooperative && coming.contains(&generation);
