@@ -311,11 +311,9 @@ impl Application {
                     let patience = Duration::from_millis(self.rng.u64(0..100));
                     let _ = tokio::time::timeout(patience, life.consumer.unsubscribe()).await;
                 }
-                // A call of its listener may be under way, and two more may come.
-                let listening = life.max_poll_interval * if life.terms.listens { 3 } else { 0 };
-                let allowed = life.api_timeout + listening;
                 let leaving = life.consumer.unsubscribe();
-                self.timed(member, "unsubscribe", allowed, leaving).await;
+                self.timed(member, "unsubscribe", life.api_timeout, leaving)
+                    .await;
                 self.history().record(What::Ended { member, how });
                 // The same consumer goes on as another member.
                 let assigned = life.consumer.assignment();
