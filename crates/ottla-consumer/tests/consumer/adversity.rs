@@ -230,6 +230,47 @@ async fn an_offset_in_an_open_transaction_holds_up_no_other_partition() {
     );
 }
 
+/// A coordinator that has dropped the member, which does not know of it yet.
+#[tokio::test(start_paused = true)]
+async fn that_the_member_is_unknown_is_not_told_as_an_answer_about_offsets() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 1);
+    let mut refusals = 0;
+    cluster
+        .broker(1)
+        .on::<OffsetFetchRequest>(move |request, _| {
+            refusals += 1;
+            let group = request.groups.into_iter().next().unwrap();
+            let refused = refusals < 4;
+            let partition = OffsetFetchResponsePartitions {
+                committed_offset: -1,
+                ..Default::default()
+            };
+            let topics = group.topics.into_iter().flatten().filter(|_| !refused);
+            let topics = topics.map(|topic| OffsetFetchResponseTopics {
+                partitions: vec![partition.clone()],
+                name: topic.name,
+                ..Default::default()
+            });
+            OffsetFetchResponse {
+                groups: vec![OffsetFetchResponseGroup {
+                    group_id: group.group_id,
+                    topics: topics.collect(),
+                    error_code: match refused {
+                        true => ErrorCode::UNKNOWN_MEMBER_ID,
+                        false => ErrorCode::NONE,
+                    },
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }
+            .into()
+        });
+    let consumer = consumer(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    assert_eq!(consumer.recv().await.unwrap().offset(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_record_behind_the_end_of_its_batch_is_not_read() {
     let (cluster, world) = start(1, 1);
