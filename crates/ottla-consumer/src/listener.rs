@@ -100,9 +100,13 @@ impl Shared {
     pub(crate) async fn tell_listener(
         self: &Arc<Self>,
         news: News,
-        partitions: Vec<TopicPartition>,
+        mut partitions: Vec<TopicPartition>,
     ) {
         let mut introduced = self.listen().await;
+        if news == News::Revoked {
+            // While it was not its turn they may have been lost, and given back since: that is no revocation.
+            partitions.retain(|partition| self.revokes(partition));
+        }
         self.tell_in_turn(news, partitions, &mut introduced).await;
     }
 
@@ -160,6 +164,12 @@ impl Shared {
             // Not before: who drops the future of `unsubscribe` still has them, and hears of their end again.
             introduced.retain(|partition| !partitions.contains(partition));
         }
+    }
+
+    /// Whether this is being given up.
+    fn revokes(&self, partition: &TopicPartition) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.lock().membership.revokes(partition))
     }
 
     /// Whether the group has given this, and nobody has taken it back.

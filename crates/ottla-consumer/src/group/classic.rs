@@ -193,6 +193,11 @@ impl Classic {
         self.state == State::Revoking
     }
 
+    /// Whether the driver is giving this up on this machine's behalf.
+    pub(crate) fn revokes(&self, partition: &TopicPartition) -> bool {
+        self.is_revoking() && self.revoking.contains(partition)
+    }
+
     /// There is a subscription, perhaps another than before.
     pub(crate) fn subscribe(&mut self, topics: impl IntoIterator<Item = Str>, now: Instant) {
         self.topics = topics.into_iter().collect();

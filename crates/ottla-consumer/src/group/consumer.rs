@@ -226,6 +226,11 @@ impl ConsumerMembership {
         !self.revoking.is_empty()
     }
 
+    /// Whether the driver is giving this up on this machine's behalf.
+    pub(crate) fn revokes(&self, partition: &TopicPartition) -> bool {
+        self.revoking.contains(partition)
+    }
+
     /// There is a subscription by names, perhaps another than before.
     pub(crate) fn subscribe(&mut self, topics: impl IntoIterator<Item = Str>, now: Instant) {
         self.resubscribe(topics.into_iter().collect(), None, now);

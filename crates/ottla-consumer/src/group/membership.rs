@@ -190,6 +190,15 @@ impl Membership {
         }
     }
 
+    /// Whether the driver is giving this up on this machine's behalf.
+    pub(crate) fn revokes(&self, partition: &TopicPartition) -> bool {
+        match self {
+            Self::Choosing(_) => false,
+            Self::Classic(classic) => classic.revokes(partition),
+            Self::Consumer(consumer) => consumer.revokes(partition),
+        }
+    }
+
     /// There is a subscription by names, perhaps another than before.
     pub(crate) fn subscribe(&mut self, topics: impl IntoIterator<Item = Str>, now: Instant) {
         match self {
