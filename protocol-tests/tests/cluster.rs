@@ -83,12 +83,22 @@ async fn learns_cluster_topics_and_coordinators(kafka: &KafkaCluster) {
         To::Controller,
         To::Coordinator(CoordinatorKind::Group, "a"),
     ] {
-        let request = |_| ListGroupsRequest::default();
-        let response = cluster
-            .call(to, Lane::Coordination, i16::MAX, request, within(30))
-            .await
-            .unwrap();
-        assert!(response.error_code.is_ok());
+        let deadline = within(30);
+        loop {
+            let request = |_| ListGroupsRequest::default();
+            let response = cluster
+                .call(to, Lane::Coordination, i16::MAX, request, deadline)
+                .await
+                .unwrap();
+            if response.error_code.is_ok() {
+                break;
+            }
+            // A broker that has just become a coordinator still loads what it is to know.
+            let code = response.error_code;
+            let waits = code.is_retriable() && Instant::now() < deadline;
+            assert!(waits, "{to:?}: {code}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     let impossible = cluster.topic("no spaces in names", within(30)).await;
