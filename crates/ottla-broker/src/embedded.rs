@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::cluster::{Cluster, Node};
 use crate::context::Shared;
 use crate::damage::Damage;
-use crate::error::Error;
+use crate::error::{Error, Refused};
 use crate::features::TRANSACTION_VERSION;
 use crate::group::Groups;
 use crate::group::classic::GroupSettings;
@@ -315,6 +315,12 @@ impl EmbeddedCluster {
         }
     }
 
+    /// The id of a topic.
+    #[must_use]
+    pub fn topic_id(&self, name: &str) -> Option<Uuid> {
+        Some(self.shared.cluster.read().topic(name)?.id)
+    }
+
     /// Adds a fault to the script: what happens to the n-th request of a kind.
     pub fn inject(&self, rule: Rule) {
         self.shared.script.add(rule);
@@ -363,6 +369,33 @@ impl EmbeddedCluster {
         let groups = self.shared.groups.lock();
         let committed = groups.get(group)?.offsets.get(topic, partition)?;
         Some(committed.offset)
+    }
+
+    /// The first offset of a partition that a share group is not done with: it is to be acquired, or acquired, or was
+    /// never acquired. None if the group has not begun to read the partition.
+    #[must_use]
+    pub fn share_start(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let id = (self.topic_id(topic)?, partition);
+        let groups = self.shared.groups.lock();
+        let share = groups.get(group)?.share.as_ref()?;
+        Some(share.partitions.get(&id)?.progress().start)
+    }
+
+    /// Gives a share group settings, such as `share.record.lock.duration.ms`, as IncrementalAlterConfigs does. The group
+    /// need not exist.
+    ///
+    /// # Errors
+    /// [`Error::Options`] for a setting or value that there is not.
+    pub fn set_share_group(&self, group: &str, settings: &[(&str, &str)]) -> Result<(), Error> {
+        let changes = settings.iter().map(|(name, value)| (*name, Some(*value)));
+        let changed = self.shared.change_settings(false, |settings| {
+            let changed = settings.groups.change(group, changes);
+            changed.map_err(|message| Refused {
+                error: ErrorCode::INVALID_CONFIG,
+                message,
+            })
+        });
+        changed.map_err(|refused| Error::Options(refused.message))
     }
 
     /// Moves a partition's leadership to `node`.

@@ -78,8 +78,8 @@ pub(crate) struct Targets {
     pub(crate) groups: Vec<String>,
     /// Whether the beginnings of logs are deleted now and then.
     pub(crate) delete_records: bool,
-    /// Whether requests of transactions are among those that go wrong.
-    pub(crate) transactions: bool,
+    /// What else goes wrong, as often as what always does.
+    pub(crate) apis: &'static [ApiKey],
 }
 
 /// Harms the cluster for `duration`, then repairs it: every node is up and no rule is left.
@@ -92,6 +92,11 @@ pub(crate) async fn harm(world: &World, targets: &Targets, duration: Duration) {
         weather.faults().note(kind);
         history.record(What::Fault(kind));
         history.note(what);
+    };
+    let all_led = || {
+        for part in &targets.parts {
+            history.record(What::Led { part: *part });
+        }
     };
     let mut down = None;
     while Instant::now() < end {
@@ -107,6 +112,7 @@ pub(crate) async fn harm(world: &World, targets: &Targets, duration: Duration) {
                     .move_leader(&part.topic_name(), part.partition, *node)
                     .is_ok()
                 {
+                    history.record(What::Led { part: *part });
                     strike(
                         FaultKind::LeaderMoved,
                         format!("{part} is led by node {node}"),
@@ -119,6 +125,7 @@ pub(crate) async fn harm(world: &World, targets: &Targets, duration: Duration) {
                         continue;
                     };
                     if cluster.stop_node(node).await.is_ok() {
+                        all_led();
                         strike(FaultKind::NodeCrashed, format!("node {node}"));
                         down = Some(node);
                     }
@@ -128,6 +135,7 @@ pub(crate) async fn harm(world: &World, targets: &Targets, duration: Duration) {
                     let Ok(()) = cluster.start_node(node).await else {
                         continue;
                     };
+                    all_led();
                     strike(FaultKind::NodeRestarted, format!("node {node}"));
                 }
             },
@@ -166,8 +174,8 @@ pub(crate) async fn harm(world: &World, targets: &Targets, duration: Duration) {
                 }
             }
             _ => {
-                let apis = match targets.transactions && rng.bool() {
-                    true => TRANSACTION_APIS,
+                let apis = match !targets.apis.is_empty() && rng.bool() {
+                    true => targets.apis,
                     false => APIS,
                 };
                 cluster.inject(rule(apis, &mut rng));
@@ -177,6 +185,7 @@ pub(crate) async fn harm(world: &World, targets: &Targets, duration: Duration) {
     if let Some(node) = down
         && cluster.start_node(node).await.is_ok()
     {
+        all_led();
         strike(FaultKind::NodeRestarted, format!("node {node}"));
     }
     cluster.clear_faults();
@@ -242,6 +251,10 @@ fn error(api: ApiKey, rng: &mut Rng) -> ErrorCode {
             ErrorCode::CONCURRENT_TRANSACTIONS,
             ErrorCode::TRANSACTION_ABORTABLE,
         ],
+        ApiKey::ShareFetch | ApiKey::ShareAcknowledge => &[
+            ErrorCode::SHARE_SESSION_NOT_FOUND,
+            ErrorCode::INVALID_SHARE_SESSION_EPOCH,
+        ],
         ApiKey::Metadata => &[ErrorCode::LEADER_NOT_AVAILABLE],
         _ => &[
             ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
@@ -251,7 +264,18 @@ fn error(api: ApiKey, rng: &mut Rng) -> ErrorCode {
     rng.choice(codes).copied().unwrap_or(ErrorCode::NONE)
 }
 
-const TRANSACTION_APIS: &[ApiKey] = &[
+/// Of members of share groups.
+pub(crate) const SHARE_APIS: &[ApiKey] = &[
+    ApiKey::ShareFetch,
+    ApiKey::ShareFetch,
+    ApiKey::ShareFetch,
+    ApiKey::ShareAcknowledge,
+    ApiKey::ShareAcknowledge,
+    ApiKey::ShareGroupHeartbeat,
+];
+
+/// Of transactions.
+pub(crate) const TRANSACTION_APIS: &[ApiKey] = &[
     ApiKey::Produce,
     ApiKey::InitProducerId,
     ApiKey::AddPartitionsToTxn,
@@ -276,6 +300,7 @@ const APIS: &[ApiKey] = &[
     ApiKey::JoinGroup,
     ApiKey::SyncGroup,
     ApiKey::Heartbeat,
+    ApiKey::ConsumerGroupHeartbeat,
     ApiKey::OffsetCommit,
     ApiKey::OffsetFetch,
     ApiKey::LeaveGroup,

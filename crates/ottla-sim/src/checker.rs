@@ -27,6 +27,7 @@
 //!   that partition until the group rebalances for another reason. Static members here are eager.
 
 mod commits;
+mod consumer;
 mod group;
 mod place;
 mod reading;
@@ -38,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use self::commits::GroupOffsets;
+use self::consumer::Reconciliation;
 use self::group::{Group, Rebalance};
 use self::place::{Reading, Why};
 pub(crate) use self::truth::{Truth, Written};
@@ -59,11 +61,13 @@ pub(crate) enum Rule {
     /// Only what was assigned is handed out.
     OnlyAssigned,
     /// Nobody has a partition that another member was given in the same generation, nor is a member confirmed
-    /// in a generation that is over.
+    /// in a generation that is over. By the consumer protocol nobody is given, or commits for, what another member
+    /// was given and has not given up.
     OneOwner,
-    /// Who joins claims what it was given last and has not given up, under the generation in which it was given.
+    /// Who joins claims what it was given last and has not given up, under the generation in which it was given. So
+    /// does a heartbeat of the consumer protocol.
     TrueClaims,
-    /// In a cooperative rebalance nobody gives up what nobody takes away.
+    /// In a cooperative rebalance, and by the consumer protocol, nobody gives up what nobody takes away.
     KeptGoesOn,
     /// Nothing is handed out by a member that was told to give it up.
     GivenUpWhenTold,
@@ -134,6 +138,7 @@ struct Reader {
     generation: i32,
     subscribed: bool,
     rebalance: Rebalance,
+    reconciliation: Reconciliation,
     /// What its listener was told that it has, if it has a listener.
     introduced: Option<BTreeSet<Part>>,
     readings: BTreeMap<Part, Reading>,
@@ -166,6 +171,8 @@ impl<'a> Checker<'a> {
             What::Fault(_)
             | What::Note(_)
             | What::Transactional(_)
+            | What::Shared(_)
+            | What::Led { .. }
             | What::Sent { .. }
             | What::Got { .. } => Ok(()),
             What::Subscribed {
@@ -177,6 +184,7 @@ impl<'a> Checker<'a> {
                 let mut reader = Reader::new(Some(*group), *reset, true);
                 reader.rebalance.cooperative = terms.cooperative;
                 reader.rebalance.instance = terms.instance;
+                reader.reconciliation.terms = terms.consumer;
                 reader.introduced = terms.listens.then(BTreeSet::new);
                 self.members.insert(*member, reader);
                 Ok(())
@@ -268,6 +276,7 @@ impl<'a> Checker<'a> {
             What::CommitSent {
                 member,
                 number,
+                id,
                 offsets,
             } => {
                 let Some((group, _)) = self.group_of(*member) else {
@@ -277,10 +286,11 @@ impl<'a> Checker<'a> {
                     self.committed_is_done(group, *part, *offset)?;
                 }
                 let of_group = self.offsets.entry(group).or_default();
-                of_group.sent(*number, now, offsets);
+                of_group.sent(*number, now, id, offsets);
                 Ok(())
             }
-            What::CommitAnswered { number } => {
+            What::CommitAnswered { number, stored } => {
+                self.stored(now, *number, stored)?;
                 for offsets in self.offsets.values_mut() {
                     offsets.answered(*number);
                 }
@@ -335,6 +345,8 @@ impl<'a> Checker<'a> {
                 generation,
                 sent_ms,
             } => self.confirmed(*member, *generation, *sent_ms),
+            What::Beats(beat) => self.beats(now, beat),
+            What::Beaten(beaten) => self.beaten(now, beaten),
             What::Asked { member, number } => {
                 if let Some(reader) = self.members.get_mut(member) {
                     let readings = reader.readings.values_mut();
@@ -420,6 +432,7 @@ impl Reader {
             generation: -1,
             subscribed,
             rebalance: Rebalance::default(),
+            reconciliation: Reconciliation::default(),
             introduced: None,
             readings: BTreeMap::new(),
             paused: BTreeSet::new(),

@@ -14,10 +14,10 @@ use crate::chaos::Targets;
 use crate::history::{Part, What};
 use crate::reader::{Application, Goal, Mode};
 use crate::world::World;
-use crate::writer::Writer;
+use crate::writer;
 
-/// One or two groups of one to six members, with classic protocols, eager, cooperative, or on the way from one to the
-/// other; some of static members.
+/// One or two groups of one to six members, by the consumer protocol (KIP-848) or the classic one: eager, cooperative, or
+/// on the way from one to the other; some of static members.
 pub(crate) async fn group(world: &Arc<World>) -> Result<String, String> {
     let mut rng = world.rng();
     let parts = create_topics(world, &mut rng)?;
@@ -52,13 +52,7 @@ pub(crate) fn group_name(group: u8) -> String {
 fn create_topics(world: &World, rng: &mut Rng) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     for topic in 0..rng.u8(1..=2) {
-        let count = rng.i32(1..=4);
-        let part = |partition| Part { topic, partition };
-        world
-            .cluster
-            .create_topic(&part(0).topic_name(), count)
-            .map_err(|error| error.to_string())?;
-        parts.extend((0..count).map(part));
+        parts.extend(world.create_topic(topic, rng.i32(1..=4))?);
     }
     Ok(parts)
 }
@@ -72,15 +66,7 @@ async fn run(
 ) -> Result<(), String> {
     let storm = Duration::from_millis(rng.u64(2_000..60_000));
     let goal = Arc::new(Goal::new(&applications));
-    let mut writers = Vec::new();
-    for number in 0..rng.u32(1..=3) {
-        let mut writer = Writer::new(world, number, &parts, rng.fork())?;
-        let count = rng.u32(20..300);
-        writers.push(tokio::spawn(async move {
-            writer.write(count).await;
-            writer
-        }));
-    }
+    let writers = writer::start(world, &parts, &mut rng)?;
     let tasks: Vec<JoinHandle<Result<(), String>>> = applications
         .into_iter()
         .enumerate()
@@ -94,17 +80,10 @@ async fn run(
         parts: parts.clone(),
         groups: groups.clone(),
         delete_records: rng.bool(),
-        transactions: false,
+        apis: &[],
     };
     world.harm(&targets, storm).await;
-    for writer in writers {
-        let mut writer = writer
-            .await
-            .map_err(|error| format!("a writer panicked: {error}"))?;
-        // Whatever happened before, in fair weather records arrive.
-        writer.write(10).await;
-        writer.finish().await?;
-    }
+    writer::finish_all(writers).await?;
     let reached = reach_the_ends(world, &parts, &goal, &tasks).await;
     goal.stop();
     let mut outcome = reached;

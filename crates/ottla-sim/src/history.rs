@@ -3,14 +3,19 @@
 //! Plain data. Scenarios and the network write it, [`crate::checker`] judges it, a person reads it as a trace. Times
 //! are milliseconds of the run's own clock.
 
+mod beats;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Mutex;
 
+use ottla_wire::Uuid;
 use tokio::time::Instant;
 
+pub(crate) use self::beats::{Beat, Beaten};
 use crate::faults::FaultKind;
-use crate::transactions;
+use crate::{share, transactions};
 
 /// One consumer from its making to its end, or a turn of it under one subscription; numbers are never used twice.
 pub(crate) type Member = u32;
@@ -83,6 +88,17 @@ pub(crate) struct Terms {
     pub(crate) instance: Option<u32>,
     /// Has a rebalance listener.
     pub(crate) listens: bool,
+    /// Is a member by the consumer protocol (KIP-848).
+    pub(crate) consumer: Option<ConsumerTerms>,
+}
+
+/// What else the coordinator knows of a member by the consumer protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConsumerTerms {
+    /// `group.consumer.session.timeout.ms`
+    pub(crate) session_ms: u64,
+    /// Of its `max.poll.interval.ms`: how long it may take to give something up.
+    pub(crate) rebalance_ms: u64,
 }
 
 /// What a member's rebalance listener is told about partitions.
@@ -184,11 +200,15 @@ pub(crate) enum What {
     CommitSent {
         member: Member,
         number: u64,
+        /// Under which member id.
+        id: String,
         offsets: Vec<(Part, i64)>,
     },
     /// Its answer arrived, good or bad: nothing of it happens later.
     CommitAnswered {
         number: u64,
+        /// What is stored.
+        stored: Vec<Part>,
     },
     /// The member asked to join, in words that may have waited to leave since then, and said what it still had.
     Joins {
@@ -242,6 +262,10 @@ pub(crate) enum What {
         generation: i32,
         sent_ms: u64,
     },
+    /// A heartbeat of the consumer protocol left.
+    Beats(Beat),
+    /// And this was its answer.
+    Beaten(Beaten),
     /// A question for committed offsets left.
     Asked {
         member: Member,
@@ -253,6 +277,10 @@ pub(crate) enum What {
         number: u64,
         part: Part,
         offset: Option<i64>,
+    },
+    /// A partition has, or may have, another leader from now on.
+    Led {
+        part: Part,
     },
     /// The first records of a log were deleted.
     LogStart {
@@ -279,6 +307,8 @@ pub(crate) enum What {
     },
     /// What transactions and their readers are about.
     Transactional(transactions::Event),
+    /// What share groups are about.
+    Shared(share::Event),
     /// A frame left a client.
     Sent {
         client: u32,
@@ -326,10 +356,10 @@ impl fmt::Display for What {
                 reset,
                 terms,
             } => {
-                let how = if terms.cooperative {
-                    "cooperative"
-                } else {
-                    "eager"
+                let how = match terms.consumer {
+                    Some(_) => "by the consumer protocol",
+                    None if terms.cooperative => "cooperative",
+                    None => "eager",
                 };
                 write!(f, "m{member} subscribes in g{group}, {how}")?;
                 if let Some(instance) = terms.instance {
@@ -386,11 +416,15 @@ impl fmt::Display for What {
                 member,
                 number,
                 offsets,
+                ..
             } => {
                 write!(f, "m{member} sends commit {number}:")?;
                 list(f, offsets)
             }
-            Self::CommitAnswered { number } => write!(f, "commit {number} is answered"),
+            Self::CommitAnswered { number, stored } => {
+                write!(f, "commit {number} is answered, stored:")?;
+                parts(f, stored)
+            }
             Self::Joins {
                 member, id, claims, ..
             } => {
@@ -445,6 +479,8 @@ impl fmt::Display for What {
             Self::Confirmed {
                 member, generation, ..
             } => write!(f, "m{member} is confirmed in generation {generation}"),
+            Self::Beats(beat) => beat.fmt(f),
+            Self::Beaten(beaten) => beaten.fmt(f),
             Self::Asked { member, number } => {
                 write!(f, "m{member} asks for committed offsets ({number})")
             }
@@ -457,6 +493,7 @@ impl fmt::Display for What {
                 f,
                 "m{member} learns ({number}) that {part} is committed at {offset:?}"
             ),
+            Self::Led { part } => write!(f, "{part} may have another leader"),
             Self::LogStart { part, offset } => write!(f, "{part} now starts at {offset}"),
             Self::Called {
                 member,
@@ -473,6 +510,7 @@ impl fmt::Display for What {
                 offset,
             } => write!(f, "g{group} has committed {part} at {offset:?}"),
             Self::Transactional(event) => event.fmt(f),
+            Self::Shared(event) => event.fmt(f),
             Self::Sent {
                 client,
                 node,
@@ -531,6 +569,8 @@ struct Inner {
     events: Vec<Event>,
     members: Member,
     numbers: u64,
+    /// Topics by the ids that coordinators use for them.
+    topics: BTreeMap<Uuid, u8>,
 }
 
 impl History {
@@ -578,6 +618,17 @@ impl History {
         let mut inner = self.lock();
         inner.numbers += 1;
         inner.numbers
+    }
+
+    /// Says under which id coordinators know a topic.
+    pub(crate) fn name_topic(&self, id: Uuid, topic: u8) {
+        self.lock().topics.insert(id, topic);
+    }
+
+    /// The partition of a topic with this id.
+    pub(crate) fn part(&self, id: Uuid, partition: i32) -> Option<Part> {
+        let topic = *self.lock().topics.get(&id)?;
+        Some(Part { topic, partition })
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {

@@ -37,10 +37,7 @@ pub(crate) async fn run(world: &Arc<World>) -> Result<String, String> {
         partition,
     };
     let topic = part(0).topic_name();
-    world
-        .cluster
-        .create_topic(&topic, partitions)
-        .map_err(|error| error.to_string())?;
+    world.create_topic(0, partitions)?;
     let producers = rng.usize(1..=3);
     let mut tasks = Vec::new();
     for producer in 0..producers {
@@ -60,7 +57,7 @@ pub(crate) async fn run(world: &Arc<World>) -> Result<String, String> {
         parts: (0..partitions).map(part).collect(),
         groups: Vec::new(),
         delete_records: false,
-        transactions: false,
+        apis: &[],
     };
     world.harm(&targets, storm).await;
     let mut fates = BTreeMap::new();

@@ -23,7 +23,7 @@ use self::listener::{Listener, Presence};
 use self::offers::is_cooperative;
 pub(crate) use self::settings::Mode;
 use crate::faults::FaultKind;
-use crate::history::{End, History, Member, Part, Start, Terms, What};
+use crate::history::{ConsumerTerms, End, History, Member, Part, Start, Terms, What};
 use crate::tap::Seat;
 use crate::world::World;
 
@@ -35,7 +35,7 @@ pub(crate) struct Application {
     parts: Vec<Part>,
     goal: Arc<Goal>,
     rng: Rng,
-    /// The group would not have it, because of what it offers.
+    /// The group would not have it, because of others that are gone.
     refused: bool,
 }
 
@@ -111,9 +111,13 @@ impl Application {
         });
         config.rebalance_listener = listener.clone().map(|listener| listener as _);
         let terms = Terms {
-            cooperative: is_cooperative(&config.assignors),
+            cooperative: self.mode.is_consumer() || is_cooperative(&config.assignors),
             instance: self.mode.instance(self.slot),
             listens,
+            consumer: self.mode.is_consumer().then(|| ConsumerTerms {
+                session_ms: self.world.consumer_session.as_millis() as u64,
+                rebalance_ms: max_poll_interval.as_millis() as u64,
+            }),
         };
         let consumer = Consumer::new(net.clone(), config).map_err(|error| error.to_string())?;
         let mut life = Life {

@@ -1,20 +1,26 @@
 //! Listens in on a client's connections: what it asks coordinators and what it is told goes into the history, at the
 //! moment in which the last byte of it passes.
 
+mod share;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
 use ottla_wire::messages::{
+    consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, TopicPartitions},
     consumer_protocol_assignment::ConsumerProtocolAssignment,
-    consumer_protocol_subscription::ConsumerProtocolSubscription, heartbeat::HeartbeatRequest,
-    join_group::JoinGroupRequest, offset_commit::OffsetCommitRequest,
-    offset_fetch::OffsetFetchRequest, sync_group::SyncGroupRequest,
+    consumer_protocol_subscription::ConsumerProtocolSubscription,
+    heartbeat::HeartbeatRequest,
+    join_group::JoinGroupRequest,
+    offset_commit::OffsetCommitRequest,
+    offset_fetch::OffsetFetchRequest,
+    sync_group::SyncGroupRequest,
 };
 use ottla_wire::{ApiKey, ErrorCode, decode_request, decode_response, decode_versioned};
 
-use crate::history::{Claims, History, Member, Part, Verdict, What};
+use crate::history::{Beat, Beaten, Claims, History, Member, Part, Verdict, What};
 
 /// A client, as the network sees it.
 #[derive(Debug)]
@@ -81,6 +87,8 @@ struct Question {
     number: u64,
     /// Of a join.
     claims: Claims,
+    /// Under which member id.
+    id: String,
 }
 
 impl Question {
@@ -163,6 +171,7 @@ impl Tap {
             generation: -1,
             number: 0,
             claims: Claims::default(),
+            id: String::new(),
         };
         self.history.record(What::Sent {
             client: self.seat.client,
@@ -195,6 +204,7 @@ impl Tap {
                 let (_, request) = decode_request::<OffsetCommitRequest>(frame).ok()?;
                 question.generation = request.generation_id_or_member_epoch;
                 question.number = self.history.new_number();
+                let id = request.member_id.to_string();
                 let offsets = request.topics.iter().flat_map(|topic| {
                     let offset =
                         |p: &ottla_wire::messages::offset_commit::OffsetCommitRequestPartition| {
@@ -208,8 +218,25 @@ impl Tap {
                 self.history.record(What::CommitSent {
                     member,
                     number: question.number,
+                    id,
                     offsets: offsets.collect(),
                 });
+            }
+            ApiKey::ConsumerGroupHeartbeat => {
+                let (_, request) = decode_request::<ConsumerGroupHeartbeatRequest>(frame).ok()?;
+                question.generation = request.member_epoch;
+                question.number = self.history.new_number();
+                question.id = request.member_id.to_string();
+                let owned = request.topic_partitions.as_ref();
+                self.history.record(What::Beats(Beat {
+                    member,
+                    number: question.number,
+                    queued_ms: question.queued_ms,
+                    id: question.id.clone(),
+                    epoch: request.member_epoch,
+                    full: request.rebalance_timeout_ms >= 0,
+                    owned: owned.map(|topics| self.parts(topics)),
+                }));
             }
             ApiKey::OffsetFetch => {
                 question.number = self.history.new_number();
@@ -218,7 +245,9 @@ impl Tap {
                     number: question.number,
                 });
             }
-            _ => {}
+            _ => {
+                self.share_request(&mut question, frame);
+            }
         }
         self.open.insert(correlation, question);
         Some(())
@@ -274,13 +303,42 @@ impl Tap {
             }
             ApiKey::OffsetCommit => {
                 let answer = decode_response::<OffsetCommitRequest>(version, frame).ok()?;
-                let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-                let mut errors = partitions.map(|partition| partition.error_code);
-                error = errors.find(|error| error.is_err()).unwrap_or_default();
+                let topics = answer.topics.iter();
+                let mut stored = Vec::new();
+                for (topic, answer) in topics.flat_map(|topic| {
+                    let partitions = topic.partitions.iter();
+                    partitions.map(|partition| (&topic.name, partition))
+                }) {
+                    match answer.error_code {
+                        ErrorCode::NONE => {
+                            stored.extend(Part::named(topic, answer.partition_index));
+                        }
+                        refused if error.is_ok() => error = refused,
+                        _ => {}
+                    }
+                }
                 events.push(What::CommitAnswered {
                     number: question.number,
+                    stored,
                 });
                 events.extend(self.told(&question, error));
+            }
+            ApiKey::ConsumerGroupHeartbeat => {
+                let answer =
+                    decode_response::<ConsumerGroupHeartbeatRequest>(version, frame).ok()?;
+                error = answer.error_code;
+                let assignment = answer.assignment.as_ref();
+                events.push(What::Beaten(Beaten {
+                    member,
+                    number: question.number,
+                    id: question.id.clone(),
+                    asked: question.generation,
+                    sent_ms: question.sent_ms,
+                    error: error.0,
+                    epoch: answer.member_epoch,
+                    assignment: assignment.map(|given| self.parts(&given.topic_partitions)),
+                    heeded: self.is_heeded(&question),
+                }));
             }
             ApiKey::OffsetFetch => {
                 let answer = decode_response::<OffsetFetchRequest>(version, frame).ok()?;
@@ -306,7 +364,12 @@ impl Tap {
                     });
                 }
             }
-            _ => {}
+            _ => {
+                if let Some((told, event)) = self.share_response(&question, frame) {
+                    error = told;
+                    events.push(event);
+                }
+            }
         }
         self.history.record(What::Got {
             client: self.seat.client,
@@ -319,6 +382,20 @@ impl Tap {
             self.history.record(event);
         }
         Some(())
+    }
+
+    /// What the coordinator names by the ids of topics.
+    fn parts(&self, topics: &[TopicPartitions]) -> Vec<Part> {
+        let part = |topic: &TopicPartitions, partition: &i32| {
+            self.history.part(topic.topic_id, *partition)
+        };
+        let parts = topics.iter().flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.filter_map(move |partition| part(topic, partition))
+        });
+        let mut parts: Vec<Part> = parts.collect();
+        parts.sort_unstable();
+        parts
     }
 
     /// What the member must heed, if it still waited for the answer.

@@ -17,7 +17,7 @@ use crate::faults::{FaultCounts, FaultKind, Faults};
 use crate::history::{self, Event, History, Part, What};
 use crate::network::SimConnector;
 use crate::tap::Seat;
-use crate::{Scenario, consume, produce, transactions, writer};
+use crate::{Scenario, consume, produce, share, transactions, writer};
 
 /// Everything that one run consists of.
 pub(crate) struct World {
@@ -27,6 +27,8 @@ pub(crate) struct World {
     /// Records that were read from logs before they were deleted.
     truth: Mutex<Truth>,
     clients: AtomicU32,
+    /// `group.consumer.session.timeout.ms`
+    pub(crate) consumer_session: Duration,
 }
 
 /// How a run went.
@@ -149,6 +151,7 @@ pub fn run_seed(scenario: Scenario, seed: u64) -> Run {
                 Scenario::Produce => produce::run(&world).await,
                 Scenario::Group => consume::group(&world).await,
                 Scenario::Assign => consume::assign(&world).await,
+                Scenario::Share => share::run(&world).await,
                 Scenario::Transactions => transactions::run(&world).await,
             }
         };
@@ -218,9 +221,15 @@ impl World {
     fn new(seed: u64, faults: Arc<Faults>) -> Result<Arc<Self>, String> {
         let weather = Arc::new(Weather::new(seed, faults));
         let mut rng = weather.fork();
+        let nodes = rng.u16(1..=3);
+        let mut seconds =
+            |choices: [f64; 3]| Duration::from_secs_f64(rng.choice(choices).unwrap_or(choices[0]));
+        let consumer_session = seconds([6.0, 10.0, 45.0]);
         let options = BrokerOptions {
-            nodes: rng.u16(1..=3),
+            nodes,
             auto_create_topics: false,
+            consumer_session_timeout: consumer_session,
+            consumer_heartbeat_interval: seconds([0.3, 1.0, 5.0]),
             // Records have the run's own time, which is long ago for brokers.
             retention_check_interval: Duration::from_secs(1 << 30),
             ..BrokerOptions::default()
@@ -232,6 +241,7 @@ impl World {
             history: Arc::new(History::new()),
             truth: Mutex::default(),
             clients: AtomicU32::new(0),
+            consumer_session,
         }))
     }
 
@@ -260,6 +270,18 @@ impl World {
     /// Lets the storm rage for a while; afterwards the weather is fair.
     pub(crate) async fn harm(&self, targets: &Targets, duration: Duration) {
         chaos::harm(self, targets, duration).await;
+    }
+
+    /// Makes a topic of as many partitions, and has the history know it.
+    pub(crate) fn create_topic(&self, topic: u8, partitions: i32) -> Result<Vec<Part>, String> {
+        let part = |partition| Part { topic, partition };
+        let name = part(0).topic_name();
+        let created = self.cluster.create_topic(&name, partitions);
+        created.map_err(|error| error.to_string())?;
+        if let Some(id) = self.cluster.topic_id(&name) {
+            self.history.name_topic(id, topic);
+        }
+        Ok((0..partitions).map(part).collect())
     }
 
     /// First and next offset of a partition.
@@ -302,6 +324,8 @@ impl World {
     /// The event that broke a promise, and which.
     fn check(&self, events: &[Event]) -> Result<(), (usize, String)> {
         checker::check(events, &self.truth())
+            .map_err(|violation| (violation.index, violation.to_string()))?;
+        share::check(events, &self.truth())
             .map_err(|violation| (violation.index, violation.to_string()))?;
         transactions::check(events).map_err(|violation| (violation.index, violation.to_string()))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use ottla_producer::{Compression, Producer, ProducerConfig, ProducerRecord};
+use tokio::task::JoinHandle;
 
 use crate::history::{History, Part, record_id};
 use crate::tap::Seat;
@@ -98,6 +99,37 @@ impl Writer {
         self.net.close().await;
         closed.map_err(|error| format!("writer {} cannot finish: {error}", self.number))
     }
+}
+
+/// Starts one to three of them.
+pub(crate) fn start(
+    world: &World,
+    parts: &[Part],
+    rng: &mut Rng,
+) -> Result<Vec<JoinHandle<Writer>>, String> {
+    let mut writers = Vec::new();
+    for number in 0..rng.u32(1..=3) {
+        let mut writer = Writer::new(world, number, parts, rng.fork())?;
+        let count = rng.u32(20..300);
+        writers.push(tokio::spawn(async move {
+            writer.write(count).await;
+            writer
+        }));
+    }
+    Ok(writers)
+}
+
+/// In fair weather: waits until all have written what they had to, and some more.
+pub(crate) async fn finish_all(writers: Vec<JoinHandle<Writer>>) -> Result<(), String> {
+    for writer in writers {
+        let mut writer = writer
+            .await
+            .map_err(|error| format!("a writer panicked: {error}"))?;
+        // Whatever happened before, in fair weather records arrive.
+        writer.write(10).await;
+        writer.finish().await?;
+    }
+    Ok(())
 }
 
 /// A record's id and timestamp, from its value.

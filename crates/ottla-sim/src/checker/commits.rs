@@ -10,8 +10,8 @@ pub(super) struct GroupOffsets {
     parts: BTreeMap<Part, Progress>,
     /// Commits that an application asked for, by number.
     called: BTreeMap<u64, Vec<(Part, i64)>>,
-    /// Commits that are under way, or were when their connection broke: when they were sent, and what they say.
-    sent: BTreeMap<u64, (u64, Vec<(Part, i64)>)>,
+    /// Commits that are under way, or were when their connection broke.
+    sent: BTreeMap<u64, Sent>,
     /// What was acknowledged when a question was asked.
     floors: BTreeMap<u64, BTreeMap<Part, i64>>,
 }
@@ -24,6 +24,14 @@ struct Progress {
     skipped: Vec<(i64, i64)>,
     /// Acknowledged, and nobody went back since.
     acknowledged: i64,
+}
+
+#[derive(Debug)]
+struct Sent {
+    at_ms: u64,
+    /// By whom, under its member id.
+    by: String,
+    offsets: Vec<(Part, i64)>,
 }
 
 impl GroupOffsets {
@@ -82,8 +90,19 @@ impl GroupOffsets {
         }
     }
 
-    pub(super) fn sent(&mut self, number: u64, now_ms: u64, offsets: &[(Part, i64)]) {
-        self.sent.insert(number, (now_ms, offsets.to_vec()));
+    pub(super) fn sent(&mut self, number: u64, now_ms: u64, by: &str, offsets: &[(Part, i64)]) {
+        let sent = Sent {
+            at_ms: now_ms,
+            by: by.to_owned(),
+            offsets: offsets.to_vec(),
+        };
+        self.sent.insert(number, sent);
+    }
+
+    /// When a commit was sent that is not answered, and by whom.
+    pub(super) fn sender(&self, number: u64) -> Option<(u64, &str)> {
+        let sent = self.sent.get(&number)?;
+        Some((sent.at_ms, &sent.by))
     }
 
     pub(super) fn answered(&mut self, number: u64) {
@@ -105,8 +124,8 @@ impl GroupOffsets {
         let stray = self
             .sent
             .values()
-            .filter(|(sent_ms, _)| sent_ms + STRAY_MS > now_ms)
-            .flat_map(|(_, offsets)| offsets)
+            .filter(|sent| sent.at_ms + STRAY_MS > now_ms)
+            .flat_map(|sent| &sent.offsets)
             .filter(|(of, _)| *of == part)
             .map(|(_, offset)| *offset);
         stray.fold(acknowledged, i64::min)
@@ -121,4 +140,4 @@ impl GroupOffsets {
 }
 
 /// How long a request whose connection broke may lie with a broker, behind others that wait.
-const STRAY_MS: u64 = 300_000;
+pub(super) const STRAY_MS: u64 = 300_000;

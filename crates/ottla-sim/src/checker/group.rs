@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_wire::ErrorCode;
 
+use super::consumer::Coordinator;
 use super::place::{Place, Reading, Trimmed, Why, either, low};
 use super::{Checker, Outcome, Reader, Rule, holds};
 use crate::history::{Claims, Member, News, Part, Reset, Verdict};
@@ -16,6 +17,8 @@ pub(super) struct Group {
     claims: BTreeMap<(i32, Part), Vec<(i32, Owner)>>,
     /// When the first member of a generation was given its partitions.
     begun_ms: BTreeMap<i32, u64>,
+    /// By the consumer protocol there are no generations.
+    pub(super) coordinator: Coordinator,
 }
 
 /// Who has a partition: a member, or whichever member comes as this instance.
@@ -59,15 +62,15 @@ pub(super) struct Rebalance {
     goes_by: i32,
     /// It asks to join, or has to: what heartbeats and commits are answered is nothing to it.
     joining: bool,
-    synced_ms: Option<u64>,
+    pub(super) synced_ms: Option<u64>,
     /// What the latest assignment took away. In the instant in which it came the member may not know it yet.
-    leaving: BTreeMap<Part, Reading>,
+    pub(super) leaving: BTreeMap<Part, Reading>,
     /// A message that was late may have been heeded or not. What the member has is known again when it joins.
     pub(super) unsure: bool,
     /// When it heard that it has lost its place, since its last assignment.
-    lost_ms: Option<u64>,
+    pub(super) lost_ms: Option<u64>,
     /// It may have heard of a loss that its listener was not told of.
-    losses: bool,
+    pub(super) losses: bool,
     /// The application gives everything up.
     pub(super) leaves: bool,
 }
@@ -173,6 +176,10 @@ impl Checker<'_> {
         let Some(reader) = self.members.get_mut(&member) else {
             return;
         };
+        if reader.reconciliation.terms.is_some() {
+            // Only heartbeats tell.
+            return;
+        }
         let rebalance = &mut reader.rebalance;
         let loses = verdict.error != ErrorCode::REBALANCE_IN_PROGRESS.0;
         rebalance.losses |= loses;

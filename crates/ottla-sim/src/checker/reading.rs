@@ -31,6 +31,7 @@ impl Checker<'_> {
             format!("{} after m{member} had ended", what())
         })?;
         let unsure = reader.rebalance.unsure;
+        reader.reconciliation.reads(part);
         if reader.subscribed && !unsure {
             // In the instant in which it is told, it has no generation any more and may still hand out. Who has lost its place
             // names 0, which no group has.
@@ -38,7 +39,8 @@ impl Checker<'_> {
             // A cooperative member reads on while the next generation forms.
             let coming = reader.generation..=reader.rebalance.joined;
             let forms = reader.rebalance.cooperative && coming.contains(&generation);
-            let own = generation == reader.generation || forms || told_now;
+            let by_now = reader.reconciliation.was_in(generation, now);
+            let own = generation == reader.generation || forms || told_now || by_now;
             holds(own, Rule::OnlyAssigned, || {
                 format!("{} when its generation was {}", what(), reader.generation)
             })?;
@@ -61,6 +63,7 @@ impl Checker<'_> {
         let reading = match reader.readings.get_mut(&part) {
             Some(reading) => Some(reading),
             None if unsure => Some(&mut anywhere),
+            None if reader.reconciliation.waits(part) => reader.rebalance.given_up(part),
             None => reader.rebalance.leaving(part, now),
         };
         let Some(reading) = reading else {
@@ -95,7 +98,12 @@ impl Checker<'_> {
         let (reset, group, unsure) = (reader.reset, reader.group, reader.rebalance.unsure);
         // What it is giving up it still has, and commits.
         let left = reader.rebalance.given_up(part);
-        let Some(reading) = reader.readings.get_mut(&part).or(left) else {
+        let own = reader.readings.get_mut(&part);
+        let reading = match reader.reconciliation.is_given_again(part) {
+            true => left.or(own),
+            false => own.or(left),
+        };
+        let Some(reading) = reading else {
             return Ok(());
         };
         let Place::Within { low, .. } = reading.place else {
@@ -130,7 +138,13 @@ impl Checker<'_> {
         let from = old.map_or(0, |old| low(old.place).min(old.from.unwrap_or(i64::MAX)));
         let reading = self.sent(group, part, from, to);
         if let Some(reader) = self.members.get_mut(&member) {
-            reader.readings.insert(part, reading);
+            let again = reader.reconciliation.is_given_again(part);
+            let left = reader.rebalance.given_up(part);
+            let left = left.filter(|_| again || !reader.readings.contains_key(&part));
+            match left {
+                Some(left) => *left = reading,
+                None => drop(reader.readings.insert(part, reading)),
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 mod commits;
+mod heartbeats;
 mod rebalances;
 
 use super::*;
@@ -136,10 +137,14 @@ impl Story {
     fn commits(self, member: Member, number: u64, offset: i64) -> Self {
         self.then(What::CommitSent {
             member,
+            id: String::new(),
             number,
             offsets: vec![(P, offset)],
         })
-        .then(What::CommitAnswered { number })
+        .then(What::CommitAnswered {
+            number,
+            stored: Vec::new(),
+        })
     }
 
     fn deletes_before(self, offset: i64) -> Self {

@@ -18,17 +18,17 @@ pub(crate) struct Written {
 }
 
 impl Truth {
-    pub(super) fn at(&self, part: Part, offset: i64) -> Option<Written> {
+    pub(crate) fn at(&self, part: Part, offset: i64) -> Option<Written> {
         self.logs.get(&part)?.get(&offset).copied()
     }
 
     /// The first record at or behind an offset.
-    pub(super) fn first(&self, part: Part, offset: i64) -> Option<i64> {
+    pub(crate) fn first(&self, part: Part, offset: i64) -> Option<i64> {
         let log = self.logs.get(&part)?;
         log.range(offset..).next().map(|(offset, _)| *offset)
     }
 
-    pub(super) fn between(&self, part: Part, from: i64, to: i64) -> impl Iterator<Item = i64> {
+    pub(crate) fn between(&self, part: Part, from: i64, to: i64) -> impl Iterator<Item = i64> {
         let log = self.logs.get(&part);
         log.into_iter()
             .filter(move |_| from < to)

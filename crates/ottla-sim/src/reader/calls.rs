@@ -6,7 +6,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ottla_consumer::{CommittedOffset, Consumer, Error, Offset, Record};
-use ottla_wire::ErrorCode;
 use tokio::time::Instant;
 
 use super::{Application, Life, name, part, positions, tell_positions};
@@ -244,9 +243,7 @@ impl Application {
                 }
                 Ok(())
             }
-            Error::Group { error, .. }
-                if *error == ErrorCode::INCONSISTENT_GROUP_PROTOCOL && self.mode.changes() =>
-            {
+            Error::Group { error, .. } if self.mode.may_be_refused(*error) => {
                 // One that crashed before the change is still counted among the members.
                 self.refused = true;
                 Ok(())

@@ -1,5 +1,5 @@
-//! Which assignors the members of a group offer: all the same, or such as a group offers that is led from eager to
-//! cooperative rebalancing while it works.
+//! By which protocol members join, and which assignors they offer by the classic one: all the same, or such as a group
+//! offers that is led from eager to cooperative rebalancing while it works.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,8 @@ pub(super) enum Offers {
     RoundRobin,
     Sticky,
     Cooperative,
+    /// Nothing: by the consumer protocol (KIP-848) the coordinator assigns.
+    Nothing,
     /// As KIP-429 has it done: each member is restarted with both, and when all have both, with the new one alone.
     Changing(Arc<Mutex<BTreeMap<usize, Stage>>>),
 }
@@ -37,17 +39,19 @@ impl Offers {
     }
 
     pub(super) fn draw_steady(rng: &mut Rng) -> Self {
-        match rng.u32(0..8) {
+        match rng.u32(0..14) {
             0 => Self::Range,
             1 => Self::RoundRobin,
             2..4 => Self::Sticky,
-            _ => Self::Cooperative,
+            4..8 => Self::Cooperative,
+            _ => Self::Nothing,
         }
     }
 
-    /// Whether all rebalances are eager.
-    pub(super) fn is_eager(&self) -> bool {
-        matches!(self, Self::Range | Self::RoundRobin | Self::Sticky)
+    /// Whether static members of a group that offers this get on with each other: a cooperative one that is back between
+    /// the two rebalances has others wait (see the checker).
+    pub(super) fn goes_with_static_members(&self) -> bool {
+        !matches!(self, Self::Cooperative | Self::Changing(_))
     }
 
     /// What the next consumer in a place of the group offers, the best first.
@@ -58,6 +62,8 @@ impl Offers {
             (Self::Range, false) => vec![Arc::new(Range), Arc::new(RoundRobin)],
             (Self::RoundRobin, false) => vec![Arc::new(RoundRobin), Arc::new(Range)],
             (Self::Sticky, false) => vec![Arc::new(Sticky), Arc::new(Range)],
+            // What a consumer is set to if nothing is said.
+            (Self::Nothing, _) => vec![Arc::new(Range)],
             (Self::Cooperative, _) => vec![Arc::new(CooperativeSticky)],
             (Self::Changing(stages), moves_on) => {
                 // A panic while it was held would have ended the run.

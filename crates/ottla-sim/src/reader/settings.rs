@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use ottla_consumer::{ConsumerConfig, OffsetReset};
+use ottla_consumer::{ConsumerConfig, GroupProtocol, OffsetReset};
+
+use ottla_wire::ErrorCode;
 
 use super::offers::Offers;
 use crate::consume::group_name;
@@ -26,8 +28,7 @@ pub(crate) struct Mode {
 impl Mode {
     pub(crate) fn group(group: u8, rng: &mut Rng) -> Self {
         let offers = Offers::draw(rng);
-        // A cooperative one that is back between the two rebalances has others wait: see the checker.
-        let is_static = offers.is_eager() && rng.bool();
+        let is_static = offers.goes_with_static_members() && rng.bool();
         Self {
             group,
             with_group: true,
@@ -66,9 +67,19 @@ impl Mode {
         self.with_group.then_some(self.group)
     }
 
-    /// Whether what members offer changes, so that one may be refused for as long as others are counted that are gone.
-    pub(crate) fn changes(&self) -> bool {
-        matches!(self.offers, Offers::Changing(_))
+    /// Whether a member may be refused with this error for as long as others are counted that are gone: those that offer
+    /// something else, or the one before it under the same `group.instance.id`.
+    pub(crate) fn may_be_refused(&self, error: ErrorCode) -> bool {
+        match self.offers {
+            Offers::Changing(_) => error == ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+            Offers::Nothing => self.is_static && error == ErrorCode::UNRELEASED_INSTANCE_ID,
+            _ => false,
+        }
+    }
+
+    /// Whether members join by the consumer protocol.
+    pub(crate) fn is_consumer(&self) -> bool {
+        matches!(self.offers, Offers::Nothing)
     }
 
     /// The number of the static member in this place.
@@ -85,7 +96,7 @@ impl Mode {
             Duration::from_millis(rng.choice(choices).copied().unwrap_or(10))
         };
         let request_timeout = seconds(rng, &[2, 10]);
-        ConsumerConfig {
+        let mut config = ConsumerConfig {
             group_id: self.group_id(),
             group_instance_id: self
                 .instance(slot)
@@ -114,7 +125,27 @@ impl Mode {
             retry_backoff: millis(rng, &[10, 100]),
             blocking_threads: false,
             ..ConsumerConfig::default()
+        };
+        if self.is_consumer() {
+            self.go_by_the_brokers(&mut config, rng);
         }
+        config
+    }
+
+    /// By the consumer protocol, what the broker has to say is not set.
+    fn go_by_the_brokers(&self, config: &mut ConsumerConfig, rng: &mut Rng) {
+        let defaults = ConsumerConfig::default();
+        let protocols = [
+            GroupProtocol::Consumer,
+            GroupProtocol::Consumer,
+            GroupProtocol::Auto,
+        ];
+        config.group_protocol = rng.choice(protocols).unwrap_or(GroupProtocol::Consumer);
+        config.session_timeout = defaults.session_timeout;
+        config.heartbeat_interval = defaults.heartbeat_interval;
+        let assignors = [None, Some("uniform"), Some("range")];
+        let assignor = rng.choice(assignors).flatten();
+        config.group_remote_assignor = assignor.map(str::to_owned);
     }
 }
 

@@ -32,7 +32,7 @@ use self::author::Author;
 use self::copier::Copier;
 use self::instance::transactional_id;
 use self::watcher::Watcher;
-use crate::chaos::Targets;
+use crate::chaos::{self, Targets};
 use crate::consume::group_name;
 use crate::history::{Part, What};
 use crate::reader::Mode;
@@ -134,7 +134,7 @@ pub(crate) async fn run(world: &Arc<World>) -> Result<String, String> {
         parts: all.clone(),
         groups: ids.chain([group_name(0)]).collect(),
         delete_records: false,
-        transactions: true,
+        apis: chaos::TRANSACTION_APIS,
     };
     if rng.u32(0..4) == 0 {
         // The generation changes while transactions are open.
@@ -184,15 +184,7 @@ fn instances_of_ids(rng: &mut Rng) -> Vec<u8> {
 
 /// Topics that authors write to, and one for results.
 fn create_topics(world: &World, rng: &mut Rng) -> Result<(Vec<Part>, Vec<Part>), String> {
-    let mut create = |topic: u8| {
-        let count = rng.i32(1..=3);
-        let part = |partition| Part { topic, partition };
-        world
-            .cluster
-            .create_topic(&part(0).topic_name(), count)
-            .map_err(|error| error.to_string())?;
-        Ok::<Vec<Part>, String>((0..count).map(part).collect())
-    };
+    let mut create = |topic: u8| world.create_topic(topic, rng.i32(1..=3));
     let mut sources = create(0)?;
     sources.extend(create(1)?);
     Ok((sources, create(RESULTS)?))

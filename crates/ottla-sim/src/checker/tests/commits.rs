@@ -16,6 +16,7 @@ fn what_was_committed_before_a_jump_may_be_sent_after_it() {
     };
     let sent = |offset| What::CommitSent {
         member: 1,
+        id: String::new(),
         number: 80,
         offsets: vec![(P, offset)],
     };
@@ -51,6 +52,7 @@ fn what_was_committed_before_a_jump_may_be_sent_after_it() {
         };
         let sent = What::CommitSent {
             member: 2,
+            id: String::new(),
             number: 80,
             offsets: vec![(P, 7)],
         };
@@ -75,6 +77,7 @@ fn a_commit_of_what_nobody_is_done_with_is_caught() {
     let story = || Story::member(Some(0)).gets(1, 1, 0..3);
     let sent = |offset| What::CommitSent {
         member: 1,
+        id: String::new(),
         number: 80,
         offsets: vec![(P, offset)],
     };
@@ -122,6 +125,7 @@ fn a_group_that_starts_at_the_end_may_pass_over_what_it_was_never_handed() {
     let story = story.gets(1, 1, [5]);
     let sent = |offset| What::CommitSent {
         member: 1,
+        id: String::new(),
         number: 80,
         offsets: vec![(P, offset)],
     };
@@ -159,6 +163,7 @@ fn an_acknowledged_commit_that_is_gone_is_caught() {
     let stray = |story: Story| {
         story.then(What::CommitSent {
             member: 1,
+            id: String::new(),
             number: 99,
             offsets: vec![(P, 3)],
         })

@@ -207,6 +207,7 @@ fn where_what_is_taken_away_was_sent_before_may_be_committed() {
     story().then(commits(7)).commits(1, 72, 7).keeps_all();
     let sent = What::CommitSent {
         member: 1,
+        id: String::new(),
         number: 72,
         offsets: vec![(P, 7)],
     };
