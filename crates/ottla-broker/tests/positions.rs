@@ -85,5 +85,8 @@ async fn who_knows_only_epochs_that_are_gone_is_told_and_does_not_wait_for_ever(
     request.topics[0].partitions[0].last_fetched_epoch = 0;
     let answer = client.ask(&request, 12).await;
     let data = &answer.responses[0].partitions[0];
-    assert_eq!(data.error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
+    assert_eq!(data.error_code, ErrorCode::NONE);
+    // It is to go back to where the log begins, as with Kafka.
+    let diverging = &data.diverging_epoch;
+    assert_eq!((diverging.epoch, diverging.end_offset), (0, 0));
 }

@@ -185,7 +185,7 @@ fn read_partition(
     };
     if wanted.last_fetched_epoch >= 0 {
         let Some((epoch, end_offset)) = log.epoch_end(wanted.last_fetched_epoch) else {
-            // Nothing is left of that epoch, nor of any before it.
+            // Nothing is left of any epoch.
             return out_of_range(data);
         };
         if epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset {

@@ -190,10 +190,15 @@ impl Log {
     }
 
     /// Where `epoch` ended: the largest epoch not above it that wrote here, and the offset after its last
-    /// record (KIP-320). `None` if no such epoch is known.
+    /// record (KIP-320). Of an epoch of which nothing is left that is where the log begins, as Kafka has it: who has read
+    /// up to there lost nothing. `None` if no epoch is known.
     pub(crate) fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
         let after = self.epochs.partition_point(|(known, _)| *known <= epoch);
-        let (found, _) = self.epochs.get(after.checked_sub(1)?)?;
+        let Some(before) = after.checked_sub(1) else {
+            let (_, start) = self.epochs.first()?;
+            return Some((epoch, self.start_offset().max(*start)));
+        };
+        let (found, _) = self.epochs.get(before)?;
         let end = self
             .epochs
             .get(after)
@@ -597,7 +602,7 @@ mod tests {
             assert_eq!(log.delete_before(77).unwrap(), 77);
             assert_eq!(log.start_offset(), 77);
             assert_eq!(log.epoch_end(3), Some((3, 200)));
-            assert_eq!(log.epoch_end(2), None);
+            assert_eq!(log.epoch_end(2), Some((2, 77)));
             assert_eq!(log.epoch_at(150), 3);
         });
     }
