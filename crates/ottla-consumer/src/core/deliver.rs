@@ -219,6 +219,8 @@ impl<D> Core<D> {
     ) -> Vec<(Token, u64, D)> {
         let mut work = Vec::new();
         let share = self.ahead_share();
+        // There are several jobs, and nobody knows before what a batch takes when it is decoded.
+        let bytes_max = bytes_max.min(TOGETHER_MAX);
         while work.is_empty()
             && let Some(slot) = self.ready.pop_front()
         {
@@ -355,3 +357,7 @@ const WORK_DEPTH: usize = 64;
 /// The most bytes decoded ahead. Enough to keep another core busy; more would leave the caches before it is
 /// read, and need more buffers than are kept for reuse, which costs more than decoding itself.
 const AHEAD_MAX: usize = 2 << 20;
+
+/// The most bytes, before they are decoded, that are decoded ahead of the reader of one partition at a time, but for a batch
+/// that is larger by itself.
+const TOGETHER_MAX: usize = 16 << 10;
