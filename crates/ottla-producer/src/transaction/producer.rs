@@ -131,6 +131,10 @@ impl TransactionalProducer {
     ///
     /// Cancel safe as [`Transaction::commit`] is.
     ///
+    /// In a task of its own (`tokio::spawn`) `work` may own and make what it needs, and not borrow from around it: the
+    /// compiler cannot prove the future of such an async closure to be `Send`. Where it has to borrow, a loop around
+    /// [`begin`](Self::begin) and [`Transaction::commit`] does the same.
+    ///
     /// # Errors
     /// [`RunError::Work`] if `work` fails while the transaction is sound; [`RunError::Transaction`] with
     /// the last error after `attempts`, or a fatal one.
