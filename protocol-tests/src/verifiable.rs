@@ -2,6 +2,7 @@
 //! and what ends them. What they do with records is theirs.
 
 use std::{
+    error::Error,
     io::{self, BufWriter, Write as _},
     process::ExitCode,
     thread,
@@ -17,13 +18,32 @@ use tracing_subscriber::EnvFilter;
 
 use crate::sample::now_ms;
 
+/// Runs a tool: `run` with its options, which returns the exit status.
+pub async fn main<A: Parser>(
+    name: &str,
+    run: impl AsyncFnOnce(A) -> Result<u8, Box<dyn Error>>,
+) -> ExitCode {
+    let arguments = match options::<A>() {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
+    };
+    log_to_stderr();
+    match run(arguments).await {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("{name}: error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// The options of the command line, as `A` describes them.
 ///
 /// # Errors
 ///
 /// With how the process is to end, after saying what is wrong, or what was asked for: as Java's do, with 0 after help, also
 /// when nothing was asked for, and with 1 otherwise.
-pub fn options<A: Parser>() -> Result<A, ExitCode> {
+fn options<A: Parser>() -> Result<A, ExitCode> {
     if std::env::args_os().len() < 2 {
         // Nobody to tell if that fails.
         let _ = A::command().print_help();
@@ -44,7 +64,7 @@ pub fn options<A: Parser>() -> Result<A, ExitCode> {
 }
 
 /// Warnings go to standard error; `OTTLA_LOG` says which.
-pub fn log_to_stderr() {
+fn log_to_stderr() {
     let filter = std::env::var("OTTLA_LOG").unwrap_or_else(|_| "warn".to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))

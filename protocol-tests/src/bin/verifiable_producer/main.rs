@@ -84,18 +84,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match verifiable::options::<Arguments>() {
-        Ok(arguments) => arguments,
-        Err(status) => return status,
-    };
-    verifiable::log_to_stderr();
-    match run(arguments).await {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            eprintln!("verifiable-producer: error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    verifiable::main("verifiable-producer", run).await
 }
 
 /// Returns the exit status: 0 after all records, else that of a JVM that was told to end.

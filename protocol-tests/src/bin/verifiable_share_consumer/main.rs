@@ -74,18 +74,7 @@ enum Mode {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match verifiable::options::<Arguments>() {
-        Ok(arguments) => arguments,
-        Err(status) => return status,
-    };
-    verifiable::log_to_stderr();
-    match run(arguments).await {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            eprintln!("verifiable-share-consumer: error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    verifiable::main("verifiable-share-consumer", run).await
 }
 
 /// Returns the exit status: 0 after all records and after an error, else that of a JVM that was told to end.
