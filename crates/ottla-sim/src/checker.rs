@@ -36,7 +36,6 @@ mod tests;
 mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use self::commits::GroupOffsets;
 use self::consumer::Reconciliation;
@@ -88,20 +87,7 @@ pub(crate) enum Rule {
     WakesUp,
 }
 
-/// A broken promise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    pub(crate) rule: Rule,
-    /// Which event broke it.
-    pub(crate) index: usize,
-    pub(crate) problem: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.rule, self.problem)
-    }
-}
+type Violation = crate::violation::Violation<Rule>;
 
 /// Judges a whole history.
 ///

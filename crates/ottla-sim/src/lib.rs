@@ -16,6 +16,7 @@
 //! | `transactions` | the scenario for transactions, with its own judge |
 //! | `history`, `tap` | what happened, as applications and coordinators saw it |
 //! | `checker` | the judge of consumers |
+//! | `violation` | what judges return |
 #![forbid(unsafe_code)]
 
 mod chaos;
@@ -29,6 +30,7 @@ mod reader;
 mod share;
 mod tap;
 mod transactions;
+mod violation;
 mod world;
 mod writer;
 

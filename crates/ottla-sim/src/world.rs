@@ -17,6 +17,7 @@ use crate::faults::{FaultCounts, FaultKind, Faults};
 use crate::history::{self, Event, History, Part, What};
 use crate::network::SimConnector;
 use crate::tap::Seat;
+use crate::violation::Violation;
 use crate::{Scenario, consume, produce, share, transactions, writer};
 
 /// Everything that one run consists of.
@@ -323,11 +324,9 @@ impl World {
 
     /// The event that broke a promise, and which.
     fn check(&self, events: &[Event]) -> Result<(), (usize, String)> {
-        checker::check(events, &self.truth())
-            .map_err(|violation| (violation.index, violation.to_string()))?;
-        share::check(events, &self.truth())
-            .map_err(|violation| (violation.index, violation.to_string()))?;
-        transactions::check(events).map_err(|violation| (violation.index, violation.to_string()))
+        checker::check(events, &self.truth()).map_err(Violation::told)?;
+        share::check(events, &self.truth()).map_err(Violation::told)?;
+        transactions::check(events).map_err(Violation::told)
     }
 
     fn truth(&self) -> std::sync::MutexGuard<'_, Truth> {

@@ -18,7 +18,6 @@ mod tests;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use self::words::Holding;
 use super::event::{ACCEPT, Answer, Event, GAP, REJECT, RENEW, Request, Run, Verdict};
@@ -52,20 +51,7 @@ pub(crate) enum Rule {
     EndHolds,
 }
 
-/// A broken promise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    pub(crate) rule: Rule,
-    /// Which event broke it.
-    pub(crate) index: usize,
-    pub(crate) problem: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.rule, self.problem)
-    }
-}
+type Violation = crate::violation::Violation<Rule>;
 
 /// Judges a whole history.
 ///

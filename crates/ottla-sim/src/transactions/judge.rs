@@ -12,7 +12,6 @@ mod readers;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use self::readers::Readers;
 use super::event::{Event, Outcome, Tx};
@@ -51,20 +50,7 @@ pub(crate) enum Rule {
     ReadsCommitted,
 }
 
-/// A broken promise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    pub(crate) rule: Rule,
-    /// Which event broke it.
-    pub(crate) index: usize,
-    pub(crate) problem: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.rule, self.problem)
-    }
-}
+type Violation = crate::violation::Violation<Rule>;
 
 /// Judges a whole history.
 ///
