@@ -194,16 +194,9 @@ impl<D> Core<D> {
                 if bytes >= bytes_max {
                     return work;
                 }
-                let Body::Batch(data, 0) = &entry.body else {
-                    continue;
-                };
-                if !heavy(data) {
-                    continue;
-                }
-                self.away += 1;
-                bytes += entry.bytes;
-                let body = std::mem::replace(&mut entry.body, Body::Away(self.away));
-                if let Body::Batch(data, _) = body {
+                if let Some(data) = entry.send_away(self.away + 1, &heavy) {
+                    self.away += 1;
+                    bytes += entry.bytes;
                     work.push((token, self.away, data));
                 }
             }
@@ -234,20 +227,13 @@ impl<D> Core<D> {
                 if taken >= bytes_max || ahead >= share {
                     break;
                 }
-                match &entry.body {
-                    Body::Batch(data, 0) if heavy(data) => {}
-                    Body::Away(_) => {
-                        ahead += entry.bytes;
-                        continue;
-                    }
-                    _ => continue,
-                }
-                self.away += 1;
-                taken += entry.bytes;
-                ahead += entry.bytes;
-                let body = std::mem::replace(&mut entry.body, Body::Away(self.away));
-                if let Body::Batch(data, _) = body {
+                if let Some(data) = entry.send_away(self.away + 1, &heavy) {
+                    self.away += 1;
+                    taken += entry.bytes;
                     work.push((token, self.away, data));
+                }
+                if matches!(entry.body, Body::Away(_)) {
+                    ahead += entry.bytes;
                 }
             }
         }

@@ -63,6 +63,17 @@ pub(crate) struct Entry<D> {
 }
 
 impl<D> Entry<D> {
+    /// Its batch for a worker, which brings it back under `number`; if it is one that is not decoded, and worth it.
+    pub(crate) fn send_away(&mut self, number: u64, worth: impl Fn(&D) -> bool) -> Option<D> {
+        if !matches!(&self.body, Body::Batch(data, 0) if worth(data)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.body, Body::Away(number)) {
+            Body::Batch(data, _) => Some(data),
+            _ => None,
+        }
+    }
+
     /// What it occupies because it was decoded ahead.
     pub(crate) fn ahead(&self) -> usize {
         match self.body {

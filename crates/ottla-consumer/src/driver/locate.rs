@@ -17,7 +17,7 @@ use ottla_wire::{
 
 use super::{
     Shared, now,
-    offsets::{self, EARLIEST, LATEST, Listed, Stragglers::AreReported},
+    offsets::{self, EARLIEST, LATEST, Listed, Stragglers::AreReported, is_about_the_member},
     wait,
 };
 use crate::{
@@ -96,8 +96,8 @@ async fn ask_coordinator(shared: Arc<Shared>, questions: Vec<Question>) {
                 leader_epoch: committed.leader_epoch,
             }),
             Some(Ok(None)) => Truth::NotCommitted,
-            // What the coordinator knows of this member is the membership's to find out, and no news for the application.
-            Some(Err(ErrorCode::STALE_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID)) => Truth::Retry,
+            // That is the membership's to find out, and no news for the application.
+            Some(Err(error)) if is_about_the_member(error) => Truth::Retry,
             // Never taken for "nothing committed": a reset would skip or repeat records.
             Some(Err(error)) if !error.is_retriable() => {
                 let error = Error::Group {

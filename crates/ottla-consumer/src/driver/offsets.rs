@@ -366,10 +366,7 @@ impl Shared {
 
     /// Whether the error says that the epoch of a member is over; then the membership finds out.
     fn doubts_member(&self, error: ErrorCode, member: &Identity) -> bool {
-        let doubts = matches!(
-            error,
-            ErrorCode::STALE_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID
-        );
+        let doubts = is_about_the_member(error);
         if doubts && let Some(group) = &self.group {
             let membership = &mut group.lock().membership;
             membership.handle_commit_error(error, member, now());
@@ -377,6 +374,14 @@ impl Shared {
         }
         doubts
     }
+}
+
+/// Whether an error is no answer about offsets: the coordinator knows the member no more, or by another epoch.
+pub(super) fn is_about_the_member(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::STALE_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID
+    )
 }
 
 /// Version 10 names topics by id only.

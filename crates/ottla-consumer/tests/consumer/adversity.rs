@@ -185,6 +185,38 @@ async fn the_same_subscription_after_a_fatal_error_is_a_new_try() {
     read(&consumer, 2).await;
 }
 
+/// Of every partition that was asked for, unless an error goes for all of them.
+fn nothing_committed(
+    request: OffsetFetchRequest,
+    of_all: ErrorCode,
+    of_partition: impl Fn(i32) -> ErrorCode,
+) -> Reply<OffsetFetchResponse> {
+    let partition = |index: &i32| OffsetFetchResponsePartitions {
+        partition_index: *index,
+        committed_offset: -1,
+        error_code: of_partition(*index),
+        ..Default::default()
+    };
+    let group = request.groups.into_iter().next().unwrap();
+    let topics = group.topics.into_iter().flatten();
+    let topics = topics.filter(|_| of_all.is_ok());
+    let topics = topics.map(|topic| OffsetFetchResponseTopics {
+        partitions: topic.partition_indexes.iter().map(partition).collect(),
+        name: topic.name,
+        ..Default::default()
+    });
+    OffsetFetchResponse {
+        groups: vec![OffsetFetchResponseGroup {
+            group_id: group.group_id,
+            topics: topics.collect(),
+            error_code: of_all,
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+    .into()
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_offset_in_an_open_transaction_holds_up_no_other_partition() {
     let (cluster, world) = start(1, 2);
@@ -193,31 +225,10 @@ async fn an_offset_in_an_open_transaction_holds_up_no_other_partition() {
     cluster
         .broker(1)
         .on::<OffsetFetchRequest>(move |request, _| {
-            let partition = |index: &i32| OffsetFetchResponsePartitions {
-                partition_index: *index,
-                committed_offset: -1,
-                error_code: match index {
-                    0 => ErrorCode::UNSTABLE_OFFSET_COMMIT,
-                    _ => ErrorCode::NONE,
-                },
-                ..Default::default()
-            };
-            let group = request.groups.into_iter().next().unwrap();
-            let topics = group.topics.into_iter().flatten();
-            let topics = topics.map(|topic| OffsetFetchResponseTopics {
-                partitions: topic.partition_indexes.iter().map(partition).collect(),
-                name: topic.name,
-                ..Default::default()
-            });
-            OffsetFetchResponse {
-                groups: vec![OffsetFetchResponseGroup {
-                    group_id: group.group_id,
-                    topics: topics.collect(),
-                    ..Default::default()
-                }],
-                ..Default::default()
-            }
-            .into()
+            nothing_committed(request, ErrorCode::NONE, |index| match index {
+                0 => ErrorCode::UNSTABLE_OFFSET_COMMIT,
+                _ => ErrorCode::NONE,
+            })
         });
     let consumer = consumer(&cluster, group_config());
     let start = Instant::now();
@@ -240,31 +251,11 @@ async fn that_the_member_is_unknown_is_not_told_as_an_answer_about_offsets() {
         .broker(1)
         .on::<OffsetFetchRequest>(move |request, _| {
             refusals += 1;
-            let group = request.groups.into_iter().next().unwrap();
-            let refused = refusals < 4;
-            let partition = OffsetFetchResponsePartitions {
-                committed_offset: -1,
-                ..Default::default()
+            let of_all = match refusals < 4 {
+                true => ErrorCode::UNKNOWN_MEMBER_ID,
+                false => ErrorCode::NONE,
             };
-            let topics = group.topics.into_iter().flatten().filter(|_| !refused);
-            let topics = topics.map(|topic| OffsetFetchResponseTopics {
-                partitions: vec![partition.clone()],
-                name: topic.name,
-                ..Default::default()
-            });
-            OffsetFetchResponse {
-                groups: vec![OffsetFetchResponseGroup {
-                    group_id: group.group_id,
-                    topics: topics.collect(),
-                    error_code: match refused {
-                        true => ErrorCode::UNKNOWN_MEMBER_ID,
-                        false => ErrorCode::NONE,
-                    },
-                    ..Default::default()
-                }],
-                ..Default::default()
-            }
-            .into()
+            nothing_committed(request, of_all, |_| ErrorCode::NONE)
         });
     let consumer = consumer(&cluster, group_config());
     consumer.subscribe([TOPIC]).unwrap();
