@@ -128,11 +128,8 @@ impl Consumer {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn recv_for(&self, timeout: Duration) -> Result<Option<Record>, Error> {
-        let next = async { tokio::time::timeout(timeout, self.get().recv()).await };
-        match self.wait("blocking::Consumer::recv_for", next)? {
-            Ok(record) => Ok(Some(record?)),
-            Err(_) => Ok(None),
-        }
+        let call = "blocking::Consumer::recv_for";
+        self.held.wait_for(call, timeout, self.get().recv())
     }
 
     /// The next record if there is one now. On any thread.

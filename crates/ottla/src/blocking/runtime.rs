@@ -4,6 +4,7 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, EnterGuard, Handle};
 
@@ -94,6 +95,24 @@ impl<T> Held<T> {
         match &self.inner {
             Some(inner) => inner,
             None => unreachable!("taken by whoever owns this alone"),
+        }
+    }
+
+    /// Waits for `future`, `timeout` at most; `None` if that was not enough. `call` as in [`Runtime::wait`].
+    pub(super) fn wait_for<O, E>(
+        &self,
+        call: &'static str,
+        timeout: Duration,
+        future: impl Future<Output = Result<O, E>>,
+    ) -> Result<Option<O>, Error>
+    where
+        Error: From<E>,
+    {
+        // Within the runtime, for its timer.
+        let timed = async { tokio::time::timeout(timeout, future).await };
+        match self.runtime.wait(call, timed)? {
+            Ok(output) => Ok(Some(output?)),
+            Err(_) => Ok(None),
         }
     }
 

@@ -89,11 +89,8 @@ impl ShareConsumer {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn recv_for(&self, timeout: Duration) -> Result<Option<ShareRecord>, Error> {
-        let next = async { tokio::time::timeout(timeout, self.get().recv()).await };
-        match self.wait("blocking::ShareConsumer::recv_for", next)? {
-            Ok(record) => Ok(Some(record?)),
-            Err(_) => Ok(None),
-        }
+        let call = "blocking::ShareConsumer::recv_for";
+        self.held.wait_for(call, timeout, self.get().recv())
     }
 
     /// The next record if there is one now; otherwise some are asked for. On any thread.

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ottla::consumer::{ConsumerConfig, Error, GroupProtocol};
+use ottla::consumer::{Error, GroupProtocol};
 use ottla::prelude::*;
-use ottla::testing::ApiKey;
 
-use crate::{PATIENCE, Run, Weather, World, at_every_await, drop_at};
+use crate::{PATIENCE, Run, World, at_every_await, drop_at};
 
 /// Records of each of the two partitions.
 const COUNT: i64 = 8;
@@ -102,7 +101,7 @@ fn an_unsubscription() {
     in_both("unsubscribe", async |run, protocol| {
         let (world, consumer) = start(run, protocol).await;
         consumer.close(PATIENCE).await.unwrap();
-        let consumer = member_with(&world, protocol, true);
+        let consumer = world.member(protocol, true);
         let mut read = BTreeMap::new();
         for _ in 0..5 {
             note(&mut read, &consumer.recv().await.unwrap());
@@ -153,7 +152,7 @@ fn a_close() {
         assert!(matches!(late, Error::Closed), "{late}");
         drop(consumer);
         // Its successor waits for a session to run out at the most.
-        let next = member(&world, protocol);
+        let next = world.member(protocol, false);
         read_on(&next, &mut read).await;
         assert_eq!(read, all(), "once, and in order");
         end(world, next).await;
@@ -169,48 +168,9 @@ fn in_both(name: &str, scenario: impl AsyncFn(Run, GroupProtocol) -> bool) {
 }
 
 async fn start(run: Run, protocol: GroupProtocol) -> (World, Consumer) {
-    let mut world = World::new(run, |_| {});
-    world.fill(COUNT).await;
-    world.hurry().await;
-    world.slow_down(
-        run,
-        &[
-            ApiKey::OffsetFetch,
-            ApiKey::ListOffsets,
-            ApiKey::Fetch,
-            ApiKey::OffsetCommit,
-            ApiKey::LeaveGroup,
-            ApiKey::ConsumerGroupHeartbeat,
-        ],
-    );
-    // The answers to these are waited for as long as a rebalance may take.
-    let weather = match run.weather {
-        Weather::AnswersLost => Weather::Calm,
-        weather => weather,
-    };
-    world.slow_down(
-        Run { weather, ..run },
-        &[ApiKey::JoinGroup, ApiKey::SyncGroup],
-    );
-    let consumer = member(&world, protocol);
+    let world = World::of_a_group(run, COUNT).await;
+    let consumer = world.member(protocol, false);
     (world, consumer)
-}
-
-fn member(world: &World, protocol: GroupProtocol) -> Consumer {
-    member_with(world, protocol, false)
-}
-
-fn member_with(world: &World, protocol: GroupProtocol, enable_auto_commit: bool) -> Consumer {
-    let consumer = world.client.consumer_with(ConsumerConfig {
-        group_id: Some("g".into()),
-        group_protocol: protocol,
-        auto_offset_reset: OffsetReset::Earliest,
-        enable_auto_commit,
-        ..world.client.consumer_config()
-    });
-    let consumer = consumer.unwrap();
-    consumer.subscribe(["t"]).unwrap();
-    consumer
 }
 
 fn note(read: &mut BTreeMap<i32, Vec<i64>>, record: &ottla::consumer::Record) {

@@ -18,6 +18,7 @@ mod transactions;
 
 use std::time::Duration;
 
+use ottla::consumer::{ConsumerConfig, GroupProtocol};
 use ottla::prelude::*;
 use ottla::producer::ProducerConfig;
 use ottla::testing::{ApiKey, Fault, Rule, TestCluster};
@@ -133,6 +134,48 @@ impl World {
             ],
         );
         world
+    }
+
+    /// With so many records in each partition, and brokers that take their time for what members of a group ask.
+    async fn of_a_group(run: Run, count: i64) -> Self {
+        let mut world = Self::new(run, |_| {});
+        world.fill(count).await;
+        world.hurry().await;
+        world.slow_down(
+            run,
+            &[
+                ApiKey::OffsetFetch,
+                ApiKey::ListOffsets,
+                ApiKey::Fetch,
+                ApiKey::OffsetCommit,
+                ApiKey::LeaveGroup,
+                ApiKey::ConsumerGroupHeartbeat,
+            ],
+        );
+        // The answers to these are waited for as long as a rebalance may take.
+        let weather = match run.weather {
+            Weather::AnswersLost => Weather::Calm,
+            weather => weather,
+        };
+        world.slow_down(
+            Run { weather, ..run },
+            &[ApiKey::JoinGroup, ApiKey::SyncGroup],
+        );
+        world
+    }
+
+    /// Of the group that reads `t`.
+    fn member(&self, group_protocol: GroupProtocol, enable_auto_commit: bool) -> Consumer {
+        let consumer = self.client.consumer_with(ConsumerConfig {
+            group_id: Some("g".into()),
+            group_protocol,
+            auto_offset_reset: OffsetReset::Earliest,
+            enable_auto_commit,
+            ..self.client.consumer_config()
+        });
+        let consumer = consumer.unwrap();
+        consumer.subscribe(["t"]).unwrap();
+        consumer
     }
 
     /// Has the brokers take five milliseconds for these requests; the first of each kind has the run's weather.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla::consumer::{ConsumerConfig, IsolationLevel, PartitionStream, PartitionStreams};
+use ottla::consumer::{
+    ConsumerConfig, GroupProtocol, IsolationLevel, PartitionStream, PartitionStreams,
+};
 use ottla::exactly_once::{ExactlyOnce, Outcome};
 use ottla::prelude::*;
 use ottla::producer::ProducerConfig;
-use ottla::testing::ApiKey;
 
-use crate::{PATIENCE, Run, Weather, World, at_every_await, drop_at};
+use crate::{PATIENCE, Run, World, at_every_await, drop_at};
 
 /// Records of each of the two partitions, in batches of four.
 const COUNT: i64 = 12;
@@ -140,7 +141,7 @@ fn a_program() {
         let completed = drop_at(run, program).await.is_some();
         consumer.close(PATIENCE).await.unwrap();
         drop(consumer);
-        let consumer = member(&world);
+        let consumer = world.member(GroupProtocol::Classic, false);
         let partitions = consumer.split().unwrap();
         tokio::time::sleep(SETTLED).await;
         let names: Vec<_> = (0..2).map(|p| TopicPartition::new("t", p)).collect();
@@ -188,43 +189,10 @@ fn a_close_with_streams() {
 
 /// A member of a group that is split, and its cluster. What it takes is delayed as the run says.
 async fn start(run: Run) -> (World, Consumer, PartitionStreams) {
-    let mut world = World::new(run, |_| {});
-    world.fill(COUNT).await;
-    world.hurry().await;
-    world.slow_down(
-        run,
-        &[
-            ApiKey::OffsetFetch,
-            ApiKey::ListOffsets,
-            ApiKey::Fetch,
-            ApiKey::OffsetCommit,
-            ApiKey::LeaveGroup,
-        ],
-    );
-    // The answers to these are waited for as long as a rebalance may take.
-    let weather = match run.weather {
-        Weather::AnswersLost => Weather::Calm,
-        weather => weather,
-    };
-    world.slow_down(
-        Run { weather, ..run },
-        &[ApiKey::JoinGroup, ApiKey::SyncGroup],
-    );
-    let consumer = member(&world);
+    let world = World::of_a_group(run, COUNT).await;
+    let consumer = world.member(GroupProtocol::Classic, false);
     let partitions = consumer.split().unwrap();
     (world, consumer, partitions)
-}
-
-fn member(world: &World) -> Consumer {
-    let consumer = world.client.consumer_with(ConsumerConfig {
-        group_id: Some("g".into()),
-        auto_offset_reset: OffsetReset::Earliest,
-        enable_auto_commit: false,
-        ..world.client.consumer_config()
-    });
-    let consumer = consumer.unwrap();
-    consumer.subscribe(["t"]).unwrap();
-    consumer
 }
 
 async fn taken(partitions: &mut PartitionStreams) -> PartitionStream {
