@@ -101,8 +101,8 @@ impl Groups {
         behind.map(|group| group.name).collect()
     }
 
-    /// A node falls silent, and will not know at first, when it is back, that others lead what it led, and what was accepted
-    /// there. Its members' acknowledgements are refused, but what it hands out is not held back.
+    /// Leaders move, and a node that lives will not know at once, or not before it wakes, that others lead what it led, and
+    /// what was accepted there. Its members' acknowledgements are refused, but what it hands out is not held back.
     pub(crate) fn expect_an_outdated_leader(&self) {
         for group in &self.all {
             let until = Instant::now() + Duration::from_secs(20);

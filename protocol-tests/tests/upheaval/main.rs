@@ -171,6 +171,7 @@ impl<'a> Stage<'a> {
     /// Each node shuts down in order, which moves its leaderships away first.
     fn rolling_restart(&self) {
         for id in self.kafka.nodes() {
+            self.groups.expect_an_outdated_leader();
             self.kafka.stop(id);
             self.kafka.restart(id).unwrap();
         }
@@ -191,6 +192,7 @@ impl<'a> Stage<'a> {
     fn preferred_leaders(&self) {
         let args = ["--election-type", "preferred", "--all-topic-partitions"];
         let limit = Duration::from_secs(60);
+        self.groups.expect_an_outdated_leader();
         let elected = self
             .tools
             .try_run(Tool::LeaderElection, &args, None, limit)
