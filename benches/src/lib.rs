@@ -4,6 +4,7 @@
 //! - [`contestant`]: the protocol between the runner and a contestant, and its Rust side.
 //! - `sink`: a broker that acknowledges at once, stores nothing and serves the same batches for ever.
 //! - `floor`: the two hand-made loops that no client can beat by much.
+//! - `child`: this program once more, as an embedded broker, and what processes cost.
 //! - `groups`: how long a group's partitions stand still while members come and go.
 //! - `idle`: what a process costs that rests.
 //! - `runner`: races the contestants as child processes and reads what each one cost.
@@ -15,6 +16,8 @@
 
 #[cfg(feature = "contest")]
 pub mod batch;
+#[cfg(feature = "ottla")]
+pub mod child;
 #[cfg(feature = "contest")]
 pub mod codec;
 pub mod contestant;

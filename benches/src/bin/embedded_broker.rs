@@ -11,22 +11,21 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::pin::Pin;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use ottla_bench::child::{Child, cpu as cpu_of, resident_mib, serve};
 use ottla_broker::{BrokerOptions, EmbeddedCluster};
 use ottla_consumer::{Consumer, ConsumerConfig, Offset, TopicPartition};
 use ottla_net::{Address, Cluster, ClusterConfig, Connector, Stream, TcpConnector};
 use ottla_producer::{Producer, ProducerConfig, ProducerRecord};
 use rustix::fs::{Advice, fadvise};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 type Failure = Box<dyn Error>;
@@ -39,7 +38,7 @@ const TOPIC: &str = "figures";
 
 fn main() -> Result<(), Failure> {
     if std::env::args().any(|argument| argument == "serve") {
-        return serve();
+        return serve(&[]);
     }
     println!("| figure | measured | limit | ratio |");
     println!("| --- | --- | --- | --- |");
@@ -56,15 +55,6 @@ fn main() -> Result<(), Failure> {
 fn row(figure: &str, measured: f64, limit: f64, unit: &str) {
     let ratio = measured / limit;
     println!("| {figure} | {measured:.3} {unit} | {limit} {unit} | {ratio:.2} |");
-}
-
-/// What a child process does: one node, until it is killed.
-fn serve() -> Result<(), Failure> {
-    Runtime::new()?.block_on(async {
-        let cluster = EmbeddedCluster::start(BrokerOptions::default()).await?;
-        println!("bootstrap.servers={}", cluster.bootstrap_servers());
-        std::future::pending().await
-    })
 }
 
 fn start() -> Result<(), Failure> {
@@ -107,67 +97,16 @@ async fn ask(bootstrap: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// This program once more, as a broker.
-struct Child {
-    process: std::process::Child,
-    bootstrap_servers: String,
-}
-
-impl Child {
-    fn start() -> Result<Self, Failure> {
-        let mut process = Command::new(std::env::current_exe()?)
-            .arg("serve")
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let output = process.stdout.take().ok_or("no output")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        let address = line.trim().strip_prefix("bootstrap.servers=");
-        Ok(Self {
-            bootstrap_servers: address.ok_or("the broker does not start")?.to_owned(),
-            process,
-        })
-    }
-
-    fn proc(&self, file: &str) -> std::io::Result<String> {
-        fs::read_to_string(format!("/proc/{}/{file}", self.process.id()))
-    }
-
-    /// CPU time of all its threads, by the scheduler's clock.
-    fn cpu(&self) -> Result<Duration, Failure> {
-        let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            let first = text.split_whitespace().next().ok_or("no schedstat")?;
-            nanoseconds += first.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn idle() -> Result<(), Failure> {
     let child = Child::start()?;
     thread::sleep(Duration::from_secs(1));
-    let before = child.cpu()?;
+    let before = cpu_of(&child.id())?;
     let watched = Duration::from_secs(10);
     thread::sleep(watched);
-    let used = child.cpu()? - before;
-    let status = child.proc("status")?;
-    let resident = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|line| line.split_whitespace().next())
-        .ok_or("no VmRSS")?;
+    let used = cpu_of(&child.id())? - before;
     row(
         "idle, resident memory",
-        resident.parse::<f64>()? / 1024.0,
+        resident_mib(&child.id())?,
         15.0,
         "MiB",
     );

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use ottla_bench::groups::monotonic;
 use ottla_consumer::assignor::{CooperativeSticky, Range};
 use ottla_consumer::{Consumer, ConsumerConfig, GroupProtocol, OffsetReset};
 use ottla_net::{Cluster, ClusterConfig, TcpConnector};
@@ -121,9 +122,4 @@ fn say(lines: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(lines.as_bytes())?;
     out.flush()
-}
-
-fn monotonic() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

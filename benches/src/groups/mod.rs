@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 pub use race::run;
+pub use team::monotonic;
 
 /// Measures how long the partitions of a group stand still when a member is killed, when one leaves, and while all are
 /// restarted one after the other.

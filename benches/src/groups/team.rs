@@ -153,7 +153,7 @@ fn heard(line: &str, holds: &mut BTreeMap<usize, usize>, timeline: &mut Timeline
 }
 
 /// Nanoseconds of the clock that all processes of this machine share.
-pub(super) fn monotonic() -> u64 {
+pub fn monotonic() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
