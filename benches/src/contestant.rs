@@ -51,9 +51,20 @@ pub struct Args {
     /// Most records in the measured phase; 0 is no limit.
     #[arg(long, default_value_t = 0)]
     pub records: u64,
+    /// Bytes of records that a batch is filled to, before compression where the client counts so; 1,000,000 for clients, 128 KiB
+    /// for the floor when not given.
+    #[arg(long)]
+    pub batch_bytes: Option<usize>,
     /// Records per second in the latency modes.
     #[arg(long, default_value_t = 1000)]
     pub rate: u32,
+}
+
+impl Args {
+    /// What a client fills its batches to.
+    pub fn client_batch_bytes(&self) -> usize {
+        self.batch_bytes.unwrap_or(1_000_000)
+    }
 }
 
 /// What is measured.

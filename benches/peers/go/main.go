@@ -27,6 +27,7 @@ var (
 	mode          = flag.String("mode", "", "produce, consume, latency or endtoend")
 	workload      = flag.String("workload", "", "file of records")
 	codec         = flag.String("codec", "none", "compression")
+	batchBytes    = flag.Int("batch-bytes", 1_000_000, "bytes that a batch is filled to")
 	warmupSeconds = flag.Float64("warmup-seconds", 1, "length of the warm-up")
 	seconds       = flag.Float64("seconds", 2, "length of the measured phase")
 	warmupRecords = flag.Int64("warmup-records", 0, "most records in the warm-up")
@@ -129,7 +130,7 @@ func producerOptions(linger time.Duration) []kgo.Opt {
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
 		kgo.ProducerBatchCompression(compression()),
 		kgo.ProducerLinger(linger),
-		kgo.ProducerBatchMaxBytes(1_000_000),
+		kgo.ProducerBatchMaxBytes(int32(*batchBytes)),
 		kgo.MaxBufferedBytes(64 << 20),
 		// Counts must not hold records back before bytes do.
 		kgo.MaxBufferedRecords(2_000_000),

@@ -91,7 +91,7 @@ fn main() -> Result<(), Failure> {
 fn producer(args: &Args, cluster: Cluster, linger: Duration) -> Result<Producer, Failure> {
     let config = ProducerConfig {
         linger,
-        batch_size: 1_000_000,
+        batch_size: args.client_batch_bytes(),
         max_request_size: 2_000_000,
         buffer_memory: 64 << 20,
         compression: args.codec.parse()?,

@@ -9,7 +9,7 @@ use crate::codec::{Codec, Contexts};
 use crate::contestant::{Args, Outcome, Phase};
 use crate::workload::{Workload, partition_of};
 
-/// A batch goes out when its plain records are this large. Twelve of them per thread still fit a
+/// A batch goes out when its plain records are this large, unless told otherwise. Twelve of them per thread still fit a
 /// core's cache, and larger ones compress no better.
 const BATCH_BYTES: usize = 128 << 10;
 /// Requests sent and not yet acknowledged.
@@ -19,6 +19,7 @@ const IN_FLIGHT: usize = 5;
 pub(super) struct Lane {
     connection: Connection,
     codec: Codec,
+    batch_bytes: usize,
     open: Vec<OpenBatch>,
     in_flight: usize,
     /// Where in the pool this lane goes on.
@@ -30,6 +31,7 @@ impl Lane {
         Ok(Self {
             connection: Connection::open(&args.bootstrap, &args.topic)?,
             codec: args.codec.parse().map_err(io::Error::other)?,
+            batch_bytes: args.batch_bytes.unwrap_or(BATCH_BYTES),
             open: (0..args.partitions).map(|_| OpenBatch::default()).collect(),
             in_flight: 0,
             cursor: lane * 7919,
@@ -47,7 +49,7 @@ impl Lane {
                 let partition = partition_of(event.key, self.open.len());
                 self.open[partition].append(event);
                 outcome.value_bytes += event.value.len() as u64;
-                if self.open[partition].len() >= BATCH_BYTES {
+                if self.open[partition].len() >= self.batch_bytes {
                     self.send(partition, &mut contexts)?;
                 }
             }

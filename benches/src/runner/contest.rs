@@ -217,6 +217,9 @@ fn run(
         format!("--warmup-seconds={warmup_seconds}"),
         format!("--seconds={}", settings.seconds),
     ]);
+    if let Some(bytes) = settings.batch_bytes {
+        args.push(format!("--batch-bytes={bytes}"));
+    }
     if settings.live.is_some() && cell.mode == Mode::Consume {
         // The log has an end: a tenth of it warms up, and nobody waits at its very end.
         let records = live_records(settings, cell);

@@ -39,6 +39,10 @@ pub struct Settings {
     /// Size in MiB of the topic that is read from a live broker.
     #[arg(long, default_value_t = 500)]
     pub live_megabytes: u64,
+    /// Bytes of records that everyone, the floor too, fills a batch to; only rskafka's contestant, which makes its batches
+    /// itself, keeps to its own. Not given, clients fill 1 MB and the floor 128 KiB.
+    #[arg(long)]
+    pub batch_bytes: Option<usize>,
     /// Where the peers' programs lie, as `benches/peers/build` leaves them.
     #[arg(long, env = "OTTLA_BENCH_PEERS", default_value = "benches/peers/bin")]
     pub peers: PathBuf,

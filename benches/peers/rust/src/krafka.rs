@@ -102,7 +102,7 @@ async fn producer(args: &Args, kafka: &Kafka, linger: Duration) -> Result<Produc
         .acks(Acks::All)
         .idempotent(true)
         .compression(compression)
-        .batch_size(1_000_000)
+        .batch_size(args.client_batch_bytes())
         .linger(linger)
         .buffer_memory(64 << 20);
     Ok(producer.build().await?)

@@ -90,7 +90,7 @@ fn producer_config(args: &Args, linger_ms: &str) -> ClientConfig {
         .set("compression.type", &args.codec)
         .set("partitioner", "murmur2_random")
         .set("linger.ms", linger_ms)
-        .set("batch.size", "1000000")
+        .set("batch.size", args.client_batch_bytes().to_string())
         // Counts must not end batches before bytes do.
         .set("batch.num.messages", "1000000")
         .set("queue.buffering.max.messages", "2000000")

@@ -145,7 +145,7 @@ public final class Contestant {
         config.put("enable.idempotence", "true");
         config.put("compression.type", args.getOrDefault("codec", "none"));
         config.put("linger.ms", Integer.toString(lingerMs));
-        config.put("batch.size", "1000000");
+        config.put("batch.size", args.getOrDefault("batch-bytes", "1000000"));
         config.put("max.request.size", "2000000");
         config.put("buffer.memory", Integer.toString(64 << 20));
         return new KafkaProducer<>(config);
