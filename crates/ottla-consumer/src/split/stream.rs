@@ -13,7 +13,7 @@ use tokio::task::coop;
 use crate::{
     CommittedOffset, Consumer, Error, GroupMetadata, Offset, Record, RecordBatch, Str, StreamEnd,
     TopicPartition,
-    consumer::behind,
+    consumer::committing::behind,
     core::{Core, LeaseHandout, Leased, Position, Token},
     current::{Current, Next},
     driver::{commit::CommitBy, now},
