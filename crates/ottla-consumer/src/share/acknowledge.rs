@@ -23,6 +23,17 @@ pub enum AcknowledgeType {
 /// On the wire: there is no record at that offset that this member could be handed.
 pub(super) const GAP: i8 = 0;
 
+/// [`AcknowledgeType::Release`] of what the application was never handed: it is told nothing of it.
+pub(super) const GIVE_BACK: i8 = -1;
+
+/// A type as requests carry it.
+pub(super) fn on_wire(kind: i8) -> i8 {
+    match kind {
+        GIVE_BACK => AcknowledgeType::Release as i8,
+        _ => kind,
+    }
+}
+
 /// On the wire, [`AcknowledgeType::Renew`].
 pub(super) const RENEW: i8 = AcknowledgeType::Renew as i8;
 

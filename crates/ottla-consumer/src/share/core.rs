@@ -18,7 +18,7 @@ use ottla_net::Backoff;
 use ottla_wire::{ErrorCode, Uuid};
 
 use super::{
-    acknowledge::{AcknowledgeType, GAP, RENEW},
+    acknowledge::{AcknowledgeType, GAP, GIVE_BACK, RENEW, on_wire},
     fetched::{Fetched, Read},
     held::{Run, run_len},
     metrics::Tally,
@@ -185,6 +185,7 @@ impl Core {
     pub(super) fn assign(
         &mut self,
         partitions: impl IntoIterator<Item = (PartitionId, TopicPartition, Option<i32>)>,
+        now: Instant,
     ) {
         let mut before = std::mem::take(&mut self.assignment);
         for (id, name, leader) in partitions {
@@ -205,6 +206,10 @@ impl Core {
                 self.nodes.entry(leader).or_default();
             }
             self.assignment.insert(id, assigned);
+        }
+        let ready = std::mem::take(&mut self.ready);
+        for fetched in ready {
+            self.take_in(fetched, now);
         }
         self.wake_all();
     }
@@ -263,8 +268,20 @@ impl Core {
         None
     }
 
+    /// The rest of what is being read, if it is still to be handed out.
+    pub(super) fn go_on(&mut self, fetched: Fetched, now: Instant) -> Option<Fetched> {
+        if !self.is_good(&fetched, now) {
+            return None;
+        }
+        if self.is_outdated(&fetched) {
+            self.give_back_rest(fetched, now);
+            return None;
+        }
+        Some(fetched)
+    }
+
     /// Whether the rest of an answer is still this member's.
-    pub(super) fn is_good(&self, fetched: &Fetched, now: Instant) -> bool {
+    fn is_good(&self, fetched: &Fetched, now: Instant) -> bool {
         if fetched.until <= now {
             tracing::warn!(
                 partition = %fetched.name,
@@ -274,6 +291,38 @@ impl Core {
         let node = self.nodes.get(&fetched.node);
         let in_session = node.is_some_and(|node| node.epoch > 0 && node.session == fetched.session);
         in_session && fetched.until > now && !self.closing
+    }
+
+    /// Whether another broker is known to lead the partition. It may have handed out the same records, and some be accepted
+    /// there, without this one's knowing: until it has heard that it leads no longer, it hands out what it remembers.
+    fn is_outdated(&self, fetched: &Fetched) -> bool {
+        let assigned = self.assignment.get(&fetched.id);
+        let leader = assigned.and_then(|of| of.leader);
+        leader.is_some_and(|leader| leader != fetched.node)
+    }
+
+    /// Keeps what was acquired until the application comes for it, unless nobody should be handed it. Whether it is kept.
+    fn take_in(&mut self, fetched: Fetched, now: Instant) -> bool {
+        if self.is_outdated(&fetched) {
+            self.give_back_rest(fetched, now);
+            return false;
+        }
+        self.ready.push_back(fetched);
+        true
+    }
+
+    /// If its broker leads the partition after all, the records come again soon.
+    fn give_back_rest(&mut self, mut fetched: Fetched, now: Instant) {
+        tracing::debug!(
+            partition = %fetched.name,
+            node = fetched.node,
+            "records of a former leader are given back"
+        );
+        let rest = fetched.give_back();
+        self.lend(&fetched, Vec::new(), rest, now);
+        if let Some(node) = self.nodes.get_mut(&fetched.node) {
+            node.flush = true;
+        }
     }
 
     pub(super) fn next_error(&mut self) -> Option<Error> {
@@ -598,9 +647,8 @@ impl Core {
             if let Some(mut fetched) = part.fetched
                 && !self.assignment.is_empty()
             {
-                brought = true;
                 fetched.session = session;
-                self.ready.push_back(fetched);
+                brought |= self.take_in(fetched, now);
             }
         }
         self.effects.application |= brought;
@@ -668,8 +716,12 @@ impl Core {
                 .and_then(|node| node.lent.get_mut(&of));
             let mut said = Vec::new();
             for &(run, kind) in sent.runs.iter().filter(|(_, kind)| *kind != GAP) {
-                said.push(run.0..=run.1);
-                self.tally.acknowledge(kind, run_len(run), verdict.is_ok());
+                if kind != GIVE_BACK {
+                    said.push(run.0..=run.1);
+                }
+                let count = run_len(run);
+                self.tally
+                    .acknowledge(on_wire(kind), count, verdict.is_ok());
                 let Some(part) = part.as_mut().filter(|_| kind == RENEW) else {
                     continue;
                 };

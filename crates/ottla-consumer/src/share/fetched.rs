@@ -13,7 +13,7 @@ use ottla_wire::{
 };
 
 use super::{
-    acknowledge::{AcknowledgeType, GAP},
+    acknowledge::{GAP, GIVE_BACK},
     core::PartitionId,
     held::Run,
     record::{Lender, ShareRecord},
@@ -162,11 +162,19 @@ impl Fetched {
                 .map_or(last, |acquired| acquired.first);
             (read.error, read.faulty) = (Some(current.origin.unreadable(at, fault)), true);
             self.current = None;
-            self.say(last, RELEASE, &mut read);
+            self.say(last, GIVE_BACK, &mut read);
             break;
         }
         read.done = self.acquired.is_empty();
         read
+    }
+
+    /// Hands out no more of it: what is to be said of the rest.
+    pub(super) fn give_back(&mut self) -> Vec<(Run, i8)> {
+        let mut read = Read::default();
+        self.current = None;
+        self.say(i64::MAX, GIVE_BACK, &mut read);
+        read.others
     }
 
     /// Goes on to the next batch of which something is acquired.
@@ -191,13 +199,13 @@ impl Fetched {
             Some(Ok(batch)) => batch,
             Some(Err(source)) => {
                 let error = unreadable(source);
-                self.say(i64::MAX, RELEASE, read);
+                self.say(i64::MAX, GIVE_BACK, read);
                 return Err(error);
             }
             None => {
                 // The broker acquired records that it did not send.
                 read.faulty = true;
-                self.say(i64::MAX, RELEASE, read);
+                self.say(i64::MAX, GIVE_BACK, read);
                 return Ok(());
             }
         };
@@ -234,7 +242,7 @@ impl Fetched {
             }
             Err(source) => {
                 let error = origin.unreadable(at, source);
-                self.say(last, RELEASE, read);
+                self.say(last, GIVE_BACK, read);
                 Err(error)
             }
         }
@@ -266,5 +274,3 @@ impl Fetched {
         Some(delivery_count)
     }
 }
-
-const RELEASE: i8 = AcknowledgeType::Release as i8;

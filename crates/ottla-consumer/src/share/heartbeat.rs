@@ -202,7 +202,7 @@ impl Shared {
         }
         known_names.extend(names);
         drop(known_names);
-        self.core(|core| core.assign(partitions));
+        self.core(|core| core.assign(partitions, now()));
         known
     }
 

@@ -10,7 +10,7 @@ use std::{
 use ottla_wire::ErrorCode;
 
 use super::{
-    acknowledge::Acknowledged,
+    acknowledge::{Acknowledged, on_wire},
     core::{Api, Order, PartitionId},
     held::{Held, Run},
     outcome::{AcknowledgeOutcome, Fault},
@@ -158,7 +158,11 @@ impl Node {
         forget: Vec<PartitionId>,
     ) -> Order {
         let sent = self.take_acknowledged();
-        let acknowledged = sent.iter().map(|(id, sent)| (*id, sent.runs.clone()));
+        let acknowledged = sent.iter().map(|(id, sent)| {
+            let runs = sent.runs.iter();
+            let runs = runs.map(|&(run, kind)| (run, on_wire(kind)));
+            (*id, runs.collect())
+        });
         let order = Order {
             api,
             epoch,

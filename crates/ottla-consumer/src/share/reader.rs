@@ -41,7 +41,7 @@ impl Reader {
         while records.len() < max {
             let current = self.current.take();
             let next = shared.core(|core| {
-                let current = current.filter(|current| core.is_good(current, now()));
+                let current = current.and_then(|current| core.go_on(current, now()));
                 current.or_else(|| core.next_ready(now()))
             });
             let Some(mut current) = next else { break };

@@ -15,7 +15,7 @@ use ottla_wire::{
 };
 
 use super::{
-    acknowledge::{AcknowledgeType, GAP},
+    acknowledge::{AcknowledgeType, GAP, GIVE_BACK},
     core::{Answer, Api, Core, CoreConfig, Order, Part, PartitionId, Plan},
     fetched::Fetched,
     held::Run,
@@ -104,7 +104,7 @@ impl Stage {
         let all = leaders
             .iter()
             .map(|&(partition, node)| (id(partition), name(partition), Some(node)));
-        self.core.assign(all);
+        self.core.assign(all, self.now);
     }
 
     fn after(&mut self, millis: u64) {
@@ -355,11 +355,10 @@ fn what_was_fetched_in_a_lost_session_is_not_handed_out() {
     stage.fetch(1);
     stage.bring(1, 0, 0, 2);
     let fetched = stage.core.next_ready(stage.now).unwrap();
-    assert!(stage.core.is_good(&fetched, stage.now));
+    assert!(stage.core.go_on(fetched, stage.now).is_some());
     stage.core.commit(stage.now);
     stage.after(100);
     // Another answer, with nothing; then the connection is lost.
-    drop(fetched);
     stage.poll(10);
     stage.fetch(1);
     stage.bring(1, 0, 2, 2);
@@ -369,7 +368,7 @@ fn what_was_fetched_in_a_lost_session_is_not_handed_out() {
     stage
         .core
         .handle_failure(1, &ottla_net::Error::Closed, stage.now);
-    assert!(!stage.core.is_good(&fetched, stage.now));
+    assert!(stage.core.go_on(fetched, stage.now).is_none());
 }
 
 #[test]
@@ -478,6 +477,59 @@ fn a_leader_that_moved_is_told_the_rest_and_left() {
     assert_eq!(stage.fetch(2).epoch, 0);
 }
 
+/// It may not know that another broker leads, which has handed out the same records, and has had some accepted.
+#[test]
+fn what_a_former_leader_handed_out_is_handed_to_nobody() {
+    let moved = [(0, 2), (1, 1)];
+    for arrives in ["before", "while it is read", "after"] {
+        let mut stage = Stage::new(false);
+        stage.assign(&[(0, 1), (1, 1)]);
+        stage.poll(1);
+        stage.fetch(1);
+        match arrives {
+            "before" => {
+                stage.bring(1, 0, 0, 3);
+                stage.assign(&moved);
+            }
+            "while it is read" => {
+                stage.bring(1, 0, 0, 3);
+                let read = stage.core.next_ready(stage.now).unwrap();
+                stage.assign(&moved);
+                assert!(stage.core.go_on(read, stage.now).is_none());
+            }
+            _ => {
+                stage.assign(&moved);
+                stage.bring(1, 0, 0, 3);
+            }
+        }
+        assert!(stage.poll(1).is_empty(), "{arrives}");
+        let back = stage.order(1);
+        assert_eq!(back.api, Api::ShareAcknowledge, "at once: {arrives}");
+        assert_eq!(back.acknowledged, [(id(0), vec![((0, 2), RELEASE)])]);
+        assert_eq!(stage.fetch(2).add, [id(0)], "{arrives}");
+        stage.acknowledged(1, 0, ErrorCode::FENCED_LEADER_EPOCH);
+        assert_eq!(stage.outcomes(), [], "the application never had them");
+        assert_eq!(stage.core.held(), 0);
+        // The others of that broker are none the worse for it.
+        let next = stage.fetch(1);
+        assert_eq!((next.epoch, &next.forget[..]), (2, &[id(0)][..]));
+        stage.bring(1, 1, 0, 2);
+        stage.assign(&moved);
+        assert_eq!(offsets(&stage.poll(9)), [0, 1], "its leader is the same");
+    }
+}
+
+#[test]
+fn without_a_known_leader_what_was_acquired_is_handed_out() {
+    let mut stage = Stage::new(false);
+    stage.assign(&[(0, 1)]);
+    stage.poll(10);
+    stage.fetch(1);
+    stage.bring(1, 0, 0, 2);
+    stage.core.assign([(id(0), name(0), None)], stage.now);
+    assert_eq!(offsets(&stage.poll(10)), [0, 1]);
+}
+
 #[test]
 fn closing_says_what_was_said_and_gives_the_rest_back() {
     let mut stage = Stage::new(false);
@@ -566,8 +618,8 @@ fn offsets_without_records_are_gaps_and_what_was_not_sent_is_given_back() {
     stage.acknowledged(1, 0, ErrorCode::NONE);
     assert_eq!(
         stage.outcomes(),
-        [(0, vec![(10, 12)], Ok(()))],
-        "gaps are nobody's business"
+        [],
+        "the application said nothing of any of them"
     );
 }
 
@@ -595,7 +647,7 @@ fn a_damaged_batch_is_given_back_and_told_and_the_next_is_read() {
         read.error,
         Some(Error::Unreadable { offset: 0, .. })
     ));
-    assert_eq!((read.others, read.done), (vec![((0, 1), RELEASE)], false));
+    assert_eq!((read.others, read.done), (vec![((0, 1), GIVE_BACK)], false));
     let read = fetched.read(10, LIMITS, &mut stage.decompressor, &mut out);
     assert_eq!(
         (offsets(&out), read.lent, read.done),
