@@ -45,5 +45,6 @@ pub use reports::{DeliverySink, DeliveryStream, delivery_stream};
 pub use sending::Sending;
 pub use topic_config::TopicConfig;
 pub use transaction::{
-    CommitError, RunError, Transaction, TransactionError, TransactionOffset, TransactionalProducer,
+    Attempt, Attempts, CommitError, RunError, Transaction, TransactionError, TransactionOffset,
+    TransactionalProducer,
 };

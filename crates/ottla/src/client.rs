@@ -118,6 +118,8 @@ impl Client {
     /// # }
     /// ```
     ///
+    /// Work that borrows from around it, in a task of its own (`tokio::spawn`), is for [`TransactionalProducer::attempts`].
+    ///
     /// # Errors
     /// As [`TransactionalProducer::init`].
     pub async fn transactional_producer(&self) -> Result<TransactionalProducer, TransactionError> {

@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ottla::ErrorCode;
 use ottla::admin::{AlterConfig, NewPartitions, NewTopic, OffsetSpec, Resource};
 use ottla::prelude::*;
-use ottla::testing::TestCluster;
+use ottla::producer::SendError;
+use ottla::testing::{ApiKey, Fault, Rule, TestCluster};
 
 #[tokio::test]
 async fn administration_works_in_tasks() {
@@ -80,10 +82,56 @@ async fn a_transaction_is_run_in_a_task() {
                         .send(ProducerRecord::to("t").value(value))
                         .await?;
                 }
-                Ok::<_, ottla::producer::SendError>(())
+                Ok::<_, SendError>(())
             })
             .await
             .unwrap();
+        producer.close(Duration::from_secs(10)).await.unwrap();
+    });
+    task.await.unwrap();
+    assert_eq!(cluster.values("t"), [b"a".to_vec(), b"b".to_vec()]);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn attempts_at_a_transaction_borrow_from_their_task() {
+    let cluster = TestCluster::builder().topic("t", 1).in_memory().unwrap();
+    let client = cluster
+        .client_builder()
+        .set("transactional.id", "x")
+        .build()
+        .unwrap();
+    // The first record is refused, so that its transaction must be aborted.
+    cluster.inject(Rule {
+        api: ApiKey::Produce,
+        node: None,
+        skip: 0,
+        times: 1,
+        fault: Fault::Answer(ErrorCode::TRANSACTION_ABORTABLE),
+    });
+    let task = tokio::spawn(async move {
+        let mut producer = client.transactional_producer().await.unwrap();
+        let values = vec!["a".to_owned(), "b".to_owned()];
+        let mut tried = Vec::new();
+        let mut attempts = producer.attempts(3);
+        let count = loop {
+            let transaction = attempts.begin().await.unwrap();
+            tried.push(transaction.number());
+            let work = async {
+                for value in &values {
+                    let _sent = transaction
+                        .send(ProducerRecord::to("t").value(value))
+                        .await?;
+                }
+                tried.push(0);
+                Ok::<_, SendError>(values.len())
+            };
+            let done = work.await;
+            if let Some(count) = transaction.finish(done).await.unwrap() {
+                break count;
+            }
+        };
+        assert_eq!((count, tried.contains(&2)), (2, true), "{tried:?}");
         producer.close(Duration::from_secs(10)).await.unwrap();
     });
     task.await.unwrap();

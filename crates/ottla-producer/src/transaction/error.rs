@@ -187,7 +187,8 @@ impl<'a> CommitError<'a> {
     }
 }
 
-/// Why [`TransactionalProducer::run`](crate::TransactionalProducer::run) gave up.
+/// Why [`TransactionalProducer::run`](crate::TransactionalProducer::run), or the last of
+/// [`attempts`](crate::TransactionalProducer::attempts), gave up.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError<E> {
     /// The closure failed while its transaction was sound. The transaction was aborted.
@@ -198,5 +199,5 @@ pub enum RunError<E> {
     /// With [`TransactionError::UnknownOutcome`] it may be committed all the same; after any other
     /// error it is not.
     #[error(transparent)]
-    Transaction(TransactionError),
+    Transaction(#[from] TransactionError),
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`producer`] | the handle that begins transactions, one at a time |
 //! | [`handle`] | an open transaction |
+//! | [`attempts`] | running one again while that may help |
 //! | [`state`] | which transaction is open, what must happen before the next: a plain state machine |
 //! | [`reply`] | what an error code means at each step |
 //! | [`life`] | beginning and ending: InitProducerId and EndTxn |
@@ -21,6 +22,7 @@
 //! alone, and both run on tasks of their own, which go on when the caller gives up waiting.
 
 mod ask;
+mod attempts;
 mod enlisting;
 mod error;
 mod handle;
@@ -38,6 +40,7 @@ use tokio::sync::{Notify, RwLock};
 use self::state::State;
 use crate::config::ProducerConfig;
 
+pub use self::attempts::{Attempt, Attempts};
 pub use self::error::{CommitError, RunError, TransactionError};
 pub use self::handle::{Transaction, TransactionOffset};
 pub use self::producer::TransactionalProducer;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_net::{Backoff, Cluster};
-use tokio::time::{Instant, sleep, timeout_at};
+use ottla_net::Cluster;
+use tokio::time::{Instant, timeout_at};
 
-use super::error::{CommitError, RunError, TransactionError};
+use super::attempts::Attempts;
+use super::error::{RunError, TransactionError};
 use super::handle::Transaction;
 use crate::client::Client;
 use crate::config::ProducerConfig;
@@ -57,7 +58,7 @@ use crate::producer::Producer;
 /// # }
 /// ```
 ///
-/// [`run`](Self::run) does the retrying.
+/// [`run`](Self::run) does the retrying, and [`attempts`](Self::attempts) does it in a loop.
 ///
 /// Dropping it without [`close`](Self::close) leaves a transaction that is still being aborted to the background.
 #[derive(Debug)]
@@ -132,8 +133,8 @@ impl TransactionalProducer {
     /// Cancel safe as [`Transaction::commit`] is.
     ///
     /// In a task of its own (`tokio::spawn`) `work` may own and make what it needs, and not borrow from around it: the
-    /// compiler cannot prove the future of such an async closure to be `Send`. Where it has to borrow, a loop around
-    /// [`begin`](Self::begin) and [`Transaction::commit`] does the same.
+    /// compiler cannot prove the future of such an async closure to be `Send`. Where it has to borrow,
+    /// [`attempts`](Self::attempts) does the same in a loop of the program's own.
     ///
     /// # Errors
     /// [`RunError::Work`] if `work` fails while the transaction is sound; [`RunError::Transaction`] with
@@ -143,37 +144,53 @@ impl TransactionalProducer {
         attempts: u32,
         mut work: impl AsyncFnMut(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, RunError<E>> {
-        let config = self.config();
-        let backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
-        let mut attempt = 1;
+        let mut attempts = self.attempts(attempts);
         loop {
-            let transaction = self.begin().await.map_err(RunError::Transaction)?;
-            let error = match work(&transaction).await {
-                Ok(value) => match commit_repeatedly(transaction, attempts).await {
-                    Ok(()) => return Ok(value),
-                    Err(error) => error,
-                },
-                Err(failure) => {
-                    let doom = transaction.failure();
-                    let aborted = transaction.abort().await;
-                    match doom {
-                        Some(doom) => doom,
-                        None => {
-                            if let Err(error) = aborted {
-                                tracing::warn!(%error, "the transaction of work that failed was not aborted yet");
-                            }
-                            return Err(RunError::Work(failure));
-                        }
-                    }
-                }
-            };
-            if !error.requires_abort() || attempt >= attempts {
-                return Err(RunError::Transaction(error));
+            let attempt = attempts.begin().await?;
+            let done = work(&attempt).await;
+            if let Some(value) = attempt.finish(done).await? {
+                return Ok(value);
             }
-            tracing::debug!(%error, attempt, "transaction to be run again");
-            sleep(backoff.random_delay(attempt)).await;
-            attempt += 1;
         }
+    }
+
+    /// [`run`](Self::run) as a loop: its work may borrow whatever is around it, also in a task of its own.
+    ///
+    /// `attempts_max` is how often the transaction is begun while it fails for a reason that the next attempt may not have, and
+    /// how often a commit without an answer is repeated; from 1. Everything must be done anew in each attempt: also a consumer
+    /// sought back to what is committed.
+    ///
+    /// ```no_run
+    /// use ottla_producer::{ProducerRecord, RunError, SendError, TransactionalProducer};
+    ///
+    /// /// Writes all of them or none. How many.
+    /// async fn bill(
+    ///     producer: &mut TransactionalProducer,
+    ///     invoices: &[String],
+    /// ) -> Result<usize, RunError<SendError>> {
+    ///     let mut attempts = producer.attempts(3);
+    ///     loop {
+    ///         let transaction = attempts.begin().await?;
+    ///         let work = async {
+    ///             for invoice in invoices {
+    ///                 let record = ProducerRecord::to("invoices").value(invoice);
+    ///                 let _sent = transaction.send(record).await?;
+    ///             }
+    ///             Ok(invoices.len())
+    ///         };
+    ///         let done = work.await;
+    ///         if let Some(count) = transaction.finish(done).await? {
+    ///             return Ok(count);
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # fn example(mut producer: TransactionalProducer, invoices: Vec<String>) {
+    /// tokio::spawn(async move { bill(&mut producer, &invoices).await });
+    /// # }
+    /// ```
+    pub fn attempts(&mut self, attempts_max: u32) -> Attempts<'_> {
+        Attempts::new(self, attempts_max)
     }
 
     /// Ends the producer: waits, `timeout` at most, until a transaction that was dropped is aborted and one
@@ -201,31 +218,6 @@ impl TransactionalProducer {
                 last: "the last transaction is still being ended".into(),
             })
         })
-    }
-}
-
-async fn commit_repeatedly(
-    mut transaction: Transaction<'_>,
-    attempts: u32,
-) -> Result<(), TransactionError> {
-    let mut attempt = 1;
-    loop {
-        let Err(CommitError {
-            error,
-            transaction: open,
-        }) = transaction.commit().await
-        else {
-            return Ok(());
-        };
-        match open {
-            Some(open) if error.is_retriable() && attempt < attempts => transaction = open,
-            Some(open) if error.requires_abort() => {
-                open.abort().await?;
-                return Err(error);
-            }
-            _ => return Err(error),
-        }
-        attempt += 1;
     }
 }
 

@@ -12,6 +12,7 @@
 )]
 mod model;
 
+mod attempts;
 mod cluster;
 mod drops;
 mod faults;
