@@ -42,7 +42,7 @@ use self::consumer::Reconciliation;
 use self::group::{Group, Rebalance};
 use self::place::{Reading, Why};
 pub(crate) use self::truth::{Truth, Written};
-use crate::history::{End, Event, Member, Part, Reset, What};
+use crate::history::{End, Event, Member, News, Part, Reset, What};
 
 /// A promise that can be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,10 +299,15 @@ impl<'a> Checker<'a> {
                 news,
                 parts,
             } => self.heard(now, *member, *news, parts),
-            What::CutShort { member, parts } => {
-                let reader = self.members.get_mut(member);
-                if let Some(introduced) = reader.and_then(|reader| reader.introduced.as_mut()) {
-                    introduced.extend(parts);
+            What::CutShort {
+                member,
+                news,
+                parts,
+            } => {
+                if let Some(reader) = self.members.get_mut(member) {
+                    // The same loss will be told of again.
+                    reader.rebalance.losses |= matches!(news, News::Lost { .. });
+                    reader.introduced.get_or_insert_default().extend(parts);
                 }
                 Ok(())
             }
@@ -320,10 +325,11 @@ impl<'a> Checker<'a> {
             } => self.synced(now, *member, *generation, parts, *heeded),
             What::Told {
                 member,
+                id,
                 verdict,
                 heeded,
             } => {
-                self.told(now, *member, *verdict, *heeded);
+                self.told(now, *member, id, *verdict, *heeded);
                 Ok(())
             }
             What::Confirmed {

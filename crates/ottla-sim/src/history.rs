@@ -243,6 +243,7 @@ pub(crate) enum What {
     /// A call that told a listener of an end was cut short, by the caller of what called it: it does not count.
     CutShort {
         member: Member,
+        news: News,
         parts: Vec<Part>,
     },
     /// The application is about to unsubscribe or close: all the member has is given up.
@@ -252,6 +253,8 @@ pub(crate) enum What {
     /// The coordinator told the member that it has to give up what it has.
     Told {
         member: Member,
+        /// Under which member id it had asked.
+        id: String,
         verdict: Verdict,
         /// In good time: it surely still waited for the answer.
         heeded: bool,
@@ -448,9 +451,10 @@ impl fmt::Display for What {
             }
             Self::CutShort {
                 member,
+                news,
                 parts: told,
             } => {
-                write!(f, "m{member} has not been told of the end of")?;
+                write!(f, "m{member} has not heard {news:?} to its end:")?;
                 parts(f, told)
             }
             Self::Leaves { member } => write!(f, "m{member} leaves"),
@@ -467,11 +471,12 @@ impl fmt::Display for What {
             }
             Self::Told {
                 member,
+                id,
                 verdict,
                 heeded,
             } => write!(
                 f,
-                "m{member} is told {} about generation {}{}",
+                "m{member} is told {} about generation {} as {id:?}{}",
                 ottla_wire::ErrorCode(verdict.error),
                 verdict.generation,
                 if *heeded { "" } else { ", late" }

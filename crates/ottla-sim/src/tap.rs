@@ -183,28 +183,31 @@ impl Tap {
             ApiKey::Heartbeat => {
                 let (_, request) = decode_request::<HeartbeatRequest>(frame).ok()?;
                 question.generation = request.generation_id;
+                question.id = request.member_id.to_string();
             }
             ApiKey::JoinGroup => {
                 let (_, request) = decode_request::<JoinGroupRequest>(frame).ok()?;
                 let protocol = request.protocols.into_iter().next()?;
                 question.claims = claims(protocol.metadata)?;
                 question.generation = question.claims.generation;
+                question.id = request.member_id.to_string();
                 self.history.record(What::Joins {
                     member,
                     queued_ms: question.queued_ms,
-                    id: request.member_id.to_string(),
+                    id: question.id.clone(),
                     claims: question.claims.clone(),
                 });
             }
             ApiKey::SyncGroup => {
                 let (_, request) = decode_request::<SyncGroupRequest>(frame).ok()?;
                 question.generation = request.generation_id;
+                question.id = request.member_id.to_string();
             }
             ApiKey::OffsetCommit => {
                 let (_, request) = decode_request::<OffsetCommitRequest>(frame).ok()?;
                 question.generation = request.generation_id_or_member_epoch;
                 question.number = self.history.new_number();
-                let id = request.member_id.to_string();
+                question.id = request.member_id.to_string();
                 let offsets = request.topics.iter().flat_map(|topic| {
                     let offset =
                         |p: &ottla_wire::messages::offset_commit::OffsetCommitRequestPartition| {
@@ -218,7 +221,7 @@ impl Tap {
                 self.history.record(What::CommitSent {
                     member,
                     number: question.number,
-                    id,
+                    id: question.id.clone(),
                     offsets: offsets.collect(),
                 });
             }
@@ -407,8 +410,9 @@ impl Tap {
                 | ErrorCode::FENCED_INSTANCE_ID
                 | ErrorCode::REBALANCE_IN_PROGRESS
         );
-        against.then_some(What::Told {
+        against.then(|| What::Told {
             member: question.member,
+            id: question.id.clone(),
             verdict: Verdict {
                 generation: question.generation,
                 error: error.0,

@@ -172,7 +172,14 @@ impl Checker<'_> {
         Ok(())
     }
 
-    pub(super) fn told(&mut self, now: u64, member: Member, verdict: Verdict, heeded: bool) {
+    pub(super) fn told(
+        &mut self,
+        now: u64,
+        member: Member,
+        id: &str,
+        verdict: Verdict,
+        heeded: bool,
+    ) {
         let Some(reader) = self.members.get_mut(&member) else {
             return;
         };
@@ -183,6 +190,11 @@ impl Checker<'_> {
         let rebalance = &mut reader.rebalance;
         let loses = verdict.error != ErrorCode::REBALANCE_IN_PROGRESS.0;
         rebalance.losses |= loses;
+        if rebalance.id != id {
+            // A static member that stayed away for too long is another one when it comes back, in the same generation:
+            // what the one before is told is nothing to it.
+            return;
+        }
         let coming = verdict.rebalancing && verdict.generation == rebalance.joined;
         if reader.generation != verdict.generation && !coming {
             return;

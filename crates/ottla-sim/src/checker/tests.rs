@@ -30,8 +30,14 @@ fn id(offset: i64) -> u64 {
 
 /// Member 1 is told that its generation is over.
 fn told(generation: i32, heeded: bool) -> What {
+    told_as("", generation, heeded)
+}
+
+/// The same, in answer to what it asked under this id.
+fn told_as(id: &str, generation: i32, heeded: bool) -> What {
     What::Told {
         member: 1,
+        id: id.to_owned(),
         verdict: Verdict {
             generation,
             error: 22,

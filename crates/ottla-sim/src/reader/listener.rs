@@ -95,7 +95,7 @@ impl RebalanceListener for Listener {
         partitions: &'a [TopicPartition],
     ) -> ListenerFuture<'a> {
         let (member, rng) = self.hear(News::Revoked, partitions);
-        Box::pin(self.give_up(consumer, member, partitions, rng))
+        Box::pin(self.give_up(consumer, member, News::Revoked, partitions, rng))
     }
 
     fn partitions_lost<'a>(
@@ -104,8 +104,9 @@ impl RebalanceListener for Listener {
         partitions: &'a [TopicPartition],
     ) -> ListenerFuture<'a> {
         let stayed_away = self.presence.take_stayed_away();
-        let (member, rng) = self.hear(News::Lost { stayed_away }, partitions);
-        Box::pin(self.give_up(consumer, member, partitions, rng))
+        let news = News::Lost { stayed_away };
+        let (member, rng) = self.hear(news, partitions);
+        Box::pin(self.give_up(consumer, member, news, partitions, rng))
     }
 }
 
@@ -125,12 +126,14 @@ impl Listener {
         &self,
         consumer: &Consumer,
         member: Member,
+        news: News,
         partitions: &[TopicPartition],
         rng: Rng,
     ) {
         let call = Call {
             listener: self,
             member,
+            news,
             partitions,
             began: Instant::now(),
         };
@@ -185,6 +188,7 @@ impl Listener {
 struct Call<'a> {
     listener: &'a Listener,
     member: Member,
+    news: News,
     partitions: &'a [TopicPartition],
     began: Instant,
 }
@@ -195,6 +199,7 @@ impl Drop for Call<'_> {
         if self.began.elapsed() < self.listener.presence.max_poll_interval {
             self.listener.world.history.record(What::CutShort {
                 member: self.member,
+                news: self.news,
                 parts: self.partitions.iter().filter_map(part).collect(),
             });
         }

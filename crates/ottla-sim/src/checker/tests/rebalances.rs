@@ -135,6 +135,7 @@ fn synced(member: Member, generation: i32, parts: Vec<Part>, heeded: bool) -> Wh
 fn rebalance_told() -> What {
     What::Told {
         member: 1,
+        id: String::new(),
         verdict: Verdict {
             generation: 1,
             error: 27,
@@ -223,7 +224,7 @@ fn a_cooperative_member_that_has_lost_its_place_is_told_so() {
     // Of one that joins anyway a commit says nothing.
     begun(true)
         .asks_to_join(&[P, Q])
-        .then(told(1, true))
+        .then(told_as("one", 1, true))
         .gets(1, 1, [3])
         .keeps_all();
 }
@@ -347,6 +348,45 @@ fn revoked_and_lost_are_told_apart() {
     listening().hears(lost, &[P, Q]).breaks(Rule::ToldApart);
     let stayed_away = News::Lost { stayed_away: true };
     listening().hears(stayed_away, &[P, Q]).keeps_all();
+}
+
+#[test]
+fn a_loss_that_was_not_heard_to_its_end_is_told_again() {
+    let news = News::Lost { stayed_away: false };
+    let cut_short = What::CutShort {
+        member: 1,
+        news,
+        parts: vec![P, Q],
+    };
+    let story = || {
+        let lost = listening().then(told(1, true)).hears(news, &[P, Q]);
+        lost.then(cut_short.clone()).hears(news, &[P, Q])
+    };
+    story().keeps_all();
+    story().hears(news, &[P]).breaks(Rule::ToldApart);
+}
+
+#[test]
+fn what_a_static_member_was_told_before_it_came_back_is_nothing_to_it() {
+    let terms = Terms {
+        instance: Some(4),
+        ..Terms::default()
+    };
+    let given = |story: Story, id: &str| {
+        let joined = What::Joined {
+            member: 1,
+            generation: 1,
+            id: id.to_owned(),
+            claims: Claims::default(),
+        };
+        story.begins().then(joined).given_both(1, true).learns()
+    };
+    let story = |id| {
+        let story = given(Story(Vec::new()).subscribed(1, terms), "one").gets(1, 1, 0..3);
+        given(story, "two").then(told_as(id, 1, true))
+    };
+    story("one").gets(1, 1, [0]).keeps_all();
+    story("two").gets(1, 1, [0]).breaks(Rule::GivenUpWhenTold);
 }
 
 #[test]
