@@ -201,7 +201,7 @@ impl Instance {
         });
     }
 
-    /// Makes positions of a group part of the transaction. Whether that worked.
+    /// Makes positions of a group part of the transaction. Whether the application goes on to commit.
     pub(super) async fn send_offsets(
         &mut self,
         transaction: &Transaction<'_>,
@@ -227,6 +227,10 @@ impl Instance {
                 None => return self.rng.bool(),
                 Some(Err(error)) => {
                     self.heed(&error);
+                    if !self.stage.is_calm() && self.rng.u32(0..4) == 0 {
+                        // It does not look, and commits all the same: that has to be refused.
+                        return true;
+                    }
                     if !error.is_retriable() || self.rng.u32(0..3) == 0 {
                         return false;
                     }
