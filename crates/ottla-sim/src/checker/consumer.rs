@@ -446,6 +446,11 @@ impl Reader {
         self.generation = epoch;
         self.rebalance.synced_ms = Some(now);
         let Some(assignment) = assignment else {
+            // With the answer it took what it had not named before.
+            for part in std::mem::take(&mut self.reconciliation.pending) {
+                self.readings.insert(part, Reading::anywhere(None));
+                self.reconciliation.untaken.insert(part);
+            }
             return;
         };
         let mut old = std::mem::take(&mut self.readings);

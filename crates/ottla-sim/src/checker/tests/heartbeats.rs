@@ -192,6 +192,17 @@ fn a_second_thing_taken_away_waits_for_the_first() {
 }
 
 #[test]
+fn what_was_not_named_is_taken_with_an_answer_that_may_have_been_late() {
+    let story = |answered: fn(Story) -> Story| {
+        let given = Story(Vec::new()).enters(1, 1, &[P, Q]);
+        answered(given.beats(1, 1, Some(&[Q]))).beats(1, 1, Some(&[P, Q]))
+    };
+    story(|story| story).breaks(Rule::TrueClaims);
+    let late = story(|story| story.answered(1, 1, None, 0, false));
+    late.reads(1, 1, 3).keeps_all();
+}
+
+#[test]
 fn nobody_is_given_what_another_member_has_not_given_up() {
     let other = |story: Story, given: &[Part]| story.enters(2, 2, given);
     other(begun(), &[P]).breaks(Rule::OneOwner);
