@@ -34,6 +34,10 @@ impl Application {
             }
             self.history().note(format!("m{member}: {error}"));
             self.poll(life).await?;
+            if self.refused {
+                // It never was a member, and has nothing to commit.
+                return Ok(());
+            }
         }
     }
 
