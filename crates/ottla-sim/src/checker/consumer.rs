@@ -198,6 +198,10 @@ impl Checker<'_> {
             // Perhaps made before the latest answer, and overtaken by that.
             return Ok(());
         }
+        if reader.ended {
+            // It was dropped while its listener was called, and goes on until that call ends.
+            return Ok(());
+        }
         reader.says(beat, now)
     }
 
@@ -426,6 +430,13 @@ impl Reader {
             };
             let reading = reading.unwrap_or_else(|| Reading::new(Place::Unknown, Why::Committed));
             self.readings.insert(*part, reading);
+        }
+    }
+
+    /// It reads what it was given once more while it was giving it up: it is done with that.
+    pub(super) fn takes_again(&mut self, part: Part) {
+        if self.reconciliation.again.remove(&part) {
+            self.rebalance.leaving.remove(&part);
         }
     }
 

@@ -32,6 +32,7 @@ impl Checker<'_> {
         })?;
         let unsure = reader.rebalance.unsure;
         reader.reconciliation.reads(part);
+        reader.takes_again(part);
         if reader.subscribed && !unsure {
             // In the instant in which it is told, it has no generation any more and may still hand out. Who has lost its place
             // names 0, which no group has.
@@ -96,31 +97,43 @@ impl Checker<'_> {
             return Ok(());
         };
         let (reset, group, unsure) = (reader.reset, reader.group, reader.rebalance.unsure);
-        // What it is giving up it still has, and commits.
+        let truth = self.truth;
+        let what = || format!("m{member} says that it is at {part}@{offset}, and");
+        let is_there = |reading: &Reading| {
+            let Place::Within { low, .. } = reading.place else {
+                return Ok(());
+            };
+            let back = match reading.why {
+                Why::Sought => Rule::SeekHolds,
+                _ => Rule::NothingRepeated,
+            };
+            holds(unsure || offset >= low, back, || {
+                format!("{} was at {low}", what())
+            })?;
+            match truth.first(part, offset).filter(|_| !unsure) {
+                Some(next) => stands(truth, reading, part, next, reset, start)
+                    .map_err(|(rule, problem)| (rule, format!("{} {problem}", what()))),
+                None => Ok(()),
+            }
+        };
+        // What it is giving up it still has, and commits. It may be done with that, in words that have not left yet.
+        if reader.reconciliation.is_given_again(part)
+            && let Some(left) = reader.rebalance.given_up(part)
+            && is_there(left).is_err()
+        {
+            reader.takes_again(part);
+        }
         let left = reader.rebalance.given_up(part);
         let own = reader.readings.get_mut(&part);
         let reading = match reader.reconciliation.is_given_again(part) {
             true => left.or(own),
             false => own.or(left),
         };
-        let Some(reading) = reading else {
+        let Some(reading) = reading.filter(|reading| !matches!(reading.place, Place::Unknown))
+        else {
             return Ok(());
         };
-        let Place::Within { low, .. } = reading.place else {
-            return Ok(());
-        };
-        let what = || format!("m{member} says that it is at {part}@{offset}, and");
-        let back = match reading.why {
-            Why::Sought => Rule::SeekHolds,
-            _ => Rule::NothingRepeated,
-        };
-        holds(unsure || offset >= low, back, || {
-            format!("{} was at {low}", what())
-        })?;
-        if let Some(next) = self.truth.first(part, offset).filter(|_| !unsure) {
-            stands(self.truth, reading, part, next, reset, start)
-                .map_err(|(rule, problem)| (rule, format!("{} {problem}", what())))?;
-        }
+        is_there(reading)?;
         // What lies before the place it was sent to is passed over, and may be committed before a record comes.
         let passed_over = reading.arrive(offset, reset);
         if let Some(group) = group {

@@ -8,6 +8,11 @@ const Q: Part = Part {
     partition: 1,
 };
 
+const R: Part = Part {
+    topic: 0,
+    partition: 2,
+};
+
 const SESSION_MS: u64 = 6_000;
 const REBALANCE_MS: u64 = 20_000;
 
@@ -31,7 +36,19 @@ impl Story {
 
     /// A heartbeat leaves at once; it has the number of its event.
     fn beats(self, member: Member, epoch: i32, owned: Option<&[Part]>) -> Self {
-        let (number, queued_ms) = (self.0.len() as u64, self.now());
+        let queued_ms = self.now();
+        self.beats_since(queued_ms, member, epoch, owned)
+    }
+
+    /// It may have waited to leave since then.
+    fn beats_since(
+        self,
+        queued_ms: u64,
+        member: Member,
+        epoch: i32,
+        owned: Option<&[Part]>,
+    ) -> Self {
+        let number = self.0.len() as u64;
         self.next(What::Beats(Beat {
             member,
             number,
@@ -200,6 +217,42 @@ fn what_was_not_named_is_taken_with_an_answer_that_may_have_been_late() {
     story(|story| story).breaks(Rule::TrueClaims);
     let late = story(|story| story.answered(1, 1, None, 0, false));
     late.reads(1, 1, 3).keeps_all();
+}
+
+#[test]
+fn what_comes_back_begins_anew_also_if_nobody_saw_that_it_was_given_up() {
+    // What it says may have been made before it was answered, so that it proves nothing.
+    let back = || {
+        shrunk()
+            .beats_since(0, 1, 2, Some(&[Q]))
+            .beaten(1, 2, None)
+            .beats(1, 2, None)
+            .beaten(1, 3, Some(&[P, Q]))
+            .beats_since(0, 1, 3, Some(&[P, Q]))
+            .learns_of(1, P, None)
+    };
+    let is_at = |story: Story, offset| {
+        story.next(What::Position {
+            member: 1,
+            part: P,
+            offset,
+        })
+    };
+    is_at(back(), 0).keeps_all();
+    is_at(back(), 2).keeps_all();
+    is_at(back().reads(1, 3, 0), 1).keeps_all();
+    is_at(back().reads(1, 3, 0), 2).breaks(Rule::NothingSkipped);
+}
+
+#[test]
+fn one_that_was_dropped_lives_on_while_its_listener_is_called() {
+    let ended = What::Ended {
+        member: 1,
+        how: End::Dropped,
+    };
+    let story = begun().next(ended).beats(1, 1, None);
+    let grown = story.beaten(1, 2, Some(&[P, Q, R])).beats(1, 2, Some(&[P, Q, R]));
+    grown.keeps_all();
 }
 
 #[test]
