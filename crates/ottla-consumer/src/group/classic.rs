@@ -469,13 +469,17 @@ impl Classic {
         // A static member that comes back is another one in the same generation: what the one before is told is
         // nothing to it.
         let ours = *sent_as == self.identity();
-        if !ours || !matches!(self.state, State::Stable | State::Revoking) {
+        let stays = matches!(self.state, State::Stable | State::Revoking);
+        let joins = self.owns && matches!(self.state, State::Pausing(_) | State::Joining);
+        if !ours || !stays && !joins {
             return;
         }
         match error {
-            ErrorCode::UNKNOWN_MEMBER_ID
-            | ErrorCode::ILLEGAL_GENERATION
-            | ErrorCode::FENCED_INSTANCE_ID => self.handle_error(error, now),
+            // Who joins and reads on meanwhile would hear the same when its join gets there, which may take long.
+            ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::FENCED_INSTANCE_ID => {
+                self.handle_error(error, now);
+            }
+            ErrorCode::ILLEGAL_GENERATION if stays => self.handle_error(error, now),
             ErrorCode::REBALANCE_IN_PROGRESS if self.state == State::Stable => {
                 self.rebalance(now, "group rebalances");
             }

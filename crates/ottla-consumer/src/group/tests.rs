@@ -621,6 +621,36 @@ fn a_cooperative_member_that_is_dropped_loses_all_and_one_that_stays_away_too() 
     assert_eq!(member.joins(), []);
 }
 
+/// Its join may be on its way for long, and meanwhile it reads.
+#[test]
+fn a_cooperative_member_that_joins_hears_from_a_commit_that_its_place_is_gone() {
+    let is_lost = |error, asks: bool, is_its: bool| {
+        let mut member = Cooperative::new(&["t"]);
+        member.joins();
+        member.syncs(&[tp("t", 0)]);
+        member.step();
+        let mut sent_as = member.classic.identity();
+        if !is_its {
+            sent_as.member_id = "another".into();
+        }
+        member.rebalances();
+        if asks {
+            assert!(matches!(member.step(), Step::Join { .. }));
+        }
+        (member.classic).handle_commit_error(error, &sent_as, member.now);
+        member.step() == lost()
+    };
+    for asks in [true, false] {
+        for gone in [ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::FENCED_INSTANCE_ID] {
+            assert!(is_lost(gone, asks, true), "{gone}");
+            assert!(!is_lost(gone, asks, false), "{gone}");
+        }
+        // The next generation may have begun, in which it is.
+        let over = ErrorCode::ILLEGAL_GENERATION;
+        assert!(!is_lost(over, asks, true));
+    }
+}
+
 #[test]
 fn commits_of_a_cooperative_member_hold_from_one_generation_to_the_next() {
     let mut member = Cooperative::new(&["t"]);
