@@ -689,7 +689,8 @@ mod tests {
     async fn who_goes_round_in_circles_is_ended_and_nobody_else() {
         let history = History::new();
         let turns = || {
-            let circles = AssertUnwindSafe(|| (0..=BUSY_EVENTS).for_each(|_| history.note("again")));
+            let circles =
+                AssertUnwindSafe(|| (0..=BUSY_EVENTS).for_each(|_| history.note("again")));
             catch_unwind(circles)
         };
         turns().unwrap_err();

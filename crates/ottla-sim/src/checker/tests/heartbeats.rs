@@ -251,7 +251,9 @@ fn one_that_was_dropped_lives_on_while_its_listener_is_called() {
         how: End::Dropped,
     };
     let story = begun().next(ended).beats(1, 1, None);
-    let grown = story.beaten(1, 2, Some(&[P, Q, R])).beats(1, 2, Some(&[P, Q, R]));
+    let grown = story
+        .beaten(1, 2, Some(&[P, Q, R]))
+        .beats(1, 2, Some(&[P, Q, R]));
     grown.keeps_all();
 }
 
