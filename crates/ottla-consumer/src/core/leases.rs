@@ -111,8 +111,12 @@ impl Lease {
 }
 
 impl<D> Core<D> {
-    /// From now on partitions are read one by one.
-    pub(crate) fn split(&mut self, now: Instant) -> Result<(), Error> {
+    /// From now on partitions are read one by one; but for those that are `going`: nobody gets those, to be done with them.
+    pub(crate) fn split(
+        &mut self,
+        going: impl Fn(&TopicPartition) -> bool,
+        now: Instant,
+    ) -> Result<(), Error> {
         if self.split.is_some() {
             return Err(Error::Usage(
                 "the consumer is split already; drop its PartitionStreams and all of their streams first",
@@ -124,6 +128,9 @@ impl<D> Core<D> {
             }
         }
         self.split = Some(Split::default());
+        for partition in self.slots.iter_mut().flatten() {
+            partition.lease_over = going(&partition.name);
+        }
         for slot in 0..self.slots.len() as u32 {
             self.note_undecoded(slot);
         }

@@ -13,10 +13,11 @@ use std::{
 };
 
 use futures_core::{FusedStream, Stream};
+use parking_lot::Mutex;
 
 pub use self::stream::PartitionStream;
 use crate::{
-    Consumer, Error,
+    Consumer, Error, TopicPartition,
     core::Core,
     driver::{Shared, now},
     listener::check_not_in_listener,
@@ -171,7 +172,8 @@ impl Consumer {
     /// # Rebalances
     /// A stream whose partition the group takes away ends as [`StreamEnd::Revoked`](crate::StreamEnd::Revoked), at once: records that were fetched and
     /// not handed out are for the next owner. The partition is given up when the stream is dropped; until then what it commits
-    /// counts. The group waits for that, for up to `max.poll.interval.ms`. In an eager rebalance (`range` and
+    /// counts. The group waits for that, for up to `max.poll.interval.ms`. What the group is taking away already when the
+    /// consumer is split is given up at once, and no stream of it comes. In an eager rebalance (`range` and
     /// others) that is so with all streams, in a cooperative one only with those whose partition goes elsewhere.
     ///
     /// [`Consumer::close`] and [`Consumer::unsubscribe`] end all streams the same way, and wait for them as long as they may.
@@ -184,6 +186,12 @@ impl Consumer {
         let shared = self.shared();
         shared.check_open()?;
         let mut reader = shared.reader.lock();
+        // Under the group's lock: what it begins to take back after this, it finds split.
+        let group = shared.group.as_ref().map(Mutex::lock);
+        let going = |name: &TopicPartition| {
+            let group = group.as_ref();
+            group.is_some_and(|group| group.membership.revokes(name))
+        };
         shared.core(|core| {
             if !core.is_split() {
                 reader.finish();
@@ -191,9 +199,9 @@ impl Consumer {
                 core.mark_processed();
                 reader.give_back_current(core);
             }
-            core.split(now())
+            core.split(going, now())
         })?;
-        drop(reader);
+        drop((group, reader));
         let streams = PartitionStreams::new(self.clone());
         // Whoever waits for records finds that it cannot.
         shared.application.notify_waiters();

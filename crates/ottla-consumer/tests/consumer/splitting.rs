@@ -8,7 +8,8 @@ use std::{
 
 use ottla_consumer::{
     Consumer, ConsumerConfig, Error, ListenerFuture, Offset, PartitionStream, PartitionStreams,
-    RebalanceListener, StreamEnd, TopicPartition, assignor::CooperativeSticky,
+    RebalanceListener, StreamEnd, TopicPartition,
+    assignor::{Assignor, CooperativeSticky},
 };
 use ottla_wire::{ErrorCode, compress::Compression};
 use tokio::time::{Instant, sleep, timeout};
@@ -742,4 +743,78 @@ async fn the_listener_comes_before_the_first_record_and_after_the_last() {
     leaving.await.unwrap().unwrap();
     assert_eq!(*listener.heard.lock().unwrap(), ["assigned", "revoked"]);
     assert_eq!(world.lock().unwrap().committed[&0], 8);
+}
+
+/// Whoever splits while the group takes partitions back gets no stream of those.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_given_up_is_not_offered_by_a_split() {
+    for cooperates in [false, true] {
+        for again in [false, true] {
+            let (cluster, world) = start(1, 2);
+            for partition in 0..2 {
+                append(&world, partition, 10);
+            }
+            assign(&cluster, &world, &[0, 1]);
+            let assignors: Vec<Arc<dyn Assignor>> = match cooperates {
+                true => vec![Arc::new(CooperativeSticky)],
+                false => group_config().assignors,
+            };
+            let consumer = consumer(
+                &cluster,
+                ConsumerConfig {
+                    assignors,
+                    ..group_config()
+                },
+            );
+            let mut going = 1;
+            let held = match again {
+                // It was split before, and its streams have not ended when the revocation begins.
+                true => {
+                    let (partitions, mut streams) = join(&consumer, 2).await;
+                    for stream in streams.values_mut() {
+                        next(stream, 4).await;
+                        stream.mark_processed();
+                    }
+                    Some((partitions, streams))
+                }
+                false => {
+                    consumer.subscribe([TOPIC]).unwrap();
+                    // The one whose record it has in its hands.
+                    going = read(&consumer, 14).await[13].0;
+                    None
+                }
+            };
+            let kept = 1 - going;
+            events(&world);
+            assign(&cluster, &world, &[kept]);
+            rebalance(&world);
+            sleep(Duration::from_secs(4)).await;
+            assert_eq!(assigned(&consumer), [0, 1], "it is at its records");
+            drop(held);
+            let mut partitions = consumer.split().unwrap();
+            let mut streams = BTreeMap::new();
+            for _ in 0..20 {
+                if let Ok(stream) =
+                    timeout(Duration::from_millis(100), partitions.next_partition()).await
+                {
+                    let stream = stream.unwrap();
+                    assert!(streams.insert(stream.partition(), stream).is_none());
+                }
+            }
+            let told = format!("cooperates: {cooperates}, again: {again}");
+            assert_eq!(streams.keys().collect::<Vec<_>>(), [&kept], "{told}");
+            assert_eq!(assigned(&consumer), [kept], "{told}");
+            let events = events(&world);
+            assert!(events.contains(&"join".to_owned()), "{told}: {events:?}");
+            let committed = world.lock().unwrap().committed.clone();
+            append(&world, kept, 10);
+            let stream = streams.get_mut(&kept).unwrap();
+            if !cooperates {
+                assert_eq!(next(stream, 1).await, [committed[&kept]], "{told}");
+            } else {
+                next(stream, 1).await;
+            }
+            assert_eq!(stream.end(), None);
+        }
+    }
 }

@@ -58,7 +58,7 @@ fn take(core: &mut Core<Data>, now: Instant) -> Option<Reader> {
 
 fn split(partitions: i32) -> (Core<Data>, Vec<Reader>, Instant) {
     let (mut core, now) = assigned(partitions, 0);
-    core.split(now).unwrap();
+    core.split(|_| false, now).unwrap();
     let readers: Vec<_> = std::iter::from_fn(|| take(&mut core, now)).collect();
     assert_eq!(readers.len(), partitions as usize);
     (core, readers, now)
@@ -321,7 +321,7 @@ fn the_consumer_is_whole_again_when_all_readers_are_gone() {
         core.next_handout(),
         Handout::Error(Error::Usage(_))
     ));
-    assert!(core.split(now).is_err());
+    assert!(core.split(|_| false, now).is_err());
     readers[0].next(&mut core, now).unwrap();
     core.end_split();
     assert_eq!(readers[0].next(&mut core, now), Err(StreamEnd::Closed));
@@ -393,7 +393,7 @@ proptest! {
     fn any_interleaving_reads_each_partition_in_order(steps in prop::collection::vec(step(), 1..200)) {
         let mut core: Core<Data> = Core::new(config());
         let mut now = Instant::now();
-        core.split(now).unwrap();
+        core.split(|_| false, now).unwrap();
         for p in 0..2 {
             core.assign(tp(p), Offset::At(0), leader(1, 1));
         }
@@ -507,7 +507,7 @@ proptest! {
                     over = true;
                 }
                 Step::Split => {
-                    over &= core.split(now).is_err();
+                    over &= core.split(|_| false, now).is_err();
                 }
                 Step::Deliver => {
                     if !core.is_split()
