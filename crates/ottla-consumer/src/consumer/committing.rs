@@ -23,7 +23,8 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::CommitRefused`]; [`Error::CommitUnknown`] if the answer was lost; [`Error::Timeout`] if it
-    /// was never sent; [`Error::Usage`] without `group.id`; [`Error::Closed`].
+    /// was never sent; [`Error::Usage`] without `group.id`; [`Error::Closed`], also if the consumer is closed before the
+    /// outcome is known.
     pub async fn commit(&self) -> Result<(), Error> {
         self.commit_async()?.await
     }

@@ -28,6 +28,8 @@ use crate::{
 pub(crate) struct Commits {
     committer: Committer,
     waiters: HashMap<Ticket, Waiter>,
+    /// Nobody sends commits any more.
+    ended: bool,
 }
 
 /// Who asked for a commit.
@@ -52,6 +54,7 @@ impl Commits {
         Self {
             committer: Committer::new(backoff, fastrand::u64(..)),
             waiters: HashMap::new(),
+            ended: false,
         }
     }
 
@@ -83,7 +86,7 @@ impl Commits {
 impl Shared {
     /// Queues a commit; it is tried until the deadline, whether or not anybody waits for the outcome. What is committed is
     /// looked up and queued in one go: nobody else's commit comes in between, which would then be the older one of the two
-    /// and land last.
+    /// and land last. Once the consumer has ended there is no outcome.
     pub(crate) fn queue_commit(
         self: &Arc<Self>,
         offsets: impl FnOnce() -> Offsets,
@@ -103,6 +106,9 @@ impl Shared {
         by: CommitBy,
     ) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
+        if commits.ended {
+            return receiver;
+        }
         let holds = || match by {
             CommitBy::Stream(lease) => self.core(|core| core.lease_holds(lease)),
             CommitBy::Itself | CommitBy::Application => true,
@@ -223,7 +229,28 @@ pub(crate) fn committed(position: Position) -> CommittedOffset {
     }
 }
 
-pub(super) async fn run(shared: Arc<Shared>) {
+/// Whoever waits for a commit learns that nobody sends it any more, however the task ends.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut commits = self.0.commits.lock();
+        commits.ended = true;
+        let waiters = std::mem::take(&mut commits.waiters);
+        Counters::add(&self.0.counters.commit_failures, waiters.len());
+    }
+}
+
+pub(super) fn run(shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
+    // Also of a task that ends before it has begun.
+    let ending = Ending(shared.clone());
+    async move {
+        let _ending = ending;
+        send_in_order(shared).await;
+    }
+}
+
+async fn send_in_order(shared: Arc<Shared>) {
     if shared.config.enable_auto_commit {
         shared.spawn(commit_by_itself(shared.clone()));
     }
