@@ -67,6 +67,26 @@ impl Acknowledged {
         }
     }
 
+    /// Takes back what was said of these offsets.
+    pub(super) fn remove(&mut self, (first, last): Run) -> Vec<(Run, i8)> {
+        let mut removed = Vec::new();
+        let mut rest = Vec::with_capacity(self.runs.len());
+        for ((from, to), kind) in self.runs.drain(..) {
+            let part = |from: i64, to: i64, parts: &mut Vec<(Run, i8)>| {
+                if from <= to {
+                    parts.push(((from, to), kind));
+                }
+            };
+            part(from, to.min(first.saturating_sub(1)), &mut rest);
+            part(from.max(first), to.min(last), &mut removed);
+            part(from.max(last.saturating_add(1)), to, &mut rest);
+        }
+        self.runs = rest;
+        let renewals = self.renewals.extract_if(first..=last, |_| true);
+        removed.extend(renewals.map(|offset| ((offset, offset), RENEW)));
+        removed
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.renewals.is_empty()
     }
@@ -117,6 +137,28 @@ mod tests {
             ]
         );
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn what_was_said_of_some_offsets_is_taken_back() {
+        let mut all = Acknowledged::default();
+        all.push((0, 9), ACCEPT);
+        all.push((12, 14), REJECT);
+        for offset in [10, 11, 20] {
+            all.push((offset, offset), RENEW);
+        }
+        let removed = [
+            ((8, 9), ACCEPT),
+            ((12, 13), REJECT),
+            ((10, 10), RENEW),
+            ((11, 11), RENEW),
+        ];
+        assert_eq!(all.remove((8, 13)), removed);
+        assert_eq!(all.remove((8, 13)), []);
+        assert_eq!(
+            all.take(),
+            [((0, 7), ACCEPT), ((14, 14), REJECT), ((20, 20), RENEW)]
+        );
     }
 
     #[test]

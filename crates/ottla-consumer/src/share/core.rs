@@ -457,8 +457,8 @@ impl Core {
     pub(super) fn give_back(&mut self) {
         self.assignment.clear();
         self.ready.clear();
-        for node in self.nodes.values_mut() {
-            let dropped = node.let_go(|part| part.held.drain(), ErrorCode::NONE);
+        for (&id, node) in &mut self.nodes {
+            let dropped = node.let_go(id, |part| part.held.drain(), ErrorCode::NONE);
             drop(dropped);
             // Closing the session releases them.
             node.flush = true;
@@ -484,7 +484,7 @@ impl Core {
         if node.in_flight.is_some() {
             return Plan::Wait(None);
         }
-        let late = node.expire(now);
+        let late = node.expire(id, now);
         if self.config.implicit {
             self.effects.outcomes.extend(late);
         }
@@ -562,7 +562,7 @@ impl Core {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
-        let lost = node.lose_session();
+        let lost = node.lose_session(id);
         let sent = node.in_flight.take().map(|f| f.acknowledged);
         let sent = sent.unwrap_or_default();
         self.tell_lost(lost);
@@ -587,7 +587,7 @@ impl Core {
             return true;
         };
         if answer.error.is_err() {
-            let lost = node.lose_session();
+            let lost = node.lose_session(id);
             self.tell_lost(lost);
             self.drop_ready(id);
             let error = answer.error;
@@ -642,6 +642,9 @@ impl Core {
             verdicts.insert(part.id, part.acknowledge_error);
             if in_flight.api == Api::ShareFetch {
                 self.take_error(id, part.id, part.error, now);
+            }
+            if let Some(fetched) = &part.fetched {
+                self.give_up(id, part.id, &fetched.acquired().collect::<Vec<_>>(), now);
             }
             // Without a subscription the session is about to be closed, which gives all back.
             if let Some(mut fetched) = part.fetched
@@ -733,6 +736,7 @@ impl Core {
                 }
             }
             let outcome = AcknowledgeOutcome {
+                node: id,
                 partition: sent.name,
                 offsets: said,
                 result: verdict,
@@ -760,10 +764,45 @@ impl Core {
         }
     }
 
+    /// What was acquired before is acquired anew: that is over, with what was said of it and has not been sent.
+    fn give_up(&mut self, id: i32, of: PartitionId, runs: &[Run], now: Instant) {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        let (said, gone) = node.acquired_anew(id, of, runs);
+        self.tell_lost(gone.into_iter().collect());
+        let part = self
+            .nodes
+            .get_mut(&id)
+            .and_then(|node| node.lent.get_mut(&of));
+        let Some(part) = part.filter(|_| !said.is_empty()) else {
+            return;
+        };
+        let commits = match part.acknowledged.is_empty() {
+            true => std::mem::take(&mut part.commits),
+            false => {
+                // They wait for what is still to be sent, too.
+                for number in &part.commits {
+                    if let Some(commit) = self.commits.get_mut(number) {
+                        commit.left += 1;
+                    }
+                }
+                part.commits.clone()
+            }
+        };
+        let sent = Sent {
+            name: part.name.clone(),
+            runs: said,
+            commits,
+        };
+        let refused = |_| Err(Fault::Broker(ErrorCode::INVALID_RECORD_STATE));
+        self.settle(id, BTreeMap::from([(of, sent)]), refused, now);
+    }
+
     /// The application is done with all that it was handed.
     fn accept_all(&mut self, now: Instant) {
         for (&id, node) in &mut self.nodes {
-            self.effects.outcomes.extend(node.expire(now));
+            self.effects.outcomes.extend(node.expire(id, now));
             for part in node.lent.values_mut() {
                 for run in part.held.drain() {
                     part.acknowledged.push(run, AcknowledgeType::Accept as i8);

@@ -111,6 +111,11 @@ impl Fetched {
         })
     }
 
+    /// The offsets that are acquired, in order.
+    pub(super) fn acquired(&self) -> impl Iterator<Item = Run> {
+        self.acquired.iter().map(|of| (of.first, of.last))
+    }
+
     /// Hands out up to `max` records.
     pub(super) fn read(
         &mut self,

@@ -15,7 +15,7 @@ pub(super) struct Held {
 impl Held {
     /// Holds these from now on. What was held of them before is held until `until`, too.
     pub(super) fn insert(&mut self, (first, last): Run, until: Instant) {
-        self.remove((first, last));
+        let _before = self.remove((first, last));
         // What one answer brought is locked until the same moment, and makes one run.
         if let Some((&before, entry)) = self.runs.range_mut(..first).next_back()
             && entry.0.checked_add(1) == Some(first)
@@ -87,24 +87,28 @@ impl Held {
         self.runs.is_empty()
     }
 
-    /// Cuts a run out, wherever it overlaps one that is held.
-    fn remove(&mut self, (first, last): Run) {
+    /// Holds nothing of these any more; what was held of them, in order.
+    pub(super) fn remove(&mut self, (first, last): Run) -> Vec<Run> {
+        let mut gone = Vec::new();
         if let Some((&before, &(end, until))) = self.runs.range(..first).next_back()
             && end >= first
         {
             self.runs.insert(before, (first - 1, until));
+            gone.push((first, end.min(last)));
             if end > last {
                 self.runs.insert(last + 1, (end, until));
             }
         }
         let inside: Vec<_> = self.runs.range(first..=last).map(|(at, _)| *at).collect();
         for at in inside {
-            if let Some((end, until)) = self.runs.remove(&at)
-                && end > last
-            {
-                self.runs.insert(last + 1, (end, until));
+            if let Some((end, until)) = self.runs.remove(&at) {
+                gone.push((at, end.min(last)));
+                if end > last {
+                    self.runs.insert(last + 1, (end, until));
+                }
             }
         }
+        gone
     }
 }
 
@@ -152,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_map_of_offsets(steps in prop::collection::vec((0..4_u8, 0..30_i64, 0..6_i64, 0..4_u64), 1..60)) {
+        fn agrees_with_a_map_of_offsets(steps in prop::collection::vec((0..5_u8, 0..30_i64, 0..6_i64, 0..4_u64), 1..60)) {
             let start = Instant::now();
             let mut held = Held::default();
             let mut model: BTreeMap<i64, Instant> = BTreeMap::new();
@@ -164,6 +168,11 @@ mod tests {
                         model.extend((first..=first + len).map(|offset| (offset, until)));
                     }
                     2 => prop_assert_eq!(held.take(first), model.remove(&first)),
+                    3 => {
+                        let gone: Vec<_> = held.remove((first, first + len)).into_iter().flat_map(|(a, b)| a..=b).collect();
+                        let expected: Vec<_> = model.extract_if(first..=first + len, |_, _| true).map(|(offset, _)| offset).collect();
+                        prop_assert_eq!(gone, expected);
+                    }
                     _ => {
                         let gone: Vec<_> = held.expire(until).into_iter().flat_map(|(a, b)| a..=b).collect();
                         let expected: Vec<_> = model.extract_if(.., |_, at| *at <= until).map(|(offset, _)| offset).collect();

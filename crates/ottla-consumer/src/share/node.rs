@@ -74,9 +74,9 @@ impl Node {
     }
 
     /// Lets go of what timed out.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<AcknowledgeOutcome> {
+    pub(super) fn expire(&mut self, id: i32, now: Instant) -> Vec<AcknowledgeOutcome> {
         let expired = |part: &mut Lent| part.held.expire(now);
-        let gone = self.let_go(expired, ErrorCode::INVALID_RECORD_STATE);
+        let gone = self.let_go(id, expired, ErrorCode::INVALID_RECORD_STATE);
         for AcknowledgeOutcome {
             partition, offsets, ..
         } in &gone
@@ -93,16 +93,13 @@ impl Node {
     /// Lets go of what `which` takes; with what acknowledging it would come to now.
     pub(super) fn let_go(
         &mut self,
+        id: i32,
         which: impl Fn(&mut Lent) -> Vec<Run>,
         error: ErrorCode,
     ) -> Vec<AcknowledgeOutcome> {
         let gone = self.lent.values_mut().filter_map(|part| {
             let runs = which(part);
-            (!runs.is_empty()).then(|| AcknowledgeOutcome {
-                partition: part.name.clone(),
-                offsets: runs.into_iter().map(|(first, last)| first..=last).collect(),
-                result: Err(Fault::Broker(error)),
-            })
+            (!runs.is_empty()).then(|| part.gone(id, runs, error))
         });
         let gone = gone.collect();
         self.lent.retain(|_, part| !part.is_idle());
@@ -180,9 +177,34 @@ impl Node {
 
     /// The session is lost, and with it what was acquired in it: a late word on that would only have the broker refuse
     /// what else is said with it. What can be accepted no longer.
-    pub(super) fn lose_session(&mut self) -> Vec<AcknowledgeOutcome> {
+    pub(super) fn lose_session(&mut self, id: i32) -> Vec<AcknowledgeOutcome> {
         self.end_session();
-        self.let_go(|part| part.held.drain(), ErrorCode::SHARE_SESSION_NOT_FOUND)
+        let all = |part: &mut Lent| part.held.drain();
+        self.let_go(id, all, ErrorCode::SHARE_SESSION_NOT_FOUND)
+    }
+
+    /// These are acquired anew, so the broker had released them: their locks timed out, which begin before their answers
+    /// come. What was said of them since is said of what is over, and must not be taken for a word on what they are now. Those
+    /// words, and what acknowledging the others would have come to.
+    pub(super) fn acquired_anew(
+        &mut self,
+        id: i32,
+        of: PartitionId,
+        runs: &[Run],
+    ) -> (Vec<(Run, i8)>, Option<AcknowledgeOutcome>) {
+        let Some(part) = self.lent.get_mut(&of) else {
+            return (Vec::new(), None);
+        };
+        let said = runs.iter().flat_map(|run| part.acknowledged.remove(*run));
+        let said: Vec<(Run, i8)> = said.collect();
+        let held = runs.iter().flat_map(|run| part.held.remove(*run));
+        let held: Vec<Run> = held.collect();
+        let gone = part.gone(id, held, ErrorCode::INVALID_RECORD_STATE);
+        if !self.speaks() {
+            self.acknowledged_at = None;
+            self.flush = false;
+        }
+        (said, Some(gone).filter(|gone| !gone.offsets.is_empty()))
     }
 
     pub(super) fn end_session(&mut self) {
@@ -192,6 +214,16 @@ impl Node {
 }
 
 impl Lent {
+    /// What acknowledging these comes to.
+    fn gone(&self, node: i32, runs: Vec<Run>, error: ErrorCode) -> AcknowledgeOutcome {
+        AcknowledgeOutcome {
+            node,
+            partition: self.name.clone(),
+            offsets: runs.into_iter().map(|(first, last)| first..=last).collect(),
+            result: Err(Fault::Broker(error)),
+        }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.held.is_empty() && self.acknowledged.is_empty()
     }

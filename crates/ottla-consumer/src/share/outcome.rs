@@ -10,6 +10,8 @@ use crate::TopicPartition;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AcknowledgeOutcome {
+    /// By which broker: the [`node`](super::ShareRecord::node) that the records were acquired from.
+    pub node: i32,
     /// Of which partition.
     pub partition: TopicPartition,
     /// Of the records at these offsets, in order.

@@ -30,6 +30,13 @@ impl ShareRecord {
         self.delivery_count
     }
 
+    /// The broker that it was acquired from, and that is told what becomes of it. A record comes again from another one when
+    /// the partition's leader has moved; this tells which of the two an [`AcknowledgeOutcome`](super::AcknowledgeOutcome) is
+    /// about.
+    pub fn node(&self) -> i32 {
+        self.lender.node
+    }
+
     /// The record alone.
     pub fn into_record(self) -> Record {
         self.record

@@ -19,6 +19,7 @@ use super::{
     core::{Answer, Api, Core, CoreConfig, Order, Part, PartitionId, Plan},
     fetched::Fetched,
     held::Run,
+    outcome::Fault,
     record::ShareRecord,
 };
 use crate::{Error, TopicPartition, payload::DecodeLimits};
@@ -407,6 +408,93 @@ fn accepting_too_late_is_told() {
         "{outcomes:?}"
     );
     assert!(stage.fetch(1).acknowledged.is_empty());
+}
+
+#[test]
+fn what_comes_again_was_given_up_before() {
+    let mut stage = Stage::new(false);
+    stage.assign(&[(0, 1)]);
+    stage.poll(10);
+    stage.fetch(1);
+    stage.bring(1, 0, 0, 4);
+    let records = stage.poll(10);
+    // While the next fetch waits, the locks time out at the broker, and that fetch brings some records again.
+    stage.poll(10);
+    stage.fetch(1);
+    assert!(stage.says(&records[0], AcknowledgeType::Release));
+    assert!(stage.says(&records[1], AcknowledgeType::Accept));
+    assert!(stage.says(&records[2], AcknowledgeType::Renew));
+    let commit = stage.core.commit(stage.now).unwrap();
+    let ranges = vec![acquired(0, 0, 2), acquired(2, 3, 2)];
+    stage.answer(1, 0, batch(0, 4), ranges);
+    let refused = Err(ErrorCode::INVALID_RECORD_STATE.to_string());
+    let outcomes = stage.outcomes();
+    assert!(
+        matches!(&outcomes[..], [(0, runs, Err(_))] if runs[..] == [(0, 0), (2, 2)]),
+        "{outcomes:?}"
+    );
+    assert!(stage.core.effects.commits.is_empty(), "of the second one");
+    assert!(
+        !stage.says(&records[3], AcknowledgeType::Accept),
+        "it is not handed out yet"
+    );
+    let again = stage.poll(10);
+    assert_eq!(offsets(&again), [0, 2, 3]);
+    assert!(stage.says(&again[0], AcknowledgeType::Accept));
+    // Once for each record, and of the latest delivery.
+    let order = stage.order(1);
+    assert_eq!(order.acknowledged, [(id(0), vec![((0, 1), ACCEPT)])]);
+    stage.acknowledged(1, 0, ErrorCode::NONE);
+    let [(number, outcomes)] = &stage.core.effects.commits[..] else {
+        panic!()
+    };
+    let results = outcomes.iter().map(|outcome| match &outcome.result {
+        Err(Fault::Broker(error)) => Err(error.to_string()),
+        other => Ok(other.is_ok()),
+    });
+    assert_eq!(results.collect::<Vec<_>>(), [refused, Ok(true)]);
+    assert_eq!(*number, commit);
+}
+
+#[test]
+fn a_commit_of_nothing_but_what_comes_again_does_not_wait() {
+    let mut stage = Stage::new(false);
+    stage.assign(&[(0, 1)]);
+    stage.poll(10);
+    stage.fetch(1);
+    stage.bring(1, 0, 0, 1);
+    let records = stage.poll(10);
+    stage.poll(10);
+    stage.fetch(1);
+    assert!(stage.says(&records[0], AcknowledgeType::Accept));
+    stage.core.commit(stage.now).unwrap();
+    stage.answer(1, 0, batch(0, 1), vec![acquired(0, 0, 2)]);
+    assert_eq!(stage.core.effects.commits.len(), 1);
+    assert_eq!(stage.waits(1), None, "nothing is to be said");
+}
+
+#[test]
+fn with_implicit_acknowledgement_it_is_told_what_comes_again() {
+    let mut stage = Stage::new(true);
+    stage.assign(&[(0, 1), (1, 2)]);
+    stage.poll(10);
+    stage.fetch(1);
+    stage.fetch(2);
+    stage.bring(1, 0, 0, 1);
+    assert_eq!(stage.poll(10).len(), 1);
+    stage.bring(2, 1, 0, 2);
+    // Another call was waiting for records before these two were handed out.
+    stage.core.want_records(stage.now);
+    assert_eq!(stage.core.next_ready(stage.now).map(|of| of.node), Some(2));
+    stage.core.want_records(stage.now);
+    stage.fetch(1);
+    let ranges = vec![acquired(0, 0, 2)];
+    stage.answer(1, 0, batch(0, 1), ranges);
+    let outcomes = stage.outcomes();
+    assert!(
+        matches!(&outcomes[..], [(0, runs, Err(_))] if runs[..] == [(0, 0)]),
+        "{outcomes:?}"
+    );
 }
 
 #[test]
