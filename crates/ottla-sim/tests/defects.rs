@@ -39,7 +39,7 @@ fn a_patch_whose_file_moved_on_is_noticed() {
 }
 
 fn applies(root: &Path, patch: &str) -> Result<(), String> {
-    if !["produce", "group", "assign", "transactions"]
+    if !["produce", "group", "assign", "share", "transactions"]
         .iter()
         .any(|name| patch.starts_with(&format!("scenario: {name}\n")))
     {

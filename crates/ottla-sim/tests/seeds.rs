@@ -42,6 +42,11 @@ fn readers_by_hand_keep_their_promises_in_bad_weather() {
 }
 
 #[test]
+fn share_groups_keep_their_promises_in_bad_weather() {
+    keeps_its_promises(Scenario::Share, 12);
+}
+
+#[test]
 fn transactions_keep_their_promises_in_bad_weather() {
     keeps_its_promises(Scenario::Transactions, 15);
 }

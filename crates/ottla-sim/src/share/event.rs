@@ -69,9 +69,10 @@ pub(crate) enum Event {
     GivesBack {
         member: Member,
     },
-    /// It is handed a record, which was acquired so often.
+    /// It is handed a record, which was acquired so often, this time from that node.
     Gets {
         member: Member,
+        node: i32,
         part: Part,
         offset: i64,
         id: u64,
@@ -80,14 +81,16 @@ pub(crate) enum Event {
     /// It acknowledges a record that it was handed, and the consumer takes that.
     Says {
         member: Member,
+        node: i32,
         part: Part,
         offset: i64,
         count: i16,
         kind: i8,
     },
-    /// It is told what became of acknowledgements.
+    /// It is told what became of acknowledgements at a node.
     Told {
         member: Member,
+        node: i32,
         part: Part,
         runs: Vec<Run>,
         verdict: Verdict,
@@ -154,17 +157,19 @@ impl fmt::Display for Event {
             Self::GivesBack { member } => write!(f, "m{member} unsubscribes"),
             Self::Gets {
                 member,
+                node,
                 part,
                 offset,
                 id,
                 count,
             } => write!(
                 f,
-                "m{member} gets {part}@{offset} = {}, delivery {count}",
+                "m{member} gets {part}@{offset} = {}, delivery {count} from node {node}",
                 Id(*id)
             ),
             Self::Says {
                 member,
+                node,
                 part,
                 offset,
                 count,
@@ -173,11 +178,12 @@ impl fmt::Display for Event {
                 let kind = word(*kind);
                 write!(
                     f,
-                    "m{member} says {kind} of {part}@{offset}, delivery {count}"
+                    "m{member} says {kind} of {part}@{offset}, delivery {count} from node {node}"
                 )
             }
             Self::Told {
                 member,
+                node,
                 part,
                 runs,
                 verdict,
@@ -187,7 +193,7 @@ impl fmt::Display for Event {
                     Verdict::Refused(error) => ottla_wire::ErrorCode(*error).to_string(),
                     Verdict::Unknown => "nobody knows".to_owned(),
                 };
-                write!(f, "m{member} is told of {part}")?;
+                write!(f, "m{member} is told of node {node}, {part}")?;
                 for (first, last) in runs {
                     write!(f, " {first}..{last}")?;
                 }

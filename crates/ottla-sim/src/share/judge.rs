@@ -147,6 +147,8 @@ struct Delivery {
     at_ms: u64,
     /// Until when it is surely locked, if nothing happens.
     until_ms: u64,
+    /// It was surely acquired from the present leader.
+    counts: bool,
     /// Something may have happened.
     over: bool,
 }
@@ -222,27 +224,30 @@ impl Judge<'_> {
             }
             Event::Gets {
                 member,
+                node,
                 part,
                 offset,
                 id,
                 count,
-            } => self.gets(*member, *part, *offset, *id, *count),
+            } => self.gets((*member, *node), (*part, *offset), *id, *count),
             Event::Says {
                 member,
+                node,
                 part,
                 offset,
-                count,
                 kind,
+                ..
             } => match self.members.get_mut(member) {
-                Some(of) => of.holding.says((*part, *offset), *count, *kind, index, now),
+                Some(of) => of.holding.says((*part, *offset, *node), *kind, index, now),
                 None => Ok(()),
             },
             Event::Told {
                 member,
+                node,
                 part,
                 runs,
                 verdict,
-            } => self.told(*member, *part, runs, *verdict),
+            } => self.told((*member, *node), *part, runs, *verdict),
             Event::Commits { number, .. } => {
                 self.commits.insert(*number, index);
                 Ok(())
@@ -298,7 +303,13 @@ impl Judge<'_> {
         }
     }
 
-    fn gets(&mut self, member: Member, part: Part, offset: i64, id: u64, count: i16) -> Outcome {
+    fn gets(
+        &mut self,
+        (member, node): (Member, i32),
+        (part, offset): (Part, i64),
+        id: u64,
+        count: i16,
+    ) -> Outcome {
         let now = self.now;
         let what = || format!("{part}@{offset}, delivery {count}, handed to m{member}");
         let written = self.truth.at(part, offset);
@@ -312,18 +323,25 @@ impl Judge<'_> {
         holds(!sharer.ended, Rule::EndHolds, || {
             format!("{} after it had ended", what())
         })?;
-        let handed = sharer.holding.hand_out((part, offset), count, now);
+        let handed = sharer.holding.hand_out((part, offset, node), count, now);
         handed.map_err(|(rule, problem)| (rule, format!("{}: {problem}", what())))
     }
 
-    fn told(&mut self, member: Member, part: Part, runs: &[Run], verdict: Verdict) -> Outcome {
+    fn told(
+        &mut self,
+        (member, node): (Member, i32),
+        part: Part,
+        runs: &[Run],
+        verdict: Verdict,
+    ) -> Outcome {
+        let now = self.now;
         let Some(sharer) = self.members.get_mut(&member) else {
             return Ok(());
         };
         for offset in runs.iter().flat_map(|(first, last)| *first..=*last) {
             let told = sharer
                 .holding
-                .told((part, offset), verdict, !sharer.explicit);
+                .told((part, offset, node), verdict, !sharer.explicit, now);
             told.map_err(|(rule, problem)| {
                 (
                     rule,
@@ -369,6 +387,9 @@ impl Judge<'_> {
         let session = sharer.sessions.entry(node).or_default();
         *session += u32::from(request.epoch == 0);
         let session = (member, node, *session);
+        if request.epoch == 0 {
+            sharer.holding.session_lost(node, self.now);
+        }
         let Some(group) = self.groups.get_mut(&sharer.group) else {
             return Ok(());
         };
@@ -377,21 +398,21 @@ impl Judge<'_> {
         }
         for (part, (first, last), kind) in &request.words {
             for offset in *first..=*last {
-                let at = (*part, offset);
+                let at = (*part, offset, node);
                 if *kind == GAP {
                     let there = self.truth.at(*part, offset);
                     holds(there.is_none(), Rule::NothingLost, || {
                         format!("m{member} says that {part} has no record at {offset}")
                     })?;
                 }
-                let sent = sharer.holding.sent(at, node, *kind, request.number);
+                let sent = sharer.holding.sent(at, *kind, request.number);
                 sent.map_err(|(rule, problem)| {
                     (
                         rule,
                         format!("m{member} sends word {kind} of {part}@{offset}: {problem}"),
                     )
                 })?;
-                let fate = group.log.entry(at).or_default();
+                let fate = group.log.entry((*part, offset)).or_default();
                 if *kind != RENEW {
                     let own = fate.deliveries.iter_mut();
                     for delivery in own.filter(|of| of.session.0 == member) {
@@ -432,12 +453,12 @@ impl Judge<'_> {
                 error => Some(error),
             };
             for offset in *first..=*last {
-                let at = (*part, offset);
                 let lock = now + group.lock_ms;
+                let heeded = answer.heeded;
                 sharer
                     .holding
-                    .answered(at, answer.number, error, answer.heeded, lock);
-                let Some(fate) = group.log.get_mut(&at) else {
+                    .answered((*part, offset, node), answer.number, error, heeded, lock);
+                let Some(fate) = group.log.get_mut(&(*part, offset)) else {
                     continue;
                 };
                 if error.is_some() {
@@ -499,7 +520,8 @@ impl Judge<'_> {
                 format!("{} is above the limit", what())
             })?;
         }
-        let certain = fate.deliveries.iter().filter(|of| of.at_ms <= sent.sent_ms);
+        let earlier = fate.deliveries.iter();
+        let certain = earlier.filter(|of| of.counts && of.at_ms <= sent.sent_ms);
         let least = 1 + certain.count();
         let most = 1 + fate.counts.len() + fate.uncertain + group.unanswered.len();
         let counted = usize::try_from(count).is_ok_and(|count| (least..=most).contains(&count));
@@ -546,11 +568,14 @@ impl Judge<'_> {
             asked_ms: sent.sent_ms,
             at_ms: now,
             until_ms: sent.sent_ms + group.lock_ms,
+            counts: now_led,
             over: !now_led,
         });
         let lock = now + group.lock_ms;
         if let Some(sharer) = self.members.get_mut(&member) {
-            sharer.holding.acquired((part, offset), node, count, lock);
+            sharer
+                .holding
+                .acquired((part, offset, node), count, lock, now);
         }
         Ok(())
     }

@@ -231,6 +231,7 @@ impl Application {
         };
         self.tell(Event::Gets {
             member: life.member,
+            node: record.node(),
             part: part(&record)?,
             offset: record.offset(),
             id,
@@ -270,6 +271,7 @@ impl Application {
         match life.consumer.acknowledge(&record, kind) {
             Ok(()) => self.tell(Event::Says {
                 member,
+                node: record.node(),
                 part,
                 offset,
                 count,
@@ -415,6 +417,7 @@ impl AcknowledgeListener for Listener {
         let runs = outcome.offsets.iter();
         self.history.record(What::Shared(Event::Told {
             member: self.member,
+            node: outcome.node,
             part,
             runs: runs.map(|run| (*run.start(), *run.end())).collect(),
             verdict: match &outcome.result {

@@ -142,6 +142,7 @@ impl Story {
     fn gets(self, member: Member, offset: i64, count: i16) -> Self {
         self.then(Event::Gets {
             member,
+            node: 1,
             part: P,
             offset,
             id: id(offset),
@@ -152,6 +153,7 @@ impl Story {
     fn says(self, member: Member, offset: i64, count: i16, kind: i8) -> Self {
         self.then(Event::Says {
             member,
+            node: 1,
             part: P,
             offset,
             count,
@@ -162,6 +164,7 @@ impl Story {
     fn told(self, member: Member, offset: i64, verdict: Verdict) -> Self {
         self.then(Event::Told {
             member,
+            node: 1,
             part: P,
             runs: vec![(offset, offset)],
             verdict,
@@ -241,6 +244,7 @@ fn only_what_was_acquired_is_handed_out_once_and_in_time() {
     acquired().ends(1).gets(1, 0, 1).breaks(Rule::EndHolds);
     let wrong = Event::Gets {
         member: 1,
+        node: 1,
         part: P,
         offset: 0,
         id: id(1),
@@ -330,6 +334,10 @@ fn another_leader_knows_of_no_acquisition() {
         });
         story
     };
+    // What the leader before acquired just so and answered late counts for nothing.
+    let mut late = led(Story::new().fetches(1)).answered(1, 0, &[(0, 1)]);
+    late.now += LOCK_MS;
+    late.acquires(2, 0, 1).keeps_all();
     for count in 1..=2 {
         led(Story::begun()).acquires(2, 0, count).keeps_all();
         // Under one leader a count does not come twice.
@@ -461,6 +469,55 @@ fn what_is_said_of_an_earlier_delivery_is_said_of_the_latest() {
     };
     again().acknowledges(1, &[(0, RELEASE)]).keeps_all();
     again().says(1, 0, 2, ACCEPT).breaks(Rule::HeldIsSaid);
+    // Not before it is handed out.
+    Story::begun()
+        .acquires(1, 0, 2)
+        .says(1, 0, 1, RELEASE)
+        .breaks(Rule::HeldIsSaid);
+}
+
+#[test]
+fn what_was_acquired_before_its_session_was_lost_is_not_handed_out() {
+    let reopened = || {
+        let mut story = Story::new().acquires(1, 0, 1);
+        story.epochs.insert(1, -1);
+        story.fetches(1).answered(1, 0, &[])
+    };
+    reopened().gets(1, 0, 1).breaks(Rule::OnlyAcquired);
+    reopened().acquires(1, 0, 2).gets(1, 0, 2).keeps_all();
+}
+
+#[test]
+fn of_a_renewal_that_never_left_and_the_final_word_each_has_its_outcome() {
+    let said = || Story::begun().says(1, 0, 1, RENEW).says(1, 0, 1, ACCEPT);
+    said()
+        .told(1, 0, Verdict::Unknown)
+        .told(1, 0, Verdict::Refused(122))
+        .ends(1)
+        .keeps_all();
+    let thrice = said()
+        .told(1, 0, Verdict::Unknown)
+        .told(1, 0, Verdict::Refused(122));
+    thrice
+        .told(1, 0, Verdict::Refused(122))
+        .breaks(Rule::TrueOutcome);
+    // The renewal may leave late all the same, and is not the one that the next delivery's application says.
+    said()
+        .told(1, 0, Verdict::Unknown)
+        .told(1, 0, Verdict::Refused(122))
+        .acknowledges(1, &[(0, RENEW)])
+        .keeps_all();
+    said()
+        .told(1, 0, Verdict::Unknown)
+        .after(LOCK_MS)
+        .acquires(1, 0, 2)
+        .gets(1, 0, 2)
+        .says(1, 0, 2, RENEW)
+        .acknowledges(1, &[(0, RENEW)])
+        .answered(1, 0, &[])
+        .told(1, 0, Verdict::Stored)
+        .ends(1)
+        .keeps_all();
 }
 
 #[test]

@@ -6,25 +6,27 @@ use super::super::event::{ACCEPT, GAP, RENEW, Verdict};
 use super::{Outcome, Rule, holds};
 use crate::history::Part;
 
-type Place = (Part, i64);
+/// An offset, and the node that it was acquired from: what a member says of a record it says to that one.
+type Place = (Part, i64, i32);
 
 /// Records that a member acquired, by their places.
 #[derive(Default)]
 pub(super) struct Holding {
     records: BTreeMap<Place, Vec<Held>>,
     /// Words that nobody waits for any more, and that may yet leave.
-    strays: BTreeSet<(Place, i32, i8)>,
+    strays: BTreeSet<(Place, i8)>,
 }
 
 /// A record, acquired once.
 struct Held {
-    node: i32,
     count: i16,
     /// Until when the member may think that it is locked.
     until_ms: u64,
     handed_out: bool,
-    /// When the member heard that its share session is over.
+    /// When the member heard that it is not its any more.
     lost_ms: Option<u64>,
+    /// A final word has its outcome. What is left are renewals of which nothing need come.
+    done: bool,
     words: Vec<Word>,
 }
 
@@ -42,21 +44,28 @@ struct Word {
 }
 
 impl Holding {
-    pub(super) fn acquired(&mut self, place: Place, node: i32, count: i16, until_ms: u64) {
-        self.records.entry(place).or_default().push(Held {
-            node,
+    pub(super) fn acquired(&mut self, place: Place, count: i16, until_ms: u64, now: u64) {
+        let of_place = self.records.entry(place).or_default();
+        // The same node gave it away, so it was the member's no longer.
+        for before in of_place.iter_mut() {
+            before.lost_ms.get_or_insert(now);
+        }
+        of_place.push(Held {
             count,
             until_ms,
             handed_out: false,
             lost_ms: None,
+            done: false,
             words: Vec::new(),
         });
     }
 
     pub(super) fn hand_out(&mut self, place: Place, count: i16, now: u64) -> Outcome {
         let held = self.records.get_mut(&place).into_iter().flatten();
-        let mut held = held.filter(|held| held.count == count && !held.handed_out);
-        let Some(held) = held.next() else {
+        let held = held.filter(|held| held.count == count && !held.handed_out);
+        // When the node begins to lead anew a count comes again: what the member had before it has dropped.
+        let Some(held) = held.min_by_key(|held| (held.lost_ms.is_some(), !held.is_good(now)))
+        else {
             let problem = "it has not acquired that, or was handed it before".to_owned();
             return Err((Rule::OnlyAcquired, problem));
         };
@@ -66,14 +75,14 @@ impl Holding {
         })?;
         let lost = held.lost_ms.filter(|lost| *lost < now);
         holds(lost.is_none(), Rule::OnlyAcquired, || {
-            "it has lost the share session in which it acquired that".to_owned()
+            "it has lost that, or the share session in which it acquired it".to_owned()
         })
     }
 
     /// With implicit acknowledgement the application accepts all it has by coming for more.
     pub(super) fn accept_all(&mut self, index: usize) {
         let all = self.records.values_mut().flatten();
-        for held in all.filter(|held| held.handed_out && held.words.is_empty()) {
+        for held in all.filter(|held| held.is_silent()) {
             held.words.push(Word::new(ACCEPT, index));
         }
     }
@@ -85,30 +94,19 @@ impl Holding {
         }
     }
 
-    pub(super) fn says(
-        &mut self,
-        place: Place,
-        count: i16,
-        kind: i8,
-        index: usize,
-        now: u64,
-    ) -> Outcome {
-        let (part, offset) = place;
-        let all = self.records.get(&place).into_iter().flatten();
-        let mut lent = all.filter(|held| held.handed_out);
-        let lender = lent.find(|held| held.count == count).map(|held| held.node);
+    pub(super) fn says(&mut self, place: Place, kind: i8, index: usize, now: u64) -> Outcome {
         let held = self.records.get_mut(&place).into_iter().flatten();
-        let held = held.filter(|held| {
-            let done = held.words.iter().any(|word| word.kind != RENEW);
-            let lost = held.lost_ms.is_some_and(|lost| lost < now);
-            held.handed_out && !done && !lost && now <= held.until_ms
+        let mut held = held.filter(|held| {
+            let done = held.done || held.words.iter().any(|word| word.kind != RENEW);
+            held.handed_out && !done && held.is_good(now)
         });
-        // What it says of a record that it has acquired once more since, from the same broker, it says of that.
-        let Some(held) = held.max_by_key(|held| (Some(held.node) == lender, held.count)) else {
+        // What it says of a record that it has acquired once more since it says of that.
+        let Some(held) = held.next_back() else {
+            let (part, offset, node) = place;
             return Err((
                 Rule::HeldIsSaid,
                 format!(
-                    "word {kind} of {part}@{offset}, delivery {count}, is taken, which is not locked for the member, or \
+                    "word {kind} of {part}@{offset} from node {node} is taken, which is not locked for the member, or \
                      was said to be done with"
                 ),
             ));
@@ -125,9 +123,8 @@ impl Holding {
         Ok(())
     }
 
-    pub(super) fn sent(&mut self, place: Place, node: i32, kind: i8, number: u64) -> Outcome {
+    pub(super) fn sent(&mut self, place: Place, kind: i8, number: u64) -> Outcome {
         let held = self.records.get_mut(&place).into_iter().flatten();
-        let held = held.filter(|held| held.node == node);
         if kind == GAP {
             let mut held = held.filter(|held| !held.handed_out);
             if let Some(held) = held.next() {
@@ -136,15 +133,18 @@ impl Holding {
                 return Ok(());
             }
         } else {
-            let words = held.flat_map(|held| &mut held.words);
-            let mut words = words.filter(|word| word.kind == kind && word.sent.is_none());
-            let word = words.next();
-            if let Some(word) = word {
+            // What was left over of one that is done comes last.
+            let words = held.flat_map(|held| {
+                let done = held.done;
+                held.words.iter_mut().map(move |word| (done, word))
+            });
+            let words = words.filter(|(_, word)| word.kind == kind && word.sent.is_none());
+            if let Some((_, word)) = words.min_by_key(|(done, _)| *done) {
                 word.sent = Some(number);
                 return Ok(());
             }
         }
-        if self.strays.remove(&(place, node, kind)) {
+        if self.strays.remove(&(place, kind)) {
             return Ok(());
         }
         let problem = "the application has not said that, or it was sent before".to_owned();
@@ -173,54 +173,66 @@ impl Holding {
 
     /// The member has heard that its session with the node is over.
     pub(super) fn session_lost(&mut self, node: i32, now: u64) {
-        let all = self.records.values_mut().flatten();
-        for held in all.filter(|held| held.node == node) {
+        let all = self.records.iter_mut();
+        let of_node = all.filter(|((_, _, of), _)| *of == node);
+        for held in of_node.flat_map(|(_, held)| held) {
             held.lost_ms.get_or_insert(now);
         }
     }
 
-    pub(super) fn told(&mut self, place: Place, verdict: Verdict, implicit: bool) -> Outcome {
-        let wrong = |problem: &str| Err((Rule::TrueOutcome, problem.to_owned()));
+    /// The application is told what became of a word. Of which one, when it has acquired the record more than once, nobody
+    /// says: of one that this can have become of, if there is one.
+    pub(super) fn told(
+        &mut self,
+        place: Place,
+        verdict: Verdict,
+        implicit: bool,
+        now: u64,
+    ) -> Outcome {
+        let wrong = |problem: String| Err((Rule::TrueOutcome, problem));
         let Some(of_place) = self.records.get_mut(&place) else {
-            return wrong("it never had that");
+            return wrong("it never had that".to_owned());
         };
-        // Of what was sent before of what was not: that is told together with what it was sent with.
-        let order = |word: &Word| {
-            let unsent = word.sent.is_none();
-            (word.answer.is_none(), unsent, word.optional, word.said)
-        };
-        let words = of_place.iter().enumerate().flat_map(|(at, held)| {
+        let concerned = of_place.iter().enumerate().flat_map(|(at, held)| {
             let words = held.words.iter().enumerate();
-            words.map(move |(n, word)| (order(word), at, n))
-        });
-        let Some((_, at, n)) = words.min() else {
+            let words = words.map(move |(n, word)| {
+                let rank = (word.rank(), word.optional, word.said);
+                (word.becomes(verdict), rank, at, Some(n))
+            });
             // What it never came back for is accepted by nobody.
-            let lost = of_place.iter().position(|held| held.handed_out);
-            if let Some(at) = lost.filter(|_| implicit && verdict != Verdict::Stored) {
-                of_place.remove(at);
-                return Ok(());
-            }
-            return wrong("it has said nothing of it");
+            let silent = implicit && held.is_silent();
+            let silent = silent.then(|| {
+                let becomes = match verdict {
+                    Verdict::Stored => Err("it has said nothing of it".to_owned()),
+                    _ => Ok(()),
+                };
+                let rank = if held.is_good(now) { 4 } else { 1 };
+                (becomes, (rank, false, 0), at, None)
+            });
+            words.chain(silent)
+        });
+        let concerned = concerned.min_by_key(|(becomes, rank, ..)| (becomes.is_err(), *rank));
+        let Some((becomes, _, at, n)) = concerned else {
+            return wrong("it has said nothing of it".to_owned());
+        };
+        let Some(n) = n else {
+            of_place.remove(at);
+            return becomes.or_else(wrong);
         };
         let word = of_place[at].words.remove(n);
+        let held = &mut of_place[at];
         if word.sent.is_none() && verdict == Verdict::Unknown {
-            let stray = (place, of_place[at].node, word.kind);
-            self.strays.insert(stray);
+            // Any of those that have not left may be on its way.
+            let unsent = held.words.iter().filter(|word| word.sent.is_none());
+            let kinds = unsent.map(|word| word.kind).chain([word.kind]);
+            self.strays.extend(kinds.map(|kind| (place, kind)));
         }
-        if word.kind != RENEW {
+        held.done |= word.kind != RENEW;
+        // Nobody says which of its words it was that did not leave: perhaps the renewal before it.
+        if held.done && held.words.is_empty() {
             of_place.remove(at);
         }
-        let answer = word.answer;
-        match (verdict, answer) {
-            (Verdict::Stored, Some((Some(0), _))) => Ok(()),
-            (Verdict::Stored, _) => wrong("no broker has answered that"),
-            (_, Some((Some(0), true))) => wrong("a broker has answered that it is stored"),
-            (Verdict::Refused(told), Some((Some(error), _))) if error != 0 && told != error => {
-                wrong(&format!("a broker has answered with error {error}"))
-            }
-            (Verdict::Refused(_), None) if word.sent.is_some() => wrong("no broker has answered"),
-            _ => Ok(()),
-        }
+        becomes.or_else(wrong)
     }
 
     /// Something that was said before that event, and has no outcome.
@@ -234,6 +246,18 @@ impl Holding {
     }
 }
 
+impl Held {
+    /// It is handed out, and nothing was said of it.
+    fn is_silent(&self) -> bool {
+        self.handed_out && !self.done && self.words.is_empty()
+    }
+
+    /// Whether the member may think that it is locked.
+    fn is_good(&self, now: u64) -> bool {
+        now <= self.until_ms && self.lost_ms.is_none_or(|lost| lost >= now)
+    }
+}
+
 impl Word {
     fn new(kind: i8, said: usize) -> Self {
         Self {
@@ -242,6 +266,29 @@ impl Word {
             optional: false,
             sent: None,
             answer: None,
+        }
+    }
+    /// What was answered is told before what was sent with it, and that before what was not.
+    fn rank(&self) -> u8 {
+        match (&self.answer, self.sent) {
+            (Some(_), _) => 0,
+            (None, Some(_)) => 2,
+            (None, None) => 3,
+        }
+    }
+
+    /// Whether this can have become of it.
+    fn becomes(&self, verdict: Verdict) -> Result<(), String> {
+        let wrong = |problem: &str| Err(problem.to_owned());
+        match (verdict, self.answer) {
+            (Verdict::Stored, Some((Some(0), _))) => Ok(()),
+            (Verdict::Stored, _) => wrong("no broker has answered that"),
+            (_, Some((Some(0), true))) => wrong("a broker has answered that it is stored"),
+            (Verdict::Refused(told), Some((Some(error), _))) if error != 0 && told != error => {
+                Err(format!("a broker has answered with error {error}"))
+            }
+            (Verdict::Refused(_), None) if self.sent.is_some() => wrong("no broker has answered"),
+            _ => Ok(()),
         }
     }
 }
