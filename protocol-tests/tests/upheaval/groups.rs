@@ -101,8 +101,9 @@ impl Groups {
         behind.map(|group| group.name).collect()
     }
 
-    /// Leaders move, and a node that lives will not know at once, or not before it wakes, that others lead what it led, and
-    /// what was accepted there. Its members' acknowledgements are refused, but what it hands out is not held back.
+    /// Leaders move, and a node that lives does not know at once, or not before it wakes, that others lead what it led: what it
+    /// remembers it hands out, though it was accepted elsewhere (docs/kafka-facts.md). A member that knows better gives it
+    /// back; one that does not either, of several that share the partition, has no way to tell.
     pub(crate) fn expect_an_outdated_leader(&self) {
         for group in &self.all {
             let until = Instant::now() + Duration::from_secs(20);
