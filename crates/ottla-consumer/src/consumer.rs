@@ -243,7 +243,8 @@ impl Consumer {
     }
 
     /// Leaves the group, or gives up what was assigned by hand. Streams of single partitions end, and are waited for; with
-    /// automatic commit, what the application is done with is committed; the rebalance listener is told before partitions of
+    /// automatic commit, what the application is done with is committed; commits that are under way are waited for; the
+    /// rebalance listener is told before partitions of
     /// the group are given up. All that takes `default.api.timeout.ms` at most: streams that are not dropped, a
     /// coordinator that does not answer, and a listener that does not end are then left behind, with a line in the log.
     ///

@@ -12,8 +12,8 @@ use crate::{
 
 impl Consumer {
     /// Ends streams of single partitions and waits until they are dropped, commits what was handed out (with automatic
-    /// commit), tells the rebalance listener, leaves the group (unless this is a static member), ends all tasks. Calls
-    /// that wait for records end with [`Error::Closed`].
+    /// commit), waits for commits that are under way, tells the rebalance listener, leaves the group (unless this is a static
+    /// member), ends all tasks. Calls that wait for records end with [`Error::Closed`].
     ///
     /// Always ends, at the deadline at the latest; calling it again does nothing. Not cancel-safe: when dropped
     /// the consumer is closed, but the commit may be missing.
@@ -65,7 +65,8 @@ impl Consumer {
             );
         }
         let commit_by = deadline - deadline.saturating_duration_since(now()) / 4;
-        let committed = self.commit_before_leaving(commit_by).await;
+        // Whoever calls this is done with what it was handed.
+        let committed = shared.finish_commits(true, commit_by).await;
         // Nobody waits for ever for the application's listener, which cannot be trusted to end.
         let told = tokio::time::timeout_at(deadline.into(), self.tell_revoked()).await;
         if told.is_err() {
@@ -74,7 +75,8 @@ impl Consumer {
                 "the rebalance listener did not end in time for the consumer to leave its group"
             );
         }
-        committed
+        // What the listener began to commit, too.
+        shared.settled(deadline).await && committed
     }
 
     /// Partitions of the group are about to be given up because the application wants that.
@@ -84,15 +86,5 @@ impl Consumer {
         if group.lock().subscription.is_some() {
             shared.tell_listener_of_the_end().await;
         }
-    }
-
-    /// False if time ran out.
-    async fn commit_before_leaving(&self, deadline: std::time::Instant) -> bool {
-        let shared = self.shared();
-        if !shared.config.enable_auto_commit || shared.group.is_none() {
-            return true;
-        }
-        // Whoever calls this is done with what it was handed.
-        shared.commit_processed(true, deadline).await
     }
 }

@@ -154,17 +154,8 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::commit`].
     pub async fn commit_stored(&self) -> Result<(), Error> {
-        let mut names = Vec::new();
-        let stored = || {
-            let offsets = self.shared().processed(false);
-            names.extend(offsets.keys().cloned());
-            offsets
-        };
-        let outcome = self.start_commit(stored, CommitBy::Application)?.await;
-        if outcome.is_err() {
-            self.shared().core(|core| core.auto_commit_failed(&names));
-        }
-        outcome
+        let stored = || self.shared().processed(false);
+        self.start_commit(stored, CommitBy::Application)?.await
     }
 
     /// What the group has committed for each of these partitions; `None` where it has nothing.

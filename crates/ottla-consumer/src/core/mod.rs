@@ -346,17 +346,13 @@ impl<D> Core<D> {
         offsets
     }
 
-    /// An automatic commit failed: it will be tried again with the next.
-    pub(crate) fn auto_commit_failed<'a>(
-        &mut self,
-        names: impl IntoIterator<Item = &'a TopicPartition>,
-    ) {
-        for name in names {
-            if let Ok(slot) = self.slot(name)
-                && let Some(partition) = self.at_mut(slot)
-            {
-                partition.auto_committed = None;
-            }
+    /// An automatic commit of this offset failed: it will be tried again with the next.
+    pub(crate) fn auto_commit_failed(&mut self, name: &TopicPartition, offset: i64) {
+        if let Ok(slot) = self.slot(name)
+            && let Some(partition) = self.at_mut(slot)
+            && partition.auto_committed == Some(offset)
+        {
+            partition.auto_committed = None;
         }
     }
 
@@ -374,6 +370,8 @@ impl<D> Core<D> {
                     offset,
                     doubtful: false,
                 });
+                // Whatever automatic commit wrote is not what the group has now; should this one fail, it writes it again.
+                partition.auto_committed = None;
             }
         }
     }

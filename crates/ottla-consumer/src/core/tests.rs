@@ -573,7 +573,9 @@ fn only_what_was_handed_out_before_is_committed() {
         [5]
     );
     assert!(core.take_processed().is_empty(), "once is enough");
-    core.auto_commit_failed([&tp(0)]);
+    core.auto_commit_failed(&tp(0), 4);
+    assert!(core.take_processed().is_empty(), "an earlier one");
+    core.auto_commit_failed(&tp(0), 5);
     assert_eq!(core.take_processed().len(), 1);
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Commits {
     waiters: HashMap<Ticket, Waiter>,
     /// Nobody sends commits any more.
     ended: bool,
+    /// How many automatic commits failed.
+    failed_by_itself: u64,
 }
 
 /// Who asked for a commit.
@@ -45,8 +47,18 @@ pub(crate) enum CommitBy {
 #[derive(Debug)]
 struct Waiter {
     sender: oneshot::Sender<Outcome>,
-    /// What automatic commit stays behind of, until the commit fails.
-    by_hand: Vec<(TopicPartition, i64)>,
+    wants: Wanted,
+}
+
+/// What is to be taken back if it fails.
+#[derive(Debug)]
+enum Wanted {
+    /// Nothing was to be written: that all that came before is settled is awaited.
+    Settled,
+    /// Automatic commit holds that it has written this.
+    ByItself(Vec<(TopicPartition, i64)>),
+    /// Automatic commit stays behind of this.
+    ByHand(Vec<(TopicPartition, i64)>),
 }
 
 impl Commits {
@@ -55,30 +67,49 @@ impl Commits {
             committer: Committer::new(backoff, fastrand::u64(..)),
             waiters: HashMap::new(),
             ended: false,
+            failed_by_itself: 0,
         }
     }
 
     fn settle(&mut self, shared: &Arc<Shared>) {
         for (ticket, outcome) in self.committer.take_settled() {
-            let counter = match outcome {
-                Outcome::Committed => &shared.counters.commits,
-                Outcome::Refused { .. } | Outcome::Expired { .. } => {
-                    &shared.counters.commit_failures
-                }
-            };
-            Counters::add(counter, 1);
             let Some(waiter) = self.waiters.remove(&ticket) else {
                 continue;
             };
-            if outcome != Outcome::Committed && !waiter.by_hand.is_empty() {
-                shared.core(|core| {
-                    for (name, offset) in &waiter.by_hand {
-                        core.commit_failed(name, *offset, outcome.may_have_stored(name));
+            if !matches!(waiter.wants, Wanted::Settled) {
+                let counter = match outcome {
+                    Outcome::Committed => &shared.counters.commits,
+                    Outcome::Refused { .. } | Outcome::Expired { .. } => {
+                        &shared.counters.commit_failures
                     }
-                });
+                };
+                Counters::add(counter, 1);
+            }
+            if outcome != Outcome::Committed {
+                // Here and not by who waits: that one may have gone.
+                self.take_back(shared, &waiter.wants, &outcome);
             }
             // Who does not wait any more does not care.
             let _ = waiter.sender.send(outcome);
+        }
+    }
+
+    fn take_back(&mut self, shared: &Arc<Shared>, failed: &Wanted, outcome: &Outcome) {
+        match failed {
+            Wanted::Settled => {}
+            Wanted::ByItself(offsets) => {
+                self.failed_by_itself += 1;
+                shared.core(|core| {
+                    for (name, offset) in offsets {
+                        core.auto_commit_failed(name, *offset);
+                    }
+                });
+            }
+            Wanted::ByHand(offsets) => shared.core(|core| {
+                for (name, offset) in offsets {
+                    core.commit_failed(name, *offset, outcome.may_have_stored(name));
+                }
+            }),
         }
     }
 }
@@ -124,26 +155,37 @@ impl Shared {
             }
             None => Ok(Identity::nobody()),
         };
+        let numbers = offsets.iter().map(|(name, o)| (name.clone(), o.offset));
+        let wants = match by {
+            CommitBy::Itself => Wanted::ByItself(numbers.collect()),
+            CommitBy::Application | CommitBy::Stream(_) => Wanted::ByHand(numbers.collect()),
+        };
         let identity = match committer {
             Ok(identity) => identity,
             Err(error) => {
                 Counters::add(&self.counters.commit_failures, 1);
-                // The receiver is still here.
-                let _ = sender.send(Outcome::Refused {
+                let refused = Outcome::Refused {
                     partition: None,
                     error,
-                });
+                };
+                // It may have been taken for about to be written.
+                if let Wanted::ByItself(offsets) | Wanted::ByHand(offsets) = &wants {
+                    self.core(|core| {
+                        for (name, offset) in offsets {
+                            core.auto_commit_failed(name, *offset);
+                        }
+                    });
+                }
+                // The receiver is still here.
+                let _ = sender.send(refused);
                 return receiver;
             }
         };
-        let mut by_hand = Vec::new();
-        if by != CommitBy::Itself {
-            let offsets = offsets.iter().map(|(name, o)| (name.clone(), o.offset));
-            by_hand.extend(offsets);
-            self.core(|core| core.note_commit(by_hand.iter().map(|(name, o)| (name, *o))));
+        if let Wanted::ByHand(offsets) = &wants {
+            self.core(|core| core.note_commit(offsets.iter().map(|(name, o)| (name, *o))));
         }
         let ticket = commits.committer.commit(identity, offsets, deadline);
-        commits.waiters.insert(ticket, Waiter { sender, by_hand });
+        commits.waiters.insert(ticket, Waiter { sender, wants });
         commits.settle(self);
         self.committing.notify_one();
         receiver
@@ -195,18 +237,57 @@ impl Shared {
             .collect()
     }
 
-    /// Commits what the application is done with, and waits for the outcome. `done`: that is all it was
-    /// handed. False if time ran out.
-    pub(crate) async fn commit_processed(self: &Arc<Self>, done: bool, deadline: Instant) -> bool {
-        let (names, outcome) = {
+    /// Before partitions are given up: with automatic commit, commits what the application is done with (`done`: that is
+    /// all it was handed); then waits until all commits are settled that anybody has begun. False if time ran out.
+    pub(crate) async fn finish_commits(self: &Arc<Self>, done: bool, deadline: Instant) -> bool {
+        let by_itself = self.config.enable_auto_commit && self.group.is_some();
+        let failed = || self.commits.lock().failed_by_itself;
+        let before = failed();
+        let mut in_time = true;
+        if by_itself {
+            let outcome = self.commit_processed(done, deadline).await;
+            in_time = !matches!(outcome, Some(Outcome::Expired { .. }));
+            if matches!(outcome, Some(Outcome::Refused { .. })) {
+                return self.settled(deadline).await;
+            }
+        }
+        in_time &= self.settled(deadline).await;
+        if by_itself && in_time && failed() != before {
+            // One that the timer had begun, and that this one relied on.
+            let outcome = self.commit_processed(false, deadline).await;
+            in_time = !matches!(outcome, Some(Outcome::Expired { .. }));
+        }
+        in_time
+    }
+
+    /// Waits until all commits are settled that were queued before. False if time ran out.
+    pub(crate) async fn settled(self: &Arc<Self>, deadline: Instant) -> bool {
+        let receiver = {
+            let mut commits = self.commits.lock();
+            if commits.ended || self.group.is_none() {
+                return true;
+            }
+            let (sender, receiver) = oneshot::channel();
+            let wants = Wanted::Settled;
+            let ticket = commits.committer.barrier(deadline);
+            commits.waiters.insert(ticket, Waiter { sender, wants });
+            commits.settle(self);
+            receiver
+        };
+        self.committing.notify_one();
+        !matches!(receiver.await, Ok(Outcome::Expired { .. }))
+    }
+
+    /// Commits what the application is done with, if it is not committed or about to be, and waits for the outcome. `done`:
+    /// that is all it was handed. None if there is nothing to commit, or the consumer ended meanwhile.
+    async fn commit_processed(self: &Arc<Self>, done: bool, deadline: Instant) -> Option<Outcome> {
+        let outcome = {
             let mut commits = self.commits.lock();
             let offsets = self.processed(done);
             if offsets.is_empty() {
-                return true;
+                return None;
             }
-            let names: Vec<_> = offsets.keys().cloned().collect();
-            let outcome = self.queue(&mut commits, offsets, deadline, CommitBy::Itself);
-            (names, outcome)
+            self.queue(&mut commits, offsets, deadline, CommitBy::Itself)
         };
         let outcome = outcome.await;
         if outcome != Ok(Outcome::Committed) {
@@ -215,9 +296,8 @@ impl Shared {
                 ?outcome,
                 "automatic commit failed: records may be delivered again after a rebalance"
             );
-            self.core(|core| core.auto_commit_failed(&names));
         }
-        !matches!(outcome, Ok(Outcome::Expired { .. }))
+        outcome.ok()
     }
 }
 
@@ -237,7 +317,10 @@ impl Drop for Ending {
         let mut commits = self.0.commits.lock();
         commits.ended = true;
         let waiters = std::mem::take(&mut commits.waiters);
-        Counters::add(&self.0.counters.commit_failures, waiters.len());
+        let commits = waiters
+            .values()
+            .filter(|w| !matches!(w.wants, Wanted::Settled));
+        Counters::add(&self.0.counters.commit_failures, commits.count());
     }
 }
 

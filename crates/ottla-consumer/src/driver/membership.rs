@@ -225,11 +225,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     if !all {
                         shared.core(|core| core.mark_processed_of(&partitions));
                     }
-                    if shared.config.enable_auto_commit {
-                        let deadline = now() + shared.config.request_timeout;
-                        shared.commit_processed(all, deadline).await;
-                    }
+                    let deadline = || now() + shared.config.request_timeout;
+                    let in_time = shared.finish_commits(all, deadline()).await;
                     shared.tell_listener(News::Revoked, partitions).await;
+                    if in_time && shared.config.rebalance_listener.is_some() {
+                        // What the listener began to commit is still under way as the partitions' owner.
+                        shared.settled(deadline()).await;
+                    }
                     Event::Committed(number)
                 });
             }

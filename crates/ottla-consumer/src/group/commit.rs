@@ -80,6 +80,8 @@ pub(crate) struct Committer {
     retry_at: Option<Instant>,
     tickets: u64,
     settled: Vec<(Ticket, Outcome)>,
+    /// Who waits for all tickets before their own.
+    barriers: Vec<(Ticket, Instant)>,
     backoff: Backoff,
     random: fastrand::Rng,
 }
@@ -102,6 +104,7 @@ impl Committer {
             retry_at: None,
             tickets: 0,
             settled: Vec::new(),
+            barriers: Vec::new(),
             backoff,
             random: fastrand::Rng::with_seed(seed),
         }
@@ -143,6 +146,14 @@ impl Committer {
         ticket
     }
 
+    /// Queues nothing: the ticket is settled, as [`Outcome::Committed`], once all before it are, however they ended.
+    pub(crate) fn barrier(&mut self, deadline: Instant) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.barriers.push((ticket, deadline));
+        ticket
+    }
+
     /// What to do now.
     pub(crate) fn poll(&mut self, now: Instant) -> CommitStep {
         self.expire(now);
@@ -150,6 +161,7 @@ impl Committer {
             .queue
             .iter()
             .flat_map(|job| &job.tickets)
+            .chain(&self.barriers)
             .map(|(_, deadline)| *deadline)
             .min();
         let Some(job) = self.queue.front().filter(|_| !self.out) else {
@@ -235,6 +247,12 @@ impl Committer {
 
     /// Commits that ended since the last call.
     pub(crate) fn take_settled(&mut self) -> Vec<(Ticket, Outcome)> {
+        let tickets = self.queue.iter().flat_map(|job| &job.tickets);
+        let first = tickets.map(|(ticket, _)| *ticket).min();
+        let reached = |barrier: &mut (Ticket, Instant)| first.is_none_or(|first| barrier.0 < first);
+        let reached = self.barriers.extract_if(.., reached);
+        self.settled
+            .extend(reached.map(|(ticket, _)| (ticket, Outcome::Committed)));
         std::mem::take(&mut self.settled)
     }
 
@@ -281,6 +299,11 @@ impl Committer {
                 alive
             });
         }
+        let late = self.barriers.extract_if(.., |barrier| now >= barrier.1);
+        self.settled.extend(late.map(|(ticket, _)| {
+            let last = self.last;
+            (ticket, Outcome::Expired { sent: false, last })
+        }));
         while self.queue.front().is_some_and(|job| job.tickets.is_empty()) && !self.out {
             self.settle(|| Outcome::Committed);
         }
@@ -446,6 +469,40 @@ mod tests {
                 offsets: offsets(&[(0, 3)])
             }
         );
+    }
+
+    #[test]
+    fn a_barrier_waits_for_what_is_before_it() {
+        let (mut c, now) = (committer(), Instant::now());
+        let later = now + Duration::from_secs(60);
+        let nothing = c.barrier(later);
+        assert_eq!(c.take_settled(), [(nothing, Outcome::Committed)]);
+        let first = c.commit(me(1), offsets(&[(0, 1)]), later);
+        let out = sent(&mut c, now);
+        let second = c.commit(me(1), offsets(&[(0, 2)]), later);
+        let (barrier, hasty) = (c.barrier(later), c.barrier(now + Duration::from_secs(1)));
+        // Made one request with the second, which nobody can tell apart.
+        let third = c.commit(me(1), offsets(&[(0, 3)]), later);
+        let last = ErrorCode::NONE;
+        assert_eq!(
+            c.poll(now),
+            CommitStep::Wait(Some(now + Duration::from_secs(1)))
+        );
+        assert_eq!(
+            c.poll(now + Duration::from_secs(1)),
+            CommitStep::Wait(Some(later))
+        );
+        assert_eq!(
+            c.take_settled(),
+            [(hasty, Outcome::Expired { sent: false, last })]
+        );
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, now);
+        assert_eq!(c.take_settled(), [(first, Outcome::Committed)]);
+        let out = sent(&mut c, now);
+        let fatal = ErrorCode::OFFSET_METADATA_TOO_LARGE;
+        c.handle_answer(all(&out, fatal), |_| false, now);
+        let settled: Vec<Ticket> = c.take_settled().into_iter().map(|s| s.0).collect();
+        assert_eq!(settled, [second, third, barrier], "however they ended");
     }
 
     #[test]

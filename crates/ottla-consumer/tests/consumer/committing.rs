@@ -1,11 +1,13 @@
 //! What becomes of commits that are still under way when something ends, over scripted brokers and with a paused clock.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use ottla_consumer::{ConsumerConfig, Error, Offset};
-use ottla_net::testing::Reply;
-use ottla_wire::messages::offset_commit::OffsetCommitRequest;
-use tokio::time::{sleep, timeout};
+use ottla_consumer::{
+    Consumer, ConsumerConfig, Error, ListenerFuture, Offset, RebalanceListener, TopicPartition,
+};
+use ottla_net::testing::{Reply, ScriptedCluster};
+use ottla_wire::{ErrorCode, messages::offset_commit::OffsetCommitRequest};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::*;
 
@@ -22,6 +24,33 @@ fn by_hand() -> ConsumerConfig {
     }
 }
 
+/// The coordinator loads its offsets for as long, and takes no commit meanwhile.
+fn load(cluster: &ScriptedCluster, world: &Shared, time: Duration) {
+    let (until, world) = (Instant::now() + time, world.clone());
+    let broker = cluster.broker(1);
+    broker.on::<OffsetCommitRequest>(move |request, _| {
+        let error = match Instant::now() < until {
+            true => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            false => ErrorCode::NONE,
+        };
+        world.lock().unwrap().commit(&request, error).into()
+    });
+}
+
+/// Reads both records there are, comes back for more, and lets automatic commit begin to write that while the coordinator
+/// loads for as long.
+async fn begin_to_commit(cluster: &ScriptedCluster, world: &Shared, time: Duration) -> Consumer {
+    append(world, 0, 2);
+    let consumer = consumer(cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    assert!(consumer.poll(SOON).await.unwrap().is_empty());
+    load(cluster, world, time);
+    sleep(Duration::from_secs(6)).await;
+    assert!(!events(world).iter().any(|e| e.starts_with("commit")));
+    consumer
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_commit_ends_with_the_consumer() {
     let (cluster, world) = start(1, 1);
@@ -35,7 +64,8 @@ async fn a_commit_ends_with_the_consumer() {
     let waiting = tokio::spawn(async move { other.commit().await });
     let nobody_waits = consumer.commit_async().unwrap();
     sleep(SOON).await;
-    let _in_vain = consumer.close(Duration::from_secs(5)).await;
+    let closed = consumer.close(Duration::from_secs(5)).await;
+    assert!(matches!(closed, Err(Error::Timeout { .. })), "{closed:?}");
     let outcome = timeout(SOON, waiting).await.expect("it waits for ever");
     assert!(matches!(outcome.unwrap(), Err(Error::Closed)));
     let outcome = timeout(SOON, nobody_waits).await;
@@ -56,4 +86,130 @@ async fn a_stream_that_outlives_the_consumer_commits_nothing() {
     let outcome = outcome.expect("it waits for ever");
     assert!(matches!(outcome, Err(Error::Closed)), "{outcome:?}");
     assert!(events(&world).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_waits_for_the_commit_that_is_under_way() {
+    let (cluster, world) = start(1, 1);
+    let consumer = begin_to_commit(&cluster, &world, Duration::from_secs(12)).await;
+    consumer.close(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(events(&world), ["commit 0@2", "leave"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_says_that_the_commit_under_way_was_not_answered() {
+    let (cluster, world) = start(1, 1);
+    let consumer = begin_to_commit(&cluster, &world, Duration::from_secs(60)).await;
+    let closed = consumer.close(Duration::from_secs(4)).await;
+    assert!(matches!(closed, Err(Error::Timeout { .. })), "{closed:?}");
+    assert_eq!(events(&world), ["leave"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebalance_waits_for_the_commit_that_is_under_way() {
+    let (cluster, world) = start(1, 1);
+    let consumer = begin_to_commit(&cluster, &world, Duration::from_secs(12)).await;
+    events(&world);
+    world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
+    assert!(
+        timeout(Duration::from_secs(20), consumer.recv())
+            .await
+            .is_err()
+    );
+    assert_eq!(events(&world), ["commit 0@2", "join", "sync"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_of_the_applications_own_come_before_the_end() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let consumer = consumer(&cluster, by_hand());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 1).await;
+    events(&world);
+    load(&cluster, &world, Duration::from_secs(6));
+    drop(consumer.commit_async().unwrap());
+    world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
+    sleep(Duration::from_secs(4)).await;
+    read(&consumer, 1).await;
+    assert_eq!(events(&world), ["commit 0@1", "join", "sync"]);
+
+    load(&cluster, &world, Duration::from_secs(2));
+    drop(consumer.commit_async().unwrap());
+    consumer.unsubscribe().await.unwrap();
+    assert_eq!(events(&world), ["commit 0@2"]);
+    sleep(SOON).await;
+    assert_eq!(events(&world), ["leave"]);
+
+    append(&world, 0, 2);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    events(&world);
+    load(&cluster, &world, Duration::from_secs(2));
+    drop(consumer.commit_async().unwrap());
+    consumer.close(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(events(&world), ["commit 0@4", "leave"]);
+}
+
+/// Begins to commit, and does not wait for it.
+#[derive(Debug)]
+struct Hasty;
+
+impl RebalanceListener for Hasty {
+    fn partitions_revoked<'a>(
+        &'a self,
+        consumer: &'a Consumer,
+        _: &'a [TopicPartition],
+    ) -> ListenerFuture<'a> {
+        Box::pin(async { drop(consumer.commit_async().unwrap()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_listener_begins_to_commit_comes_before_the_end() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let config = ConsumerConfig {
+        rebalance_listener: Some(Arc::new(Hasty)),
+        ..by_hand()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 1).await;
+    events(&world);
+    load(&cluster, &world, Duration::from_secs(6));
+    world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
+    sleep(Duration::from_secs(4)).await;
+    read(&consumer, 1).await;
+    assert_eq!(events(&world), ["commit 0@1", "join", "sync"]);
+    load(&cluster, &world, Duration::from_secs(2));
+    consumer.close(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(events(&world), ["commit 0@2", "leave"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_fails_behind_its_callers_back_is_made_again() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let config = ConsumerConfig {
+        enable_auto_offset_store: false,
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let record = consumer.recv().await.unwrap();
+    consumer.store_offset(&record).unwrap();
+    let (w, mut first) = (world.clone(), true);
+    let broker = cluster.broker(1);
+    broker.on::<OffsetCommitRequest>(move |request, _| {
+        let error = match std::mem::take(&mut first) {
+            true => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+            false => ErrorCode::NONE,
+        };
+        Reply::after(SOON, w.lock().unwrap().commit(&request, error))
+    });
+    let given_up = timeout(SOON / 10, consumer.commit_stored()).await;
+    assert!(given_up.is_err());
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.lock().unwrap().committed.get(&0), Some(&1));
 }
