@@ -247,6 +247,9 @@ impl Committer {
 
     /// Commits that ended since the last call.
     pub(crate) fn take_settled(&mut self) -> Vec<(Ticket, Outcome)> {
+        if self.barriers.is_empty() {
+            return std::mem::take(&mut self.settled);
+        }
         let tickets = self.queue.iter().flat_map(|job| &job.tickets);
         let first = tickets.map(|(ticket, _)| *ticket).min();
         let reached = |barrier: &mut (Ticket, Instant)| first.is_none_or(|first| barrier.0 < first);
