@@ -209,6 +209,8 @@ impl<D> Partition<D> {
     /// Forgets the position and starts over; the token must be new.
     pub(crate) fn start_at(&mut self, start: Offset) {
         self.by_hand = None;
+        // The group may have another offset by the time it is there again; in a topic created anew it is another record's.
+        self.auto_committed = None;
         self.end_told = None;
         self.asking = false;
         self.retry_at = None;

@@ -580,6 +580,54 @@ fn only_what_was_handed_out_before_is_committed() {
 }
 
 #[test]
+fn what_was_committed_once_is_not_what_the_group_has_after_a_new_start() {
+    let read_all = |core: &mut Core<Data>, now| {
+        order(core, 1, now);
+        let read = vec![answer(0, vec![batch(0, 4, 50)])];
+        core.handle_fetched(1, ErrorCode::NONE, 7, read, now);
+        assert!(deliver(core).is_some());
+        core.mark_processed();
+    };
+    let written = |core: &mut Core<Data>| {
+        let written = core.take_processed().into_iter();
+        written.map(|of| of.1.offset).collect::<Vec<_>>()
+    };
+    let (mut core, now) = assigned(1, 0);
+    read_all(&mut core, now);
+    assert_eq!(written(&mut core), [5]);
+    core.seek(&tp(0), Offset::At(0)).unwrap();
+    read_all(&mut core, now);
+    assert_eq!(written(&mut core), [5]);
+    // The topic is deleted, and created again.
+    let anew = Leader {
+        topic_id: Uuid([9; 16]),
+        ..leader(1, 1).unwrap()
+    };
+    let before = Leader {
+        topic_id: Uuid([8; 16]),
+        ..anew
+    };
+    core.update_leaders(|_| Some(before));
+    core.update_leaders(|_| Some(anew));
+    let question = core.take_questions(true, now).remove(0);
+    core.handle_truth(question.token, Truth::At(Position::at(0)), now);
+    let FetchPlan::Send(order) = core.plan_fetch(1, false, now) else {
+        panic!("nothing is fetched")
+    };
+    assert_eq!(offsets(&order)[&0], 0);
+    let mut read = answer(0, vec![batch(0, 4, 50)]);
+    read.topic_id = anew.topic_id;
+    core.handle_fetched(1, ErrorCode::NONE, 7, vec![read], now);
+    assert!(deliver(&mut core).is_some());
+    core.mark_processed();
+    assert_eq!(written(&mut core), [5]);
+    // The application rewinds the group, and then stores where it is.
+    core.note_commit([(&tp(0), 2)]);
+    core.store(&tp(0), Position::at(5), Str::new()).unwrap();
+    assert_eq!(written(&mut core), [5]);
+}
+
+#[test]
 fn a_topic_created_anew_starts_over() {
     let mut core: Core<Data> = Core::new(config());
     let id = |n| {

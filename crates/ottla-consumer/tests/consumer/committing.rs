@@ -213,3 +213,34 @@ async fn a_commit_that_fails_behind_its_callers_back_is_made_again() {
     sleep(Duration::from_secs(20)).await;
     assert_eq!(world.lock().unwrap().committed.get(&0), Some(&1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_again_up_to_where_it_was_is_committed_again() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let config = ConsumerConfig {
+        auto_commit_interval: Duration::from_secs(5),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 4).await;
+    let done = async || assert!(consumer.poll(SOON).await.unwrap().is_empty());
+    done().await;
+    sleep(Duration::from_secs(6)).await;
+    let committed = || world.lock().unwrap().committed.get(&0).copied();
+    assert_eq!(committed(), Some(4));
+    consumer.seek(&tp(0), Offset::At(2)).unwrap();
+    consumer.commit().await.unwrap();
+    assert_eq!(committed(), Some(2));
+    read(&consumer, 2).await;
+    done().await;
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(committed(), Some(4), "by the timer");
+
+    consumer.seek(&tp(0), Offset::At(3)).unwrap();
+    consumer.commit().await.unwrap();
+    read(&consumer, 1).await;
+    consumer.close(SOON).await.unwrap();
+    assert_eq!(committed(), Some(4), "on close");
+}
