@@ -9,6 +9,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use ottla_net::{Cluster, GroupMetadata};
 use parking_lot::{Mutex, MutexGuard};
 
+use self::closing::AtLast;
 use crate::{
     ConsumerConfig, ConsumerMetrics, Error, Offset, PartitionMetrics, Record, RecordBatch,
     RecordStream, Str, TopicPartition, TopicPattern,
@@ -248,7 +249,8 @@ impl Consumer {
     /// the group are given up. All that takes `default.api.timeout.ms` at most: streams that are not dropped, a
     /// coordinator that does not answer, and a listener that does not end are then left behind, with a line in the log.
     ///
-    /// Cancel-safe: when dropped, the group may or may not have been left.
+    /// Cancel-safe: when dropped, the group may or may not have been left. If not, streams that have ended meanwhile come again
+    /// from the [`PartitionStreams`](crate::PartitionStreams).
     ///
     /// # Errors
     /// [`Error::Closed`]; [`Error::Usage`] from within a rebalance listener.
@@ -257,6 +259,8 @@ impl Consumer {
         shared.check_open()?;
         check_not_in_listener()?;
         let deadline = deadline(shared.config.default_api_timeout);
+        // Once all is given up there is nothing to resume.
+        let _resumed = AtLast(|| shared.resume_streams());
         self.wind_up(StreamEnd::Revoked, deadline).await;
         if let Some(group) = &shared.group {
             let mut group = group.lock();

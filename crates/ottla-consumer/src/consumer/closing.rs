@@ -16,7 +16,7 @@ impl Consumer {
     /// member), ends all tasks. Calls that wait for records end with [`Error::Closed`].
     ///
     /// Always ends, at the deadline at the latest; calling it again does nothing. Not cancel-safe: when dropped
-    /// the consumer is closed, but the commit may be missing.
+    /// the consumer is closed and leaves the group in the background, but the commit may be missing.
     ///
     /// # Errors
     /// [`Error::Timeout`] if the deadline cut the commit or the leaving short; [`Error::Usage`] from within a
@@ -37,8 +37,9 @@ impl Consumer {
             shared.left.notified().await;
             committed
         };
+        let abandoned = AtLast(|| shared.abandon());
         let outcome = tokio::time::timeout_at(deadline.into(), leaving).await;
-        shared.abandon();
+        drop(abandoned);
         shared.halting.cancel();
         shared.tasks.wait().await;
         let last = match outcome {
@@ -86,5 +87,14 @@ impl Consumer {
         if group.lock().subscription.is_some() {
             shared.tell_listener_of_the_end().await;
         }
+    }
+}
+
+/// Does this when a call ends, also where its future is dropped.
+pub(super) struct AtLast<F: FnMut()>(pub(super) F);
+
+impl<F: FnMut()> Drop for AtLast<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }

@@ -128,15 +128,22 @@ impl<D> Core<D> {
             }
         }
         self.split = Some(Split::default());
-        for partition in self.slots.iter_mut().flatten() {
-            partition.lease_over = going(&partition.name);
-        }
         for slot in 0..self.slots.len() as u32 {
             self.note_undecoded(slot);
         }
         self.note_all_wanted();
-        self.offer_leases(now);
+        self.resume_leases(going, now);
         Ok(())
+    }
+
+    /// Partitions are offered, but for those that are `going`: also those whose readers were told that it is over, when they
+    /// are gone.
+    pub(crate) fn resume_leases(&mut self, going: impl Fn(&TopicPartition) -> bool, now: Instant) {
+        for partition in self.slots.iter_mut().flatten() {
+            partition.lease_over = going(&partition.name);
+        }
+        self.offer_leases(now);
+        self.effects.leases = true;
     }
 
     /// Whether the application reads partitions one by one.

@@ -9,6 +9,7 @@ mod stream;
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -19,7 +20,7 @@ pub use self::stream::PartitionStream;
 use crate::{
     Consumer, Error, TopicPartition,
     core::Core,
-    driver::{Shared, now},
+    driver::{Shared, group::Group, now},
     listener::check_not_in_listener,
 };
 
@@ -188,10 +189,7 @@ impl Consumer {
         let mut reader = shared.reader.lock();
         // Under the group's lock: what it begins to take back after this, it finds split.
         let group = shared.group.as_ref().map(Mutex::lock);
-        let going = |name: &TopicPartition| {
-            let group = group.as_ref();
-            group.is_some_and(|group| group.membership.revokes(name))
-        };
+        let going = |name: &TopicPartition| going(group.as_deref(), name);
         shared.core(|core| {
             if !core.is_split() {
                 reader.finish();
@@ -210,9 +208,27 @@ impl Consumer {
     }
 }
 
+/// Whether the group is taking this away.
+fn going(group: Option<&Group>, name: &TopicPartition) -> bool {
+    group.is_some_and(|group| group.membership.revokes(name))
+}
+
 impl Shared {
+    /// What [`Shared::end_streams`] told all streams is not so, after all: other streams of their partitions come when they
+    /// are dropped.
+    pub(crate) fn resume_streams(self: &Arc<Self>) {
+        // As in `split`.
+        let group = self.group.as_ref().map(Mutex::lock);
+        self.core(|core| {
+            // Whoever closes ends them under the core's lock, too, and later.
+            if core.is_split() && !self.is_closed() {
+                core.resume_leases(|name| going(group.as_deref(), name), now());
+            }
+        });
+    }
+
     /// No call for records can succeed until there is another subscription.
-    pub(crate) fn fail(self: &std::sync::Arc<Self>, error: Error) {
+    pub(crate) fn fail(self: &Arc<Self>, error: Error) {
         self.reader.lock().fatal = Some(error);
         self.application.notify_waiters();
         self.core(Core::wake_taker);
