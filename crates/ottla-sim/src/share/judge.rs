@@ -218,7 +218,7 @@ impl Judge<'_> {
             }
             Event::GivesBack { member } => {
                 if let Some(sharer) = self.members.get_mut(member) {
-                    sharer.holding.give_back();
+                    sharer.holding.give_back(now);
                 }
                 Ok(())
             }

@@ -385,6 +385,19 @@ fn brokers_are_told_what_the_application_said() {
     implicit()
         .acknowledges(3, &[(0, ACCEPT)])
         .breaks(Rule::WordsAreTheApplications);
+    // The member may give back what it has handed out to nobody, and keeps that from everybody then.
+    let given_back = || {
+        let story = Story::new().acquires(1, 0, 1);
+        story.acknowledges(1, &[(0, RELEASE)])
+    };
+    given_back().answered(1, 0, &[]).ends(1).keeps_all();
+    given_back().gets(1, 0, 1).breaks(Rule::OnlyAcquired);
+    given_back()
+        .acknowledges(1, &[(0, RELEASE)])
+        .breaks(Rule::WordsAreTheApplications);
+    begun()
+        .acknowledges(1, &[(0, RELEASE)])
+        .breaks(Rule::WordsAreTheApplications);
     // There is a record.
     Story::new()
         .acquires(1, 0, 1)

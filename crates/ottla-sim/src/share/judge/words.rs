@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::event::{ACCEPT, GAP, RENEW, Verdict};
+use super::super::event::{ACCEPT, GAP, RELEASE, RENEW, Verdict};
 use super::{Outcome, Rule, holds};
 use crate::history::Part;
 
@@ -88,9 +88,12 @@ impl Holding {
     }
 
     /// The application gives everything back of which it has said nothing.
-    pub(super) fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self, now: u64) {
         for held in self.records.values_mut() {
-            held.retain(|held| !held.words.is_empty());
+            held.retain(|held| !held.words.is_empty() || !held.handed_out);
+            for held in held.iter_mut().filter(|held| !held.handed_out) {
+                held.lost_ms.get_or_insert(now);
+            }
         }
     }
 
@@ -125,14 +128,7 @@ impl Holding {
 
     pub(super) fn sent(&mut self, place: Place, kind: i8, number: u64) -> Outcome {
         let held = self.records.get_mut(&place).into_iter().flatten();
-        if kind == GAP {
-            let mut held = held.filter(|held| !held.handed_out);
-            if let Some(held) = held.next() {
-                // Nothing is handed out or told of it.
-                held.handed_out = true;
-                return Ok(());
-            }
-        } else {
+        if kind != GAP {
             // What was left over of one that is done comes last.
             let words = held.flat_map(|held| {
                 let done = held.done;
@@ -143,6 +139,15 @@ impl Holding {
                 word.sent = Some(number);
                 return Ok(());
             }
+        }
+        // The member itself says what has no record, and gives back what it will hand out to nobody. The application is
+        // handed and told nothing of that.
+        let held = self.records.get_mut(&place).into_iter().flatten();
+        let mut held = held.filter(|held| !held.handed_out && matches!(kind, GAP | RELEASE));
+        if let Some(held) = held.next() {
+            held.handed_out = true;
+            held.done = true;
+            return Ok(());
         }
         if self.strays.remove(&(place, kind)) {
             return Ok(());
