@@ -95,11 +95,13 @@ pub(super) async fn join(
     })
 }
 
-/// Computes the assignment of a group this member leads; with what there was to distribute.
+/// Computes the assignment of a group this member leads, or none if that is to be skipped; with what there was to
+/// distribute.
 pub(super) async fn lead(
     shared: &Shared,
     assignor: &str,
     members: Vec<Member>,
+    skip: bool,
 ) -> (Vec<(Str, Vec<TopicPartition>)>, Told) {
     let topics: BTreeSet<&Str> = members.iter().flat_map(|member| &member.topics).collect();
     shared.track(topics.iter().map(|topic| (*topic).clone()));
@@ -114,6 +116,9 @@ pub(super) async fn lead(
     let heeds_racks = !shared.config.client_rack.is_empty();
     let all = told(&metadata, topics.iter().copied(), true);
     let led = told(&metadata, topics.iter().copied(), heeds_racks);
+    if skip {
+        return (Vec::new(), led);
+    }
     let mut known = GroupTopics::default();
     for (topic, racks) in all.into_iter().filter(|(_, racks)| !racks.is_empty()) {
         known.insert(topic, racks);

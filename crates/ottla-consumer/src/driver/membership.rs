@@ -485,8 +485,9 @@ fn begin(shared: &Arc<Shared>, step: Step, requests: &mut JoinSet<Event>) -> Opt
             attempt,
             assignor,
             members,
+            skip,
         } => requests.spawn(async move {
-            let (assignments, led) = classic_group::lead(&shared, &assignor, members).await;
+            let (assignments, led) = classic_group::lead(&shared, &assignor, members, skip).await;
             Event::Led {
                 attempt,
                 assignor,
@@ -544,8 +545,9 @@ fn handle(shared: &Arc<Shared>, event: Event) {
             assignments,
             led,
         } => {
-            if let Some(classic) = membership.classic() {
-                classic.handle_led(attempt, assignor, assignments);
+            if let Some(classic) = membership.classic()
+                && classic.handle_led(attempt, assignor, assignments)
+            {
                 locked.led = Some(led);
             }
             return;
@@ -554,6 +556,8 @@ fn handle(shared: &Arc<Shared>, event: Event) {
             if let Some(classic) = membership.classic() {
                 classic.handle_synced(attempt, result, now);
             }
+            // What changed since it was distributed was no news while the group was waited for.
+            locked.topics_changed(&shared.cluster.metadata());
             return;
         }
         Event::Heartbeat(attempt, Ok(error)) => {

@@ -54,7 +54,7 @@ pub(crate) struct Joined {
     pub(crate) assignor: Str,
     /// Member id, instance id and subscription of everyone; only the leader hears of them.
     pub(crate) members: Vec<(Str, Option<Str>, Bytes)>,
-    /// The broker wants no assignment computed (KIP-814: a static leader came back).
+    /// The broker has its assignment still, and wants none computed (KIP-814: a static leader came back).
     pub(crate) skip_assignment: bool,
 }
 
@@ -296,7 +296,7 @@ impl Classic {
         self.generation = joined.generation;
         self.next_heartbeat = Some(now + self.config.heartbeat_interval);
         let leads = joined.leader == self.member_id;
-        if leads && !joined.skip_assignment {
+        if leads {
             self.state = State::Leading;
             let members = joined
                 .members
@@ -315,34 +315,41 @@ impl Classic {
                     }
                 });
             let members: Vec<Member> = members.collect();
-            self.note_claims(&members);
+            let skip = joined.skip_assignment;
+            match skip {
+                // A leader that is back does not know what the one before it was about to hand over.
+                true => {
+                    self.claimed.clear();
+                    self.hands_over = self.is_cooperative();
+                }
+                false => self.note_claims(&members),
+            }
             self.due.push(Step::Lead {
                 attempt,
                 assignor: joined.assignor,
                 members,
+                skip,
             });
         } else {
-            // A leader that is back (KIP-814) does not know what the one before it was about to hand over.
-            self.hands_over = leads && self.is_cooperative();
             self.sync(joined.assignor, Vec::new());
         }
     }
 
-    /// The assignment, computed as the group's leader.
+    /// The assignment, computed as the group's leader; none if it was to be skipped. Whether it is of use.
     pub(crate) fn handle_led(
         &mut self,
         attempt: u64,
         assignor: Str,
         assignments: Vec<(Str, Vec<TopicPartition>)>,
-    ) {
+    ) -> bool {
         if attempt != self.attempt || self.state != State::Leading {
-            return;
+            return false;
         }
         let mut withheld = std::mem::take(&mut self.claimed);
         for partition in assignments.iter().flat_map(|(_, partitions)| partitions) {
             withheld.remove(partition);
         }
-        self.hands_over = !withheld.is_empty();
+        self.hands_over |= !withheld.is_empty();
         let assignments = assignments
             .into_iter()
             .map(|(member, partitions)| {
@@ -357,6 +364,7 @@ impl Classic {
             })
             .collect();
         self.sync(assignor, assignments);
+        true
     }
 
     pub(crate) fn handle_synced(

@@ -30,11 +30,13 @@ pub(crate) enum Step {
         owned: Vec<TopicPartition>,
         reason: &'static str,
     },
-    /// Compute who gets what, as the group's leader; then [`Classic::handle_led`].
+    /// Compute who gets what, as the group's leader; then [`Classic::handle_led`]. `skip`: only look what there is to
+    /// distribute; the coordinator goes by what was distributed before.
     Lead {
         attempt: u64,
         assignor: Str,
         members: Vec<Member>,
+        skip: bool,
     },
     /// Send a SyncGroup.
     Sync {

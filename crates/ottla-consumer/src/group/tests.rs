@@ -749,10 +749,22 @@ fn a_leader_that_is_back_looks_after_what_it_may_have_been_handing_over() {
         };
         let back = Joined {
             leader: "me".into(),
+            members: vec![("me".into(), None, Subscription::default().encode())],
             skip_assignment: true,
             ..joined(7)
         };
         member.classic.handle_joined(attempt, back, member.now);
+        let Step::Lead {
+            attempt,
+            assignor,
+            members,
+            skip: true,
+        } = member.step()
+        else {
+            panic!("must look what there is")
+        };
+        assert_eq!(members.len(), 1);
+        assert!(member.classic.handle_led(attempt, assignor, Vec::new()));
         member.syncs(&[]);
         let joins = protocol == RebalanceProtocol::Cooperative;
         assert_eq!(member.joins_within(11), joins);

@@ -15,6 +15,7 @@ use ottla_wire::{
     messages::{
         consumer_protocol_assignment::{self, ConsumerProtocolAssignment},
         consumer_protocol_subscription::ConsumerProtocolSubscription,
+        join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember},
         offset_commit::OffsetCommitRequest,
         sync_group::{SyncGroupRequest, SyncGroupResponse},
     },
@@ -505,4 +506,99 @@ async fn a_consumer_with_a_listener_goes_when_its_last_handle_does() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.lock().unwrap().events.last().unwrap(), "leave");
     assert_eq!(Arc::strong_count(&scribe), 1);
+}
+
+/// A member that asks about topics every second.
+fn attentive(cluster: &ScriptedCluster, config: ConsumerConfig) -> Consumer {
+    let mut quick = cluster.config();
+    quick.metadata_max_age = Duration::from_secs(1);
+    Consumer::new(cluster.connect_with(quick), config).unwrap()
+}
+
+fn joins(world: &Shared) -> usize {
+    let events = std::mem::take(&mut world.lock().unwrap().events);
+    events.iter().filter(|event| *event == "join").count()
+}
+
+/// KIP-814: the coordinator has it distribute nothing, and goes by what was distributed before it restarted.
+#[tokio::test(start_paused = true)]
+async fn a_static_leader_that_is_back_notices_that_a_topic_grows() {
+    let (cluster, world) = start(1, 1);
+    cluster.add_topic("others", 1);
+    assign(&cluster, &world, &[0]);
+    let w = world.clone();
+    // The other member reads something else.
+    let others = ConsumerProtocolSubscription {
+        topics: vec!["others".into()],
+        ..Default::default()
+    };
+    let others = encode_versioned(&others, 1).unwrap();
+    cluster.broker(1).on::<JoinGroupRequest>(move |request, _| {
+        let mut world = w.lock().unwrap();
+        world.events.push("join".into());
+        world.heartbeat = ErrorCode::NONE;
+        let member = |id: &'static str, metadata: &Bytes| JoinGroupResponseMember {
+            member_id: id.into(),
+            metadata: metadata.clone(),
+            ..Default::default()
+        };
+        JoinGroupResponse {
+            generation_id: 7,
+            protocol_type: Some("consumer".into()),
+            protocol_name: Some(request.protocols[0].name.clone()),
+            leader: "member-1".into(),
+            member_id: "member-1".into(),
+            members: vec![
+                member("member-1", &request.protocols[0].metadata),
+                member("member-2", &others),
+            ],
+            skip_assignment: true,
+            ..Default::default()
+        }
+        .into()
+    });
+    let config = ConsumerConfig {
+        group_instance_id: Some("a".into()),
+        ..group_config()
+    };
+    let consumer = attentive(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let waiting = tokio::spawn(async move { consumer.recv().await });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(joins(&world), 1);
+    for topic in [TOPIC, "others"] {
+        cluster.grow_topic(topic, 2);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(joins(&world), 1, "{topic}");
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(joins(&world), 0);
+    waiting.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_grows_while_its_partitions_are_distributed_is_distributed_again() {
+    let (cluster, world) = start(1, 1);
+    let w = world.clone();
+    cluster.broker(1).on::<SyncGroupRequest>(move |request, _| {
+        w.lock().unwrap().events.push("sync".into());
+        let response = SyncGroupResponse {
+            assignment: request.assignments[0].assignment.clone(),
+            ..Default::default()
+        };
+        Reply::after(Duration::from_secs(5), response)
+    });
+    let consumer = attentive(&cluster, group_config());
+    consumer.subscribe([TOPIC]).unwrap();
+    let waiting = tokio::spawn({
+        let consumer = consumer.clone();
+        async move { consumer.recv().await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.lock().unwrap().events.last().unwrap(), "sync");
+    cluster.grow_topic(TOPIC, 3);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(assigned(&consumer), [0, 1, 2]);
+    assert_eq!(joins(&world), 2);
+    waiting.abort();
 }
