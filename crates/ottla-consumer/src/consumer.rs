@@ -17,7 +17,7 @@ use crate::{
     driver::{
         Shared, deadline,
         group::{Group, Subscribed},
-        now,
+        now, unassign_all,
     },
     listener::check_not_in_listener,
     reader::Waiting,
@@ -185,9 +185,11 @@ impl Consumer {
     ) -> Result<(), Error> {
         let shared = self.shared();
         shared.check_open()?;
-        drop(self.lock_unsubscribed()?);
+        // The application's own code, which may call this consumer: before any lock.
         let partitions = places(partitions)?;
-        shared.unassign_all();
+        let mut reader = shared.reader.lock();
+        let _group = self.lock_unsubscribed()?;
+        shared.core(|core| unassign_all(&mut reader, core));
         let topics: HashSet<Str> = partitions.iter().map(|(p, _)| p.topic.clone()).collect();
         shared.retain_tracked(&topics);
         shared.assign(partitions, None);
@@ -205,8 +207,8 @@ impl Consumer {
     ) -> Result<(), Error> {
         let shared = self.shared();
         shared.check_open()?;
-        let _group = self.lock_unsubscribed()?;
         let partitions = places(partitions)?;
+        let _group = self.lock_unsubscribed()?;
         let assigned = |name| shared.core(|core| core.assignment().any(|other| other == name));
         if partitions.iter().any(|(name, _)| assigned(name)) {
             return Err(Error::Usage(

@@ -348,19 +348,25 @@ fn adopt(shared: &Arc<Shared>, partitions: Vec<TopicPartition>, number: u64) -> 
     let Some(group) = &shared.group else {
         return false;
     };
-    if group.lock().subscription.is_none() {
-        return false; // The application has unsubscribed meanwhile.
+    let listens = shared.config.rebalance_listener.is_some();
+    let mut reader = shared.reader.lock();
+    // Kept until they are assigned: the application may be unsubscribing, and who took away what there was would not
+    // come again.
+    let group = group.lock();
+    let owned = |partition| group.membership.owns(partition);
+    if group.subscription.is_none() || !partitions.iter().all(owned) {
+        return false;
     }
     tracing::info!(
         group = shared.config.group_id,
         ?partitions,
         "partitions assigned"
     );
-    shared.reader.lock().hold = false;
-    let listens = shared.config.rebalance_listener.is_some();
+    reader.hold = false;
     let hold = listens.then_some(number);
     let partitions = partitions.into_iter();
     shared.assign(partitions.map(|name| (name, Offset::Committed)), hold);
+    drop((group, reader));
     shared.application.notify_waiters();
     listens
 }
@@ -650,3 +656,6 @@ pub(super) fn millis(duration: Duration) -> i32 {
 
 /// How long leaving may take; the session's end does the same.
 pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -385,7 +385,7 @@ impl std::fmt::Debug for Shared {
 }
 
 /// Takes all partitions away. What was read of them counts as far as the application got.
-fn unassign_all(reader: &mut Reader, core: &mut Core<Payload>) {
+pub(crate) fn unassign_all(reader: &mut Reader, core: &mut Core<Payload>) {
     reader.settle(core);
     let names: Vec<_> = core.assignment().cloned().collect();
     for name in &names {

@@ -602,3 +602,26 @@ async fn a_topic_that_grows_while_its_partitions_are_distributed_is_distributed_
     assert_eq!(joins(&world), 2);
     waiting.abort();
 }
+
+/// The application's own code runs while partitions are assigned by hand.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_and_partitions_by_hand_exclude_each_other_whichever_comes_in_between() {
+    let (cluster, _) = start(1, 2);
+    let by_hand = |consumer: &Consumer| {
+        let consumer = consumer.clone();
+        std::iter::once_with(move || {
+            consumer.subscribe([TOPIC]).unwrap();
+            (tp(0), Offset::Beginning)
+        })
+    };
+    for one_by_one in [false, true] {
+        let consumer = consumer(&cluster, group_config());
+        let refused = match one_by_one {
+            false => consumer.assign(by_hand(&consumer)),
+            true => consumer.incremental_assign(by_hand(&consumer)),
+        };
+        assert!(matches!(refused, Err(Error::Usage(_))), "{refused:?}");
+        assert_eq!(consumer.assignment(), []);
+        assert_eq!(consumer.subscription(), [TOPIC]);
+    }
+}
