@@ -20,8 +20,8 @@ use crate::{
         now, unassign_all,
     },
     listener::check_not_in_listener,
-    reader::Waiting,
     topics::topic_names,
+    waiting::Waiting,
 };
 
 /// Reads records from topics, alone or as a member of a group.
@@ -308,15 +308,16 @@ impl Consumer {
             if let Some(record) = self.try_recv()? {
                 return Ok(record);
             }
-            let news = shared.application.notified();
+            let news = shared.application.listen();
             tokio::pin!(news);
             news.as_mut().enable();
+            let rings = shared.application.rings();
             // What came in between would wake nobody.
             if let Some(record) = self.try_recv()? {
                 return Ok(record);
             }
             check_not_in_listener()?;
-            let _waiting = Waiting::begin(shared);
+            let _waiting = Waiting::begin(shared, rings);
             news.await;
         }
     }
@@ -367,15 +368,16 @@ impl Consumer {
         }
         let deadline = deadline(timeout);
         loop {
-            let news = shared.application.notified();
+            let news = shared.application.listen();
             tokio::pin!(news);
             news.as_mut().enable();
+            let rings = shared.application.rings();
             let batches = take()?;
             if !batches.is_empty() {
                 return Ok(batches);
             }
             check_not_in_listener()?;
-            let _waiting = Waiting::begin(shared);
+            let _waiting = Waiting::begin(shared, rings);
             if tokio::time::timeout_at(deadline.into(), news)
                 .await
                 .is_err()
@@ -385,7 +387,11 @@ impl Consumer {
         }
     }
 
-    /// The records, as a stream. It ends when the consumer is closed; errors do not end it.
+    /// The records, as a stream. It ends when the consumer is closed; errors do not end it. While it waits for records the
+    /// application counts as there, and as done with what it was handed, until there is something to be had; with a stream
+    /// that is not asked any more after that, it does not.
+    ///
+    /// From within a rebalance listener, waiting is an [`Error::Usage`].
     pub fn stream(&self) -> RecordStream {
         RecordStream::new(self.clone())
     }

@@ -20,6 +20,7 @@ mod split;
 mod stream;
 mod topic_partition;
 mod topics;
+mod waiting;
 
 pub use ottla_net::GroupMetadata;
 pub use ottla_wire::{

@@ -16,6 +16,7 @@ use crate::{
     current::{Current, Next},
     driver::{Shared, now},
     payload::{DecodeLimits, Payload},
+    waiting::Waiters,
 };
 
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub(crate) struct Reader {
     decompressor: Decompressor,
     /// Counts calls for records.
     pub(crate) polls: u64,
-    /// How many calls wait for records right now.
-    pub(crate) waiting: usize,
+    /// The calls that wait for records right now.
+    pub(crate) waiters: Waiters,
     /// Nothing is handed out: partitions are about to be given up.
     pub(crate) hold: bool,
     /// The membership wants to know when the application comes.
@@ -36,13 +37,13 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(limits: DecodeLimits) -> Self {
+    pub(crate) fn new(limits: DecodeLimits, waiters: Waiters) -> Self {
         Self {
             current: None,
             limits,
             decompressor: Decompressor::new(),
             polls: 0,
-            waiting: 0,
+            waiters,
             hold: false,
             attention: false,
             fatal: None,
@@ -150,7 +151,7 @@ impl Reader {
 
     /// The same, and lets go of the batch.
     pub(crate) fn settle(&mut self, core: &mut Core<Payload>) {
-        self.sync(core, self.waiting > 0);
+        self.sync(core, self.waiters.any());
         self.current = None;
     }
 
@@ -241,34 +242,4 @@ impl Reader {
             }
         }
     }
-}
-
-/// A call that waits for records. Whatever ends it ends the waiting.
-pub(crate) struct Waiting<'a> {
-    shared: &'a Arc<Shared>,
-}
-
-impl<'a> Waiting<'a> {
-    pub(crate) fn begin(shared: &'a Arc<Shared>) -> Self {
-        begin_waiting(shared);
-        Self { shared }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        end_waiting(self.shared);
-    }
-}
-
-pub(crate) fn begin_waiting(shared: &Shared) {
-    let mut reader = shared.reader.lock();
-    reader.waiting += 1;
-    if std::mem::take(&mut reader.attention) {
-        shared.membership.notify_one();
-    }
-}
-
-pub(crate) fn end_waiting(shared: &Shared) {
-    shared.reader.lock().waiting -= 1;
 }

@@ -2,13 +2,12 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use futures_core::{FusedStream, Stream};
-use tokio::sync::futures::OwnedNotified;
 
-use crate::{Consumer, Error, Record, reader::begin_waiting, reader::end_waiting};
+use crate::{Consumer, Error, Record, listener::check_not_in_listener, waiting::Parked};
 
 /// The records of a [`Consumer`], from [`Consumer::stream`].
 ///
@@ -18,7 +17,7 @@ use crate::{Consumer, Error, Record, reader::begin_waiting, reader::end_waiting}
 pub struct RecordStream {
     consumer: Consumer,
     /// Set while the stream waits for records.
-    news: Option<Pin<Box<OwnedNotified>>>,
+    parked: Option<Parked>,
     ended: bool,
 }
 
@@ -26,15 +25,32 @@ impl RecordStream {
     pub(crate) fn new(consumer: Consumer) -> Self {
         Self {
             consumer,
-            news: None,
+            parked: None,
             ended: false,
         }
     }
 
     fn stop_waiting(&mut self) {
-        if self.news.take().is_some() {
-            end_waiting(self.consumer.shared());
+        if let Some(parked) = self.parked.take() {
+            parked.leave(self.consumer.shared());
         }
+    }
+
+    /// The next record, if there is one; else waits for news.
+    fn take(&mut self) -> Result<Option<Record>, Error> {
+        if let Some(record) = self.consumer.try_recv()? {
+            return Ok(Some(record));
+        }
+        let shared = self.consumer.shared();
+        let parked = Parked::listen(&shared.application);
+        // What came in between would wake nobody.
+        if let Some(record) = self.consumer.try_recv()? {
+            return Ok(Some(record));
+        }
+        check_not_in_listener()?;
+        parked.wait(shared);
+        self.parked = Some(parked);
+        Ok(None)
     }
 }
 
@@ -46,32 +62,25 @@ impl Stream for RecordStream {
             return Poll::Ready(None);
         }
         loop {
-            if let Some(news) = &mut self.news {
-                ready!(news.as_mut().poll(cx));
+            if let Some(parked) = &mut self.parked {
+                if parked.poll(cx).is_pending() {
+                    // It may have begun to wait elsewhere.
+                    return match check_not_in_listener() {
+                        Ok(()) => Poll::Pending,
+                        Err(error) => Poll::Ready(Some(Err(error))),
+                    };
+                }
                 self.stop_waiting();
             }
-            let mut next = self.consumer.try_recv();
-            if matches!(next, Ok(None)) {
-                let mut news =
-                    Box::pin(self.consumer.shared().application.clone().notified_owned());
-                news.as_mut().enable();
-                // What came in between would wake nobody.
-                next = self.consumer.try_recv();
-                if matches!(next, Ok(None)) {
-                    begin_waiting(self.consumer.shared());
-                    self.news = Some(news);
-                    continue;
-                }
-            }
-            return match next {
-                Ok(Some(record)) => Poll::Ready(Some(Ok(record))),
-                Ok(None) => continue,
+            match self.take() {
+                Ok(Some(record)) => return Poll::Ready(Some(Ok(record))),
+                Ok(None) => {}
                 Err(Error::Closed) => {
                     self.ended = true;
-                    Poll::Ready(None)
+                    return Poll::Ready(None);
                 }
-                Err(error) => Poll::Ready(Some(Err(error))),
-            };
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
         }
     }
 }

@@ -217,7 +217,7 @@ impl Shared {
     /// handed.
     pub(crate) fn processed(self: &Arc<Self>, done: bool) -> Offsets {
         let reader = self.reader.lock();
-        let done = done || reader.waiting > 0;
+        let done = done || reader.waiters.any();
         let offsets = self.core(|core| {
             reader.sync(core, done);
             if done {

@@ -96,7 +96,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
         } else {
             let reader = shared.reader.lock();
-            let waiting = reader.waiting > 0;
+            let waiting = reader.waiters.any();
             if reader.polls != polls || waiting || waited {
                 polls = reader.polls;
                 waited = waiting;
@@ -211,7 +211,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         {
             let (number, all) = (revocation.number, revocation.all);
             let reader = shared.reader.lock();
-            let came = reader.waiting > 0 || reader.polls != revocation.polls;
+            let came = reader.waiters.any() || reader.polls != revocation.polls;
             drop(reader);
             let done = shared.core(|core| match core.is_split() {
                 true => core.leases_gone(Some(&revocation.partitions)),
@@ -367,7 +367,7 @@ fn adopt(shared: &Arc<Shared>, partitions: Vec<TopicPartition>, number: u64) -> 
     let partitions = partitions.into_iter();
     shared.assign(partitions.map(|name| (name, Offset::Committed)), hold);
     drop((group, reader));
-    shared.application.notify_waiters();
+    shared.application.ring();
     listens
 }
 

@@ -46,6 +46,7 @@ use crate::{
     metrics::Counters,
     payload::{DecodeLimits, Decompressors, Payload},
     reader::Reader,
+    waiting::Bell,
 };
 
 /// Everything a consumer's handles and tasks share.
@@ -69,7 +70,7 @@ pub(crate) struct Shared {
     /// Whether it looks after all topics there are.
     tracks_all: AtomicBool,
     /// There may be something to hand out.
-    pub(crate) application: Arc<Notify>,
+    pub(crate) application: Bell,
     /// A question about positions may be due.
     positions: Notify,
     /// The membership may have something to do.
@@ -113,8 +114,9 @@ impl Shared {
         });
         let group = Group::new(&config, backoff).map(Mutex::new);
         let limits = DecodeLimits::of(&config);
+        let application = Bell::default();
         let shared = Arc::new(Self {
-            reader: Mutex::new(Reader::new(limits)),
+            reader: Mutex::new(Reader::new(limits, application.waiters())),
             group,
             commits: Mutex::new(Commits::new(backoff)),
             core: Mutex::new(core),
@@ -124,7 +126,7 @@ impl Shared {
             owner: OnceLock::new(),
             tracked: Mutex::default(),
             tracks_all: AtomicBool::new(false),
-            application: Arc::default(),
+            application,
             positions: Notify::new(),
             membership: Notify::new(),
             committing: Notify::new(),
@@ -306,7 +308,7 @@ impl Shared {
     /// No call hands out anything from now on. Whether this was the first call.
     pub(crate) fn begin_close(self: &Arc<Self>) -> bool {
         let first = !self.closed.swap(true, Ordering::AcqRel);
-        self.application.notify_waiters();
+        self.application.ring();
         self.core(Core::wake_taker);
         first
     }
@@ -343,7 +345,7 @@ impl Shared {
 
     fn fire(self: &Arc<Self>, effects: &Effects, new_brokers: Vec<i32>) {
         if effects.application {
-            self.application.notify_waiters();
+            self.application.ring();
         }
         if effects.decode {
             self.decoding.notify_one();

@@ -202,7 +202,7 @@ impl Consumer {
         drop((group, reader));
         let streams = PartitionStreams::new(self.clone());
         // Whoever waits for records finds that it cannot.
-        shared.application.notify_waiters();
+        shared.application.ring();
         shared.membership.notify_one();
         Ok(streams)
     }
@@ -230,7 +230,7 @@ impl Shared {
     /// No call for records can succeed until there is another subscription.
     pub(crate) fn fail(self: &Arc<Self>, error: Error) {
         self.reader.lock().fatal = Some(error);
-        self.application.notify_waiters();
+        self.application.ring();
         self.core(Core::wake_taker);
     }
 }

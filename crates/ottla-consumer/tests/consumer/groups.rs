@@ -1,13 +1,15 @@
 //! Reading as a member of a group, over scripted brokers and with a paused clock.
 
 use std::{
+    pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use crate::support::*;
-use ottla_consumer::{CommittedOffset, ConsumerConfig, Error, Str};
+use futures_core::Stream;
+use ottla_consumer::{CommittedOffset, ConsumerConfig, Error, Record, RecordStream, Str};
 use ottla_net::testing::Reply;
 use ottla_wire::{
     ErrorCode,
@@ -398,4 +400,62 @@ async fn misuse_is_explained() {
     member.subscribe([TOPIC]).unwrap();
     let by_hand = [(tp(0), ottla_consumer::Offset::End)];
     assert!(matches!(member.assign(by_hand), Err(Error::Usage(_))));
+}
+
+/// The next record of a stream; what waits is the stream, also when this is dropped.
+async fn next_of(stream: &mut RecordStream) -> Record {
+    let next = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx));
+    next.await.expect("it has ended").unwrap()
+}
+
+/// A task that waits for several things, and is busy with another one for long.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_put_aside_counts_as_waiting_until_there_is_a_record() {
+    let (cluster, world) = start(1, 1);
+    let config = ConsumerConfig {
+        max_poll_interval: Duration::from_secs(30),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let mut stream = consumer.stream();
+    let patience = Duration::from_secs(60);
+    let waited = tokio::time::timeout(patience, next_of(&mut stream)).await;
+    assert!(waited.is_err());
+    tokio::time::sleep(patience).await;
+    assert_eq!(events(&world), ["member id", "join", "sync"]);
+    append(&world, 0, 4);
+    tokio::time::sleep(patience / 3).await;
+    assert_eq!(events(&world), [""; 0]);
+    tokio::time::sleep(patience / 3).await;
+    assert_eq!(
+        events(&world),
+        ["leave"],
+        "there is one, and it does not come"
+    );
+    assert_eq!(next_of(&mut stream).await.offset(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_put_aside_does_not_say_that_the_others_are_done() {
+    for streams in [false, true] {
+        let (cluster, world) = start(1, 1);
+        let consumer = consumer(&cluster, group_config());
+        consumer.subscribe([TOPIC]).unwrap();
+        let mut stream = consumer.stream();
+        let mut call = Box::pin(consumer.recv());
+        let patience = Duration::from_secs(5);
+        let waited = match streams {
+            true => tokio::time::timeout(patience, next_of(&mut stream))
+                .await
+                .is_err(),
+            false => tokio::time::timeout(patience, &mut call).await.is_err(),
+        };
+        assert!(waited);
+        append(&world, 0, 4);
+        read(&consumer, 3).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let committed = world.lock().unwrap().committed[&0];
+        assert_eq!(committed, 2, "the third may still be in the works");
+    }
 }

@@ -1,10 +1,12 @@
 //! Rebalances, eager and cooperative, and what the application's listener hears of them.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use futures_core::Stream;
 use ottla_consumer::{
     Bytes, Consumer, ConsumerConfig, Error, ListenerFuture, Offset, RebalanceListener,
     TopicPartition, assignor::CooperativeSticky,
@@ -153,6 +155,7 @@ enum Manner {
     #[default]
     Commits,
     Waits,
+    Streams,
     Hangs,
     Panics,
     Seeks,
@@ -200,6 +203,13 @@ impl RebalanceListener for Scribe {
         self.note("revoked", partitions);
         Box::pin(async move {
             match self.manner {
+                Manner::Streams => {
+                    let mut stream = consumer.stream();
+                    let next = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_next(cx));
+                    let refused = next.await.unwrap();
+                    assert!(matches!(refused, Err(Error::Usage(_))), "{refused:?}");
+                    self.note("refused", &[]);
+                }
                 Manner::Commits => consumer.commit().await.unwrap(),
                 Manner::Waits => {
                     for refused in [
@@ -377,6 +387,7 @@ async fn a_revocation_that_was_cut_short_is_told_again() {
 async fn no_listener_keeps_the_group_waiting_for_ever() {
     for (manner, slow) in [
         (Manner::Waits, false),
+        (Manner::Streams, false),
         (Manner::Hangs, true),
         (Manner::Panics, false),
     ] {
@@ -405,7 +416,7 @@ async fn no_listener_keeps_the_group_waiting_for_ever() {
         assert_eq!(heard[..2], ["assigned [0]", "revoked [0]"]);
         assert_eq!(
             heard.contains(&"refused []".into()),
-            matches!(manner, Manner::Waits)
+            matches!(manner, Manner::Waits | Manner::Streams)
         );
     }
 }
