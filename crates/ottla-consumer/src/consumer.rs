@@ -134,6 +134,7 @@ impl Consumer {
         drop(group);
         shared.reader.lock().fatal = None;
         shared.track(topics);
+        shared.follow_assigned();
         shared.track_all(false);
         shared.membership.notify_one();
         Ok(())

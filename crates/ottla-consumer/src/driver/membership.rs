@@ -389,21 +389,26 @@ async fn rediscover(shared: &Shared) {
 }
 
 impl Shared {
-    /// A subscription by a pattern that the brokers match is for the topics that partitions are assigned of.
-    fn follow_assigned(self: &Arc<Self>) {
+    /// Topics are looked after that are subscribed to, or read, or distributed by this member; that one of the others is
+    /// gone is no trouble. A subscription by a pattern that the brokers match is for the topics that partitions are assigned
+    /// of.
+    pub(crate) fn follow_assigned(self: &Arc<Self>) {
         let Some(group) = &self.group else { return };
+        // Kept to the end: another subscription adds its topics after this, or is known here.
         let mut group = group.lock();
-        if !group.is_by_brokers() {
-            return;
-        }
         let assigned = |core: &mut Core<Payload>| {
             let topics = core.assignment().map(|name| name.topic.clone());
             topics.collect::<BTreeSet<Str>>()
         };
-        let topics = self.core(assigned);
-        group.topics = topics.iter().cloned().collect();
-        drop(group);
-        // That one of the others is gone is no trouble.
+        let mut topics = self.core(assigned);
+        match group.subscription {
+            Some(Subscribed::ByBrokers(_)) => group.topics = topics.iter().cloned().collect(),
+            Some(Subscribed::Names) => {
+                topics.extend(group.topics.iter().cloned());
+                topics.extend(group.led.iter().flat_map(|led| led.keys().cloned()));
+            }
+            Some(Subscribed::Pattern(_)) | None => return,
+        }
         self.retain_tracked(&topics.into_iter().collect());
     }
 

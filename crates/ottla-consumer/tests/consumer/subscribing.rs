@@ -98,3 +98,19 @@ async fn misuse_of_patterns_is_explained() {
     let told = member.subscribe(["^clicks"]).unwrap_err().to_string();
     assert!(told.contains("subscribe_pattern"), "{told}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_not_subscribed_to_any_more_may_be_deleted() {
+    let (cluster, _world) = start(1, 1);
+    cluster.add_topic("other", 1);
+    let consumer = member(&cluster);
+    consumer.subscribe([TOPIC, "never"]).unwrap();
+    assert_eq!(assigned(&consumer).await, ["clicks-0"]);
+    consumer.subscribe(["other"]).unwrap();
+    assert_eq!(assigned(&consumer).await, ["other-0"]);
+    cluster.remove_topic(TOPIC);
+    for _ in 0..40 {
+        // Neither of the two is missed.
+        assert_eq!(assigned(&consumer).await, ["other-0"]);
+    }
+}
