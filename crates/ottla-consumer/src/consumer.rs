@@ -76,15 +76,6 @@ impl Consumer {
     /// Outside of a tokio runtime, whose tasks and timers it uses from then on.
     pub fn new(cluster: Cluster, config: ConsumerConfig) -> Result<Self, Error> {
         config.validate()?;
-        if config.fetch_max_wait >= cluster.config().request_timeout {
-            return Err(Error::Config {
-                setting: "fetch.max.wait.ms",
-                reason: "must be below the cluster's request timeout \
-                         (ClusterConfig::request_timeout), or every fetch from an idle broker times \
-                         out and costs its connection"
-                    .into(),
-            });
-        }
         // A broker keeps a Fetch or JoinGroup until something happens, and answers nothing else on
         // that connection meanwhile: not the heartbeat of another consumer for which it waits.
         let shared = Shared::new(cluster.with_own_lanes(), config);

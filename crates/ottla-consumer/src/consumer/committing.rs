@@ -81,6 +81,11 @@ impl Consumer {
 
     /// Commits that this record, and all before it in its partition, are processed; waits for the outcome.
     ///
+    /// A record does not tell since when its partition has been this consumer's. To commit one of before a rebalance that
+    /// took the partition away and gave it back takes the group back to there, if others were further meanwhile: workers
+    /// drop what they have of partitions that are given up ([`RebalanceListener`](crate::RebalanceListener)), or commit
+    /// through the [`PartitionStream`](crate::PartitionStream) of [`Consumer::split`], which refuses that.
+    ///
     /// Cancel-safe: when dropped, the commit goes on.
     ///
     /// # Errors
@@ -91,7 +96,8 @@ impl Consumer {
         self.commit_offsets([(name, offset)]).await
     }
 
-    /// Commits that this batch, and all before it in its partition, is processed; waits for the outcome.
+    /// Commits that this batch, and all before it in its partition, is processed; waits for the outcome. As
+    /// [`Consumer::commit_record`], also in what it says of rebalances.
     ///
     /// Cancel-safe: when dropped, the commit goes on.
     ///
@@ -110,6 +116,9 @@ impl Consumer {
     /// Has automatic commit write that this record, and all before it in its partition, are processed. For
     /// `enable.auto.offset.store` = `false`, where only what is stored is committed automatically: with the interval, when
     /// the partition is given up, and on close.
+    ///
+    /// As with [`Consumer::commit_record`], a record of before a rebalance that gave its partition away and back takes the
+    /// group back to there.
     ///
     /// # Errors
     /// [`Error::Usage`] with `enable.auto.offset.store` = `true`; [`Error::NotAssigned`] if the partition is not

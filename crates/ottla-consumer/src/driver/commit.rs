@@ -493,7 +493,8 @@ async fn try_send(
         topics,
         ..Default::default()
     };
-    let reply = connection.submit(&request, version, connection.request_deadline())?;
+    let deadline = ottla_net::Instant::now() + shared.config.request_timeout;
+    let reply = connection.submit(&request, version, deadline)?;
     let response = match reply.await {
         Ok(response) => response,
         Err(error) => {

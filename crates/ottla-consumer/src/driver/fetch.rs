@@ -93,7 +93,8 @@ async fn exchange(
     }
     let request = request(shared, order);
     let sent = now();
-    let reply = connection.submit(&request, version, connection.request_deadline())?;
+    let deadline = ottla_net::Instant::now() + shared.config.request_timeout;
+    let reply = connection.submit(&request, version, deadline)?;
     let response = reply.await?;
     Ok(Exchange::Answer(response, now() - sent))
 }

@@ -252,7 +252,8 @@ async fn end_of_epochs(
         .await?;
     // Version 2 is for replicas only.
     let version = connection.version::<OffsetForLeaderEpochRequest>(i16::MAX)?;
-    let reply = connection.submit(&request, version, connection.request_deadline())?;
+    let deadline = now() + shared.config.request_timeout;
+    let reply = connection.submit(&request, version, deadline.into())?;
     let response = reply.await?;
     let mut ends = HashMap::new();
     for topic in response.topics {

@@ -78,8 +78,10 @@ pub(crate) async fn list_once(
         .connection(node, Lane::Control, deadline.into())
         .await?;
     let version = connection.version::<ListOffsetsRequest>(i16::MAX)?;
-    let patience = connection.request_deadline().min(deadline.into());
-    let response = connection.submit(&request, version, patience)?.await?;
+    let patience = deadline.min(now() + shared.config.request_timeout);
+    let response = connection
+        .submit(&request, version, patience.into())?
+        .await?;
     let mut listed = HashMap::new();
     for topic in response.topics {
         for partition in topic.partitions {

@@ -343,17 +343,14 @@ async fn the_ends_of_an_unknown_topic_are_an_unknown_topic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_poll_beyond_the_connections_patience_is_refused() {
+async fn a_long_poll_beyond_the_consumers_patience_is_refused() {
     let (cluster, _world) = start(1, 1);
-    let net = cluster.connect_with(ClusterConfig {
-        request_timeout: Duration::from_secs(5),
-        ..cluster.config()
-    });
     let config = ConsumerConfig {
+        request_timeout: Duration::from_secs(5),
         fetch_max_wait: Duration::from_secs(6),
         ..config()
     };
-    match Consumer::new(net, config) {
+    match Consumer::new(cluster.connect(), config) {
         Err(Error::Config { setting, .. }) => assert_eq!(setting, "fetch.max.wait.ms"),
         other => panic!("{other:?}"),
     }
@@ -367,4 +364,37 @@ async fn waiting_for_ever_is_allowed() {
     consumer.assign([(tp(0), Offset::Beginning)]).unwrap();
     assert_eq!(consumer.poll(Duration::MAX).await.unwrap().len(), 1);
     consumer.close(Duration::MAX).await.unwrap();
+}
+
+/// That of the cluster is a shorter one.
+#[tokio::test(start_paused = true)]
+async fn how_long_a_request_may_take_is_the_consumers_own_setting() {
+    let (cluster, world) = start(1, 1);
+    let net = cluster.connect_with(ClusterConfig {
+        request_timeout: Duration::from_secs(5),
+        ..cluster.config()
+    });
+    let config = ConsumerConfig {
+        fetch_max_wait: Duration::from_secs(8),
+        enable_auto_commit: false,
+        ..group_config()
+    };
+    let consumer = Consumer::new(net, config).unwrap();
+    consumer.subscribe([TOPIC]).unwrap();
+    sleep(Duration::from_secs(2)).await;
+    let broker = cluster.broker(1);
+    let connections = broker.connections();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(broker.connections(), connections, "no fetch timed out");
+    append(&world, 0, 4);
+    read(&consumer, 4).await;
+    let w = world.clone();
+    broker.on::<OffsetCommitRequest>(move |request, _| {
+        let response = w.lock().unwrap().commit(&request, ErrorCode::NONE);
+        Reply::after(Duration::from_secs(10), response)
+    });
+    consumer.commit().await.unwrap();
+    let events = std::mem::take(&mut world.lock().unwrap().events);
+    let commits = events.iter().filter(|event| event.starts_with("commit"));
+    assert_eq!(commits.count(), 1, "{events:?}");
 }
