@@ -195,6 +195,10 @@ impl Checker<'_> {
             // what the one before is told is nothing to it.
             return;
         }
+        if loses {
+            // Of the generation that it joins, too: a cooperative member reads on until then.
+            reader.last_told = Some(now);
+        }
         let coming = verdict.rebalancing && verdict.generation == rebalance.joined;
         if reader.generation != verdict.generation && !coming {
             return;

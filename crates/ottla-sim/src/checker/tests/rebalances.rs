@@ -230,6 +230,23 @@ fn a_cooperative_member_that_has_lost_its_place_is_told_so() {
 }
 
 #[test]
+fn a_cooperative_member_may_hand_out_in_the_instant_in_which_a_commit_says_that_it_has_no_place() {
+    // Of the generation that it has joined and has no assignment of.
+    let joins = || begun(true).asks_to_join(&[P, Q]).joined(2);
+    let handed = What::Delivered {
+        member: 1,
+        generation: 0,
+        part: P,
+        offset: 3,
+        id: id(3),
+    };
+    let told = || joins().then(told_as("one", 2, true));
+    told().at_once(handed.clone()).keeps_all();
+    told().then(handed.clone()).breaks(Rule::OnlyAssigned);
+    joins().at_once(handed).breaks(Rule::OnlyAssigned);
+}
+
+#[test]
 fn of_an_assignment_that_came_late_nothing_is_known_until_the_next_join() {
     let story = || begun(true).asks_to_join(&[P, Q]).given_both(2, false);
     story().gets(1, 1, [3]).keeps_all();
