@@ -4,8 +4,8 @@
 mod share;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
 use ottla_wire::messages::{
@@ -28,6 +28,8 @@ pub(crate) struct Seat {
     /// Numbers the clients of a run.
     pub(crate) client: u32,
     member: AtomicU32,
+    /// Who joined last, under which member id and in which generation.
+    joined: Mutex<Option<(Member, String, i32)>>,
     dead: AtomicBool,
 }
 
@@ -36,6 +38,7 @@ impl Seat {
         Arc::new(Self {
             client,
             member: AtomicU32::new(0),
+            joined: Mutex::default(),
             dead: AtomicBool::new(false),
         })
     }
@@ -56,6 +59,23 @@ impl Seat {
 
     fn member(&self) -> Member {
         self.member.load(Ordering::Relaxed)
+    }
+
+    fn has_joined(&self, member: Member, id: &str, generation: i32) {
+        *self.joined() = Some((member, id.to_owned(), generation));
+    }
+
+    /// Who it was when it joined this generation: what it asks for then may leave when it is somebody else.
+    fn member_of(&self, id: &str, generation: i32) -> Member {
+        match &*self.joined() {
+            Some((member, joined_as, of)) if joined_as == id && *of == generation => *member,
+            _ => self.member(),
+        }
+    }
+
+    fn joined(&self) -> MutexGuard<'_, Option<(Member, String, i32)>> {
+        // A panic while it was held would have ended the run.
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -202,6 +222,7 @@ impl Tap {
                 let (_, request) = decode_request::<SyncGroupRequest>(frame).ok()?;
                 question.generation = request.generation_id;
                 question.id = request.member_id.to_string();
+                question.member = self.seat.member_of(&question.id, question.generation);
             }
             ApiKey::OffsetCommit => {
                 let (_, request) = decode_request::<OffsetCommitRequest>(frame).ok()?;
@@ -282,6 +303,8 @@ impl Tap {
                 let answer = decode_response::<JoinGroupRequest>(version, frame).ok()?;
                 error = answer.error_code;
                 if error.is_ok() {
+                    self.seat
+                        .has_joined(member, &answer.member_id, answer.generation_id);
                     events.push(What::Joined {
                         member,
                         generation: answer.generation_id,

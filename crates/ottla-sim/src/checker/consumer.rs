@@ -289,6 +289,13 @@ impl Reader {
                 Some((epoch, assignment)) => self.settle(epoch, assignment, now),
                 None => {
                     self.generation = beat.epoch;
+                    if let Some(owned) = &beat.owned {
+                        let mut old = std::mem::take(&mut self.readings);
+                        let owned = owned.iter();
+                        let readings =
+                            owned.map(|part| (*part, Reading::anywhere(old.remove(part))));
+                        self.readings = readings.collect();
+                    }
                     return Ok(());
                 }
             }

@@ -258,6 +258,31 @@ fn one_that_was_dropped_lives_on_while_its_listener_is_called() {
 }
 
 #[test]
+fn one_that_tells_all_has_what_it_says_whichever_answers_it_heeded() {
+    let story = |owned: &[Part]| {
+        let story = Story(Vec::new())
+            .subscribes(1, true)
+            .beats(1, 0, Some(&[]))
+            .answered(1, 1, Some(&[P, Q]), 0, false)
+            .listener_hears(News::Assigned, &[P, Q]);
+        let (number, queued_ms) = (story.0.len() as u64, story.now());
+        let all = Beat {
+            member: 1,
+            number,
+            queued_ms,
+            id: id_of(1),
+            epoch: 1,
+            full: true,
+            owned: Some(owned.to_vec()),
+        };
+        story.next(What::Beats(all)).beaten(1, 2, Some(&[Q]))
+    };
+    let revoked = |owned| story(owned).listener_hears(News::Revoked, &[P]);
+    revoked(&[P, Q]).keeps_all();
+    revoked(&[Q]).breaks(Rule::KeptGoesOn);
+}
+
+#[test]
 fn nobody_is_given_what_another_member_has_not_given_up() {
     let other = |story: Story, given: &[Part]| story.enters(2, 2, given);
     other(begun(), &[P]).breaks(Rule::OneOwner);
