@@ -370,7 +370,11 @@ impl Reader {
         self.rebalance.losses |= loses;
         if !beaten.heeded {
             self.rebalance.unsure = true;
-            self.reconciliation.late = ok.then(|| (beaten.epoch, beaten.assignment.clone()));
+            // Whoever heeded this one heeded the one before.
+            let before = self.reconciliation.late.take();
+            let before = before.and_then(|(_, assignment)| assignment);
+            let given = beaten.assignment.clone().or(before);
+            self.reconciliation.late = ok.then_some((beaten.epoch, given));
             return;
         }
         self.reconciliation.answered_ms = now;

@@ -283,6 +283,18 @@ fn one_that_tells_all_has_what_it_says_whichever_answers_it_heeded() {
 }
 
 #[test]
+fn an_assignment_that_may_have_been_late_is_not_forgotten_for_an_answer_without_one() {
+    let story = begun()
+        .beats(1, 0, Some(&[]))
+        .answered(1, 2, Some(&[P, Q]), 0, false)
+        .beats_since(0, 1, 2, Some(&[P, Q]))
+        .answered(1, 2, None, 0, false)
+        .beats(1, 2, None)
+        .beaten(1, 2, None);
+    story.reads(1, 2, 0).keeps_all();
+}
+
+#[test]
 fn nobody_is_given_what_another_member_has_not_given_up() {
     let other = |story: Story, given: &[Part]| story.enters(2, 2, given);
     other(begun(), &[P]).breaks(Rule::OneOwner);
