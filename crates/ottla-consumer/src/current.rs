@@ -130,6 +130,8 @@ impl Current {
             while taken < max {
                 match self.records.next_ref() {
                     Some(Ok(record)) if record.offset() < from => {}
+                    // It claims a place behind the end of its batch: the position must not go there.
+                    Some(Ok(record)) if record.offset() >= self.end.offset => break,
                     Some(Ok(record)) => {
                         taken += 1;
                         self.handed = record.offset().saturating_add(1);

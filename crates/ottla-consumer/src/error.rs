@@ -213,6 +213,14 @@ impl Error {
         }
     }
 
+    /// Whether nothing more is read of its partition until the application seeks.
+    pub(crate) fn stops_its_partition(&self) -> bool {
+        matches!(
+            self,
+            Self::NoOffset { .. } | Self::OffsetOutOfRange { .. } | Self::LogTruncated { .. }
+        )
+    }
+
     /// Whether the same call may succeed later without anything being changed.
     pub fn is_retriable(&self) -> bool {
         match self {

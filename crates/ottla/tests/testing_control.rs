@@ -32,7 +32,9 @@ async fn write(client: &Client, values: std::ops::Range<u32>) {
 async fn read(consumer: &Consumer, count: usize) -> Vec<(i64, u32)> {
     let mut read = Vec::new();
     while read.len() < count {
-        let record = consumer.recv().await.unwrap();
+        let record = timeout(Duration::from_secs(120), consumer.recv()).await;
+        let record = record.unwrap_or_else(|_| panic!("no more than {read:?}"));
+        let record = record.unwrap();
         read.push((record.offset(), number(record.value())));
     }
     read
@@ -75,6 +77,35 @@ async fn a_consumer_goes_back_to_where_the_log_of_an_unclean_leader_parted() {
         "none of them was missed"
     );
     consumer.close(Duration::from_secs(10)).await.unwrap();
+    client.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_goes_back_to_where_the_log_parted_while_nobody_read_it() {
+    let kafka = two_nodes().in_memory().unwrap();
+    kafka.move_leader("t", 0, 1).unwrap();
+    let client = kafka.client().unwrap();
+    write(&client, 0..10).await;
+    let member = || {
+        let config = ottla::consumer::ConsumerConfig {
+            group_id: Some("g".into()),
+            auto_offset_reset: OffsetReset::Earliest,
+            ..client.consumer_config()
+        };
+        let consumer = client.consumer_with(config).unwrap();
+        consumer.subscribe(["t"]).unwrap();
+        consumer
+    };
+    let first = member();
+    assert_eq!(read(&first, 10).await.last(), Some(&(9, 9)));
+    first.close(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(kafka.elect_unclean("t", 0, 2, 6).unwrap(), 6);
+    // More than were lost: the committed offset is in the log again, and what is there is not what it stood for.
+    write(&client, 100..106).await;
+    let second = member();
+    let missed = read(&second, 6).await;
+    assert_eq!(missed.first(), Some(&(6, 100)), "{missed:?}");
+    second.close(Duration::from_secs(10)).await.unwrap();
     client.close().await;
 }
 

@@ -19,6 +19,10 @@ impl Serve for OffsetForLeaderEpochRequest {
                 .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
             let state = partition.state.lock();
             state.check_leader(context.node, asked.current_leader_epoch)?;
+            if asked.leader_epoch > state.leader_epoch {
+                // Of another log of that name, perhaps: whoever asks must not think that this one agrees.
+                return Ok((-1, -1));
+            }
             Ok(state.log.epoch_end(asked.leader_epoch).unwrap_or((-1, -1)))
         }))
     }

@@ -131,6 +131,8 @@ impl<D> Core<D> {
         // Answers that are under way continue what was dropped.
         let fresh = self.token(slot);
         if let Some(partition) = self.at_mut(slot) {
+            // And so do questions about its position.
+            partition.asking = false;
             let old = std::mem::replace(&mut partition.token, fresh);
             if self.handed_out.remove(&old) {
                 self.handed_out.insert(fresh);

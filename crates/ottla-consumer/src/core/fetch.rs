@@ -232,6 +232,10 @@ impl<D> Core<D> {
             self.ask_leader(slot);
             return self.retry_later(slot, now);
         }
+        if answer.error.is_err() && partition.source() != Some(node) {
+            // It is asked no more, and the one that is will say for itself.
+            return;
+        }
         match answer.error {
             ErrorCode::NONE => {}
             ErrorCode::OFFSET_OUT_OF_RANGE => {

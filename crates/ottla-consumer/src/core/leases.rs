@@ -467,7 +467,9 @@ impl<D> Core<D> {
         };
         let lease = self.split.as_mut().and_then(|s| s.leases.get_mut(&id));
         let Some(lease) = lease else { return false };
-        if lease.errors.len() < ERRORS_MAX {
+        let stops =
+            error.stops_its_partition() && !lease.errors.iter().any(Error::stops_its_partition);
+        if lease.errors.len() < ERRORS_MAX || stops {
             lease.errors.push_back(error.clone());
         }
         lease.nudge(&mut self.effects.wakers);

@@ -14,6 +14,8 @@ pub(crate) struct Question {
     pub(crate) token: Token,
     pub(crate) name: TopicPartition,
     pub(crate) what: Asked,
+    /// Which one about this partition.
+    pub(crate) number: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,33 +67,52 @@ impl<D> Core<D> {
                 _ => continue,
             };
             partition.asking = true;
-            let (token, name) = (partition.token, partition.name.clone());
-            questions.push(Question { token, name, what });
+            partition.asked += 1;
+            questions.push(Question {
+                token: partition.token,
+                name: partition.name.clone(),
+                what,
+                number: partition.asked,
+            });
         }
         questions
     }
 
-    /// When a question that waits out a pause is due.
+    /// When a question that waits out a pause is due. One for a leader that there is not waits for news of one.
     pub(crate) fn next_question(&self) -> Option<Instant> {
-        self.unlocated
-            .iter()
-            .filter_map(|&slot| self.at(slot).filter(|p| !p.asking).and_then(|p| p.retry_at))
-            .min()
+        let partitions = self.unlocated.iter().filter_map(|&slot| self.at(slot));
+        let may_ask = partitions.filter(|p| {
+            let coordinators = matches!(p.phase, Phase::Locating(Offset::Committed));
+            !p.asking && (coordinators || p.leader.is_some())
+        });
+        may_ask.filter_map(|p| p.retry_at).min()
     }
 
     /// The answer to a question.
-    pub(crate) fn handle_truth(&mut self, token: Token, truth: Truth, now: Instant) {
-        let slot = token.slot;
-        let Some(partition) = self.current(token) else {
+    pub(crate) fn handle_truth(&mut self, question: &Question, truth: Truth, now: Instant) {
+        let slot = question.token.slot;
+        let Some(partition) = self.current(question.token) else {
             return;
         };
+        if !partition.asking || partition.asked != question.number {
+            // It was asked of a leader that is none any more.
+            return;
+        }
         partition.asking = false;
+        let asked = match question.what {
+            Asked::Place { leader, .. } | Asked::EndOfEpoch { leader, .. } => Some(leader.epoch),
+            Asked::Committed => None,
+        };
         match (partition.phase, truth) {
             (_, Truth::Retry) => return self.retry_later(slot, now),
             // Some brokers say -1 for what they do not know; no log has it.
             (_, Truth::At(position)) if position.offset < 0 => return self.retry_later(slot, now),
             (Phase::Locating(_), Truth::At(position)) => {
                 partition.settle(position);
+                partition.agrees = asked;
+                if partition.is_doubtful(partition.leader) {
+                    partition.phase = Phase::Validating;
+                }
                 let resets = partition.resets;
                 if resets > 1 {
                     // The broker contradicts itself: not at the speed of the network.
@@ -102,7 +123,7 @@ impl<D> Core<D> {
                 }
             }
             (Phase::Locating(_), Truth::NotCommitted) => return self.not_committed(slot),
-            (Phase::Validating, Truth::EpochEnd(end)) => return self.validate(slot, end),
+            (Phase::Validating, Truth::EpochEnd(end)) => return self.validate(slot, end, asked),
             // The phase moved on without a new token: the question is asked anew if it still stands.
             _ => {}
         }
@@ -126,8 +147,8 @@ impl<D> Core<D> {
         self.restart(slot, reset_place(self.config.reset));
     }
 
-    /// `end` is where the new leader's log of our epoch ends: what we read beyond it is not in the log.
-    fn validate(&mut self, slot: u32, end: Option<Position>) {
+    /// `end` is where the leader's log of our epoch ends: what we read beyond it is not in the log. `by`: that leader's epoch.
+    fn validate(&mut self, slot: u32, end: Option<Position>, by: Option<i32>) {
         let reset = self.config.reset;
         // It may be in the middle of a batch.
         self.sync_lease(slot);
@@ -135,6 +156,7 @@ impl<D> Core<D> {
             return;
         };
         partition.phase = Phase::Fetching;
+        partition.agrees = by;
         partition.failures = 0;
         let (name, reached) = (partition.name.clone(), partition.fetched);
         match end {
@@ -152,6 +174,7 @@ impl<D> Core<D> {
                 self.restart(slot, Offset::At(back.offset));
                 if let Some(partition) = self.at_mut(slot) {
                     partition.settle(back);
+                    partition.agrees = by;
                 }
             }
             Some(end) => {

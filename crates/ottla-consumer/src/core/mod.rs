@@ -291,11 +291,7 @@ impl<D> Core<D> {
             if old == new {
                 continue;
             }
-            let checked = partition.fetched.leader_epoch.is_some()
-                && matches!(partition.phase, Phase::Fetching)
-                && new.is_some_and(|new| {
-                    new.epoch >= 0 && old.is_some_and(|old| old.epoch < new.epoch)
-                });
+            let doubtful = partition.is_doubtful(new);
             let created_anew = matches!((old, new), (Some(old), Some(new))
                 if old.topic_id != new.topic_id && old.topic_id != ottla_wire::Uuid::ZERO
                     && new.topic_id != ottla_wire::Uuid::ZERO);
@@ -305,7 +301,7 @@ impl<D> Core<D> {
                 if let Some(partition) = self.at_mut(slot) {
                     partition.processed = None;
                 }
-            } else if checked && let Some(partition) = self.at_mut(slot) {
+            } else if doubtful && let Some(partition) = self.at_mut(slot) {
                 partition.phase = Phase::Validating;
             }
             self.note_phase(slot);
@@ -484,7 +480,12 @@ impl<D> Core<D> {
         if self.report_to_lease(&error) {
             return;
         }
-        if self.errors.len() >= ERRORS_MAX {
+        // A partition that stands still must not do so untold: there is one such error for each.
+        let room = match error.stops_its_partition() {
+            true => ERRORS_MAX + self.by_name.len(),
+            false => ERRORS_MAX,
+        };
+        if self.errors.len() >= room {
             tracing::warn!(%error, "not told to the application, which has not asked about earlier errors");
             return;
         }

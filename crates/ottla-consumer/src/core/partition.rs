@@ -148,6 +148,11 @@ pub(crate) struct Partition<D> {
     pub(crate) resets: u32,
     /// Whether an answer about its position is being waited for.
     pub(crate) asking: bool,
+    /// Numbers the questions about its position: only the latest one's answer counts.
+    pub(crate) asked: u64,
+    /// The epoch of the leader whose log is known to agree with `fetched`; none if that was not asked, and what
+    /// `fetched` says of its own epoch is all there is.
+    pub(crate) agrees: Option<i32>,
     pub(crate) watermarks: Option<Watermarks>,
 }
 
@@ -200,6 +205,8 @@ impl<D> Partition<D> {
             unreadable: 0,
             resets: 0,
             asking: false,
+            asked: 0,
+            agrees: None,
             watermarks: None,
         };
         partition.start_at(start);
@@ -224,11 +231,24 @@ impl<D> Partition<D> {
     /// The position is known: reading starts there.
     pub(crate) fn settle(&mut self, position: Position) {
         self.phase = Phase::Fetching;
+        self.agrees = None;
         self.consumed = position;
         self.fetched = position;
         self.asking = false;
         self.retry_at = None;
         self.failures = 0;
+    }
+
+    /// Whether `leader` has to be asked first if its log is the one that the position is from (KIP-320): it may have been
+    /// truncated, or be another one altogether.
+    pub(crate) fn is_doubtful(&self, leader: Option<Leader>) -> bool {
+        let (Some(epoch), Some(leader)) = (self.fetched.leader_epoch, leader) else {
+            return false;
+        };
+        matches!(self.phase, Phase::Fetching)
+            && leader.epoch >= 0
+            && leader.epoch != epoch
+            && self.agrees != Some(leader.epoch)
     }
 
     /// The broker it is fetched from.

@@ -6,6 +6,7 @@ mod contradictions;
 mod followers;
 mod interleavings;
 mod leases;
+mod truncation;
 
 use ottla_wire::{ErrorCode, Uuid};
 
@@ -152,7 +153,7 @@ fn a_late_lookup_never_overrides_a_seek() {
     core.assign(tp(0), Offset::End, leader(1, 1));
     let question = core.take_questions(true, now).remove(0);
     core.seek(&tp(0), Offset::At(3)).unwrap();
-    core.handle_truth(question.token, Truth::At(Position::at(900)), now);
+    core.handle_truth(&question, Truth::At(Position::at(900)), now);
     assert_eq!(position(&core, 0), Some(3));
 }
 
@@ -357,7 +358,7 @@ fn a_moved_partition_keeps_what_was_fetched() {
         offset: 100,
         leader_epoch: Some(1),
     };
-    core.handle_truth(question.token, Truth::EpochEnd(Some(end)), now);
+    core.handle_truth(&question, Truth::EpochEnd(Some(end)), now);
     assert_eq!(offsets(&order(&mut core, 2, now)), HashMap::from([(0, 5)]));
     let forgets = order(&mut core, 1, now).session.forgotten;
     assert_eq!(forgets, [(tp(0), Uuid::ZERO)]);
@@ -381,7 +382,7 @@ fn a_truncated_log_sends_the_reader_back() {
         offset: 6,
         leader_epoch: Some(1),
     };
-    core.handle_truth(question.token, Truth::EpochEnd(Some(end)), now);
+    core.handle_truth(&question, Truth::EpochEnd(Some(end)), now);
     assert_eq!(position(&core, 0), Some(6));
 }
 
@@ -415,7 +416,7 @@ fn out_of_range_waits_for_what_was_fetched_before() {
             ..
         }
     ));
-    core.handle_truth(question.token, Truth::At(Position::at(77)), now);
+    core.handle_truth(&question, Truth::At(Position::at(77)), now);
     assert_eq!(position(&core, 0), Some(77));
 }
 
@@ -432,7 +433,7 @@ fn after_a_commit_nothing_from_before_a_reset_is_committed() {
     core.mark_processed();
     assert_eq!(deliver(&mut core), None);
     let question = core.take_questions(true, now).remove(0);
-    core.handle_truth(question.token, Truth::At(Position::at(77)), now);
+    core.handle_truth(&question, Truth::At(Position::at(77)), now);
     // The application commits its position; automatic commit must not take that back.
     core.mark_committed();
     let written: Vec<i64> = core.take_processed().iter().map(|of| of.1.offset).collect();
@@ -475,12 +476,12 @@ fn no_committed_offset_falls_back_to_the_policy_once_known() {
     let question = core.take_questions(true, now).remove(0);
     assert_eq!(question.what, Asked::Committed);
     // The coordinator moving is no reason to reset.
-    core.handle_truth(question.token, Truth::Retry, now);
+    core.handle_truth(&question, Truth::Retry, now);
     assert!(core.take_questions(true, now).is_empty());
     let at = core.next_question().unwrap();
     let again = core.take_questions(true, at).remove(0);
     assert_eq!(again.what, Asked::Committed);
-    core.handle_truth(again.token, Truth::NotCommitted, at);
+    core.handle_truth(&again, Truth::NotCommitted, at);
     let place = core.take_questions(true, at).remove(0);
     assert!(matches!(
         place.what,
@@ -500,8 +501,8 @@ fn a_new_leader_is_asked_though_the_old_one_has_not_answered() {
     core.update_leaders(|_| leader(2, 2));
     let new = core.take_questions(true, now).remove(0);
     assert!(matches!(new.what, Asked::Place { leader, .. } if leader.node == 2));
-    core.handle_truth(new.token, Truth::At(Position::at(7)), now);
-    core.handle_truth(old.token, Truth::At(Position::at(3)), now);
+    core.handle_truth(&new, Truth::At(Position::at(7)), now);
+    core.handle_truth(&old, Truth::At(Position::at(3)), now);
     assert_eq!(
         position(&core, 0),
         Some(7),

@@ -109,7 +109,7 @@ async fn ask_coordinator(shared: Arc<Shared>, questions: Vec<Question>) {
             }
             Some(Err(_)) | None => Truth::Retry,
         };
-        shared.core(|core| core.handle_truth(question.token, truth, now()));
+        shared.core(|core| core.handle_truth(&question, truth, now()));
     }
 }
 
@@ -159,7 +159,7 @@ async fn ask_places(shared: Arc<Shared>, node: i32, places: Vec<Place>) {
             }
             _ => Truth::Retry,
         };
-        shared.core(|core| core.handle_truth(question.token, truth, now()));
+        shared.core(|core| core.handle_truth(&question, truth, now()));
     }
 }
 
@@ -208,7 +208,7 @@ async fn ask_epochs(shared: Arc<Shared>, node: i32, epochs: Vec<Epoch>) {
         let mut reader = shared.reader.lock();
         shared.core(|core| {
             reader.sync(core, false);
-            core.handle_truth(question.token, truth, now());
+            core.handle_truth(&question, truth, now());
             reader.drop_outdated(core);
         });
     }

@@ -30,6 +30,10 @@ use ottla_wire::{
             OffsetFetchRequest, OffsetFetchResponse, OffsetFetchResponseGroup,
             OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
         },
+        offset_for_leader_epoch::{
+            EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+            OffsetForLeaderTopicResult,
+        },
         sync_group::{SyncGroupRequest, SyncGroupResponse},
     },
     record::{BatchWriter, NewRecord, SealOptions},
@@ -292,6 +296,28 @@ pub(crate) fn serve(cluster: &ScriptedCluster, world: &Shared, node: i32) {
                 ..Default::default()
             });
         ListOffsetsResponse {
+            topics: topics.collect(),
+            ..Default::default()
+        }
+        .into()
+    });
+    let w = world.clone();
+    broker.on::<OffsetForLeaderEpochRequest>(move |request, _| {
+        let world = w.lock().unwrap();
+        let topics = request.topics.iter().map(|topic| {
+            let ends = topic.partitions.iter().map(|asked| EpochEndOffset {
+                partition: asked.partition,
+                leader_epoch: asked.leader_epoch,
+                end_offset: world.end(asked.partition),
+                ..Default::default()
+            });
+            OffsetForLeaderTopicResult {
+                topic: topic.topic.clone(),
+                partitions: ends.collect(),
+                ..Default::default()
+            }
+        });
+        OffsetForLeaderEpochResponse {
             topics: topics.collect(),
             ..Default::default()
         }

@@ -32,7 +32,7 @@ fn out_of_range_is_not_asked_again_before_it_is_dealt_with() {
     }
     assert_eq!(deliver(&mut core), None);
     let question = core.take_questions(true, now).remove(0);
-    core.handle_truth(question.token, Truth::At(Position::at(9)), now);
+    core.handle_truth(&question, Truth::At(Position::at(9)), now);
     assert_eq!(offsets(&order(&mut core, 1, now))[&0], 9);
 }
 
@@ -52,7 +52,7 @@ fn a_log_that_lacks_the_offset_it_names_is_asked_at_leisure() {
         out_of_range(&mut core, now);
         assert_eq!(deliver(&mut core), None);
         let question = core.take_questions(true, now).remove(0);
-        core.handle_truth(question.token, Truth::At(Position::at(9)), now);
+        core.handle_truth(&question, Truth::At(Position::at(9)), now);
     }
     // One good answer, and all is forgotten.
     let FetchPlan::Wait(Some(at)) = core.plan_fetch(1, false, now) else {
@@ -66,7 +66,7 @@ fn a_log_that_lacks_the_offset_it_names_is_asked_at_leisure() {
     assert!(deliver(&mut core).is_some());
     assert_eq!(deliver(&mut core), None);
     let question = core.take_questions(true, now).remove(0);
-    core.handle_truth(question.token, Truth::At(Position::at(9)), now);
+    core.handle_truth(&question, Truth::At(Position::at(9)), now);
     order(&mut core, 1, now);
 }
 
@@ -76,7 +76,7 @@ fn an_offset_below_zero_is_no_answer() {
     let now = Instant::now();
     core.assign(tp(0), Offset::End, leader(1, 1));
     let question = core.take_questions(true, now).remove(0);
-    core.handle_truth(question.token, Truth::At(Position::at(-1)), now);
+    core.handle_truth(&question, Truth::At(Position::at(-1)), now);
     assert_eq!(position(&core, 0), None);
     assert!(core.take_questions(true, now).is_empty(), "after a pause");
     let at = core.next_question().unwrap();

@@ -204,7 +204,7 @@ proptest! {
                 Step::Truths => {
                     for question in core.take_questions(true, now) {
                         let end = Position { offset: i64::MAX, leader_epoch: Some(99) };
-                        core.handle_truth(question.token, Truth::EpochEnd(Some(end)), now);
+                        core.handle_truth(&question, Truth::EpochEnd(Some(end)), now);
                     }
                 }
                 Step::Wait => now += Duration::from_secs(2),
@@ -233,7 +233,7 @@ proptest! {
             core.new_brokers();
             for question in core.take_questions(true, now) {
                 let end = Position { offset: i64::MAX, leader_epoch: Some(99) };
-                core.handle_truth(question.token, Truth::EpochEnd(Some(end)), now);
+                core.handle_truth(&question, Truth::EpochEnd(Some(end)), now);
             }
             for node in 1..4 {
                 let session = sessions.entry(node).or_default();
