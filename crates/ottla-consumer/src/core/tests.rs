@@ -611,7 +611,7 @@ fn what_was_committed_once_is_not_what_the_group_has_after_a_new_start() {
     core.update_leaders(|_| Some(before));
     core.update_leaders(|_| Some(anew));
     let question = core.take_questions(true, now).remove(0);
-    core.handle_truth(question.token, Truth::At(Position::at(0)), now);
+    core.handle_truth(&question, Truth::At(Position::at(0)), now);
     let FetchPlan::Send(order) = core.plan_fetch(1, false, now) else {
         panic!("nothing is fetched")
     };
