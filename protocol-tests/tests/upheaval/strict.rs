@@ -31,7 +31,12 @@ pub(crate) fn fewer_replicas_than_asked_for(
     let (patient, impatient) = (topic("patient"), topic("impatient"));
     let bootstrap = kafka.bootstrap();
     let inside = runtime.enter();
-    let load = Load::start(&bootstrap, patient.clone(), ProducerConfig::default(), 50);
+    let config = ProducerConfig {
+        // On a machine under load the node is away for longer than the two minutes of the default.
+        delivery_timeout: Duration::from_secs(600),
+        ..Default::default()
+    };
+    let load = Load::start(&bootstrap, patient.clone(), config, 50);
     drop(inside);
     let before = runtime.block_on(grown(&load, 50));
 
