@@ -78,6 +78,15 @@ impl Decompressors {
 const IDLE_MAX: usize = 8;
 
 impl Payload {
+    /// Copies what still lies in the answer that it came in.
+    pub(crate) fn detach(&mut self) {
+        if let Self::Raw(batch) = self
+            && let Some(Ok(own)) = Batches::new(Bytes::copy_from_slice(batch.bytes())).next()
+        {
+            *batch = own;
+        }
+    }
+
     pub(crate) fn decode(
         self,
         limits: DecodeLimits,
@@ -431,6 +440,18 @@ mod tests {
             "{error}"
         );
         assert_eq!(contain(|| 1, 7, Compression::Zstd), Ok(1));
+    }
+
+    #[test]
+    fn what_is_detached_lets_go_of_its_answer() {
+        let answer = log(&[Plain, Plain]);
+        let mut payloads: Vec<Payload> = Batches::new(answer.clone())
+            .map(|batch| Payload::Raw(batch.unwrap()))
+            .collect();
+        let original = format!("{:?}", payloads[1]);
+        payloads.iter_mut().for_each(Payload::detach);
+        assert!(answer.is_unique());
+        assert_eq!(format!("{:?}", payloads[1]), original);
     }
 
     #[test]

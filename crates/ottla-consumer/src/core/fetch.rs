@@ -53,7 +53,13 @@ pub(crate) struct FetchedPartition<D> {
     /// The follower that should be asked instead (KIP-392).
     pub(crate) follower: Option<i32>,
     pub(crate) entries: Vec<Entry<D>>,
+    /// How to make a batch's data independent of the answer that it came in, where that answer is so much larger than this
+    /// part of it that keeping it alive for that is a waste.
+    pub(crate) detach: Option<fn(&mut D)>,
 }
+
+/// Behind so many batches, further ones do not keep an answer alive that is much larger than they are.
+const PINNED_MAX: usize = 2;
 
 /// What the core keeps per broker.
 #[derive(Debug, Default)]
@@ -266,7 +272,12 @@ impl<D> Core<D> {
         let mut bytes = 0;
         let empty = answer.entries.is_empty();
         let mut useful = false;
-        for entry in answer.entries {
+        // What is read soon costs no copy. Behind a slow reader a trickle would keep one whole answer alive for each of its
+        // batches, and the budget knows of nothing but the batches.
+        let detach = answer
+            .detach
+            .filter(|_| partition.queue.len() >= PINNED_MAX);
+        for mut entry in answer.entries {
             let last = entry.next == NOWHERE;
             // A broker answers with the whole batch that holds the offset; one that ends before it is of
             // no use, and it must never take us back.
@@ -275,6 +286,9 @@ impl<D> Core<D> {
             }
             if !last {
                 partition.fetched = entry.next;
+            }
+            if let (Some(detach), Body::Batch(data, _)) = (detach, &mut entry.body) {
+                detach(data);
             }
             useful = true;
             bytes += entry.bytes;

@@ -72,6 +72,7 @@ fn answer(partition: i32, entries: Vec<Entry<Data>>) -> FetchedPartition<Data> {
         watermarks: watermarks(),
         follower: None,
         entries,
+        detach: None,
     }
 }
 

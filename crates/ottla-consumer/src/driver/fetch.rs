@@ -180,9 +180,11 @@ fn is_empty(response: &FetchResponse) -> bool {
 fn take_in(shared: &Arc<Shared>, node: i32, response: FetchResponse) {
     learn_leaders(shared, &response);
     let mut partitions: Vec<FetchedPartition<Payload>> = Vec::new();
+    let parts = response.responses.iter().flat_map(|of| &of.partitions);
+    let whole = parts.map(len).sum();
     for topic in response.responses {
         for data in topic.partitions {
-            partitions.push(fetched(shared, &topic.topic, topic.topic_id, data));
+            partitions.push(fetched(shared, &topic.topic, topic.topic_id, data, whole));
         }
     }
     let (error, session) = (response.error_code, response.session_id);
@@ -194,7 +196,9 @@ fn fetched(
     topic: &Str,
     topic_id: Uuid,
     data: PartitionData,
+    whole: usize,
 ) -> FetchedPartition<Payload> {
+    let small = len(&data) < whole / 16;
     let config = &shared.config;
     let follower = Some(data.preferred_read_replica).filter(|node| *node >= 0);
     let unknown = follower.is_some_and(|node| shared.cluster.metadata().broker(node).is_none());
@@ -223,7 +227,13 @@ fn fetched(
             last_stable: data.last_stable_offset,
         },
         entries,
+        detach: small.then_some(Payload::detach),
     }
+}
+
+/// Bytes of records.
+fn len(data: &PartitionData) -> usize {
+    data.records.as_ref().map_or(0, Bytes::len)
 }
 
 /// KIP-951: a broker that does not lead a partition any more may say who does.

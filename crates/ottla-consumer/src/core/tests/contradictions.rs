@@ -127,3 +127,29 @@ fn errors_that_nobody_asks_for_do_not_pile_up() {
     }
     assert_eq!(told, 100);
 }
+
+#[test]
+fn what_waits_behind_others_keeps_no_large_answer_alive() {
+    let (mut core, now) = assigned(1, 0);
+    let detached = |core: &Core<Data>| {
+        let queue = &core.slots[0].as_ref().unwrap().queue;
+        let first = |entry: &Entry<Data>| match entry.body {
+            Body::Batch((first, _), _) => first < 0,
+            _ => panic!("{entry:?}"),
+        };
+        queue.iter().map(first).collect::<Vec<_>>()
+    };
+    for at in 0..4 {
+        order(&mut core, 1, now);
+        let trickle = FetchedPartition {
+            detach: Some(|data: &mut Data| data.0 = -1),
+            ..answer(0, vec![batch(at, at, 10)])
+        };
+        core.handle_fetched(1, ErrorCode::NONE, 7, vec![trickle], now);
+    }
+    assert_eq!(detached(&core), [false, false, true, true]);
+    // A good part of its answer stays in it.
+    order(&mut core, 1, now);
+    answered(&mut core, vec![batch(4, 4, 10)], now);
+    assert_eq!(detached(&core), [false, false, true, true, false]);
+}
