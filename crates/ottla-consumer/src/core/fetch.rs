@@ -460,6 +460,7 @@ impl<D> Core<D> {
                 offset: partition.fetched.offset,
                 leader_epoch: leader.epoch,
                 bytes_max: limits.fetch_bytes as i32,
+                afresh: self.config.tells_ends || partition.watermarks.is_none(),
             });
             broker.session.set(&partition.name, want);
         }

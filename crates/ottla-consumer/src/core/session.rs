@@ -22,6 +22,8 @@ pub(crate) struct Want {
     /// The epoch of the leader that metadata names; -1 if unknown.
     pub(crate) leader_epoch: i32,
     pub(crate) bytes_max: i32,
+    /// Whether its reader must hear of the log's ends even if nothing is new there for whoever read the partition before.
+    pub(crate) afresh: bool,
 }
 
 /// The part of a Fetch request that the session decides.
@@ -88,6 +90,9 @@ impl FetchSession {
             self.by_id = by_id;
             self.epoch = 0;
         }
+        if self.starts_afresh() {
+            self.epoch = 0;
+        }
         let mut request = SessionRequest {
             session_id: self.id,
             session_epoch: self.epoch,
@@ -108,6 +113,16 @@ impl FetchSession {
             }
         }
         request
+    }
+
+    /// Whether a partition is to be heard of that the broker thinks it has told all about: an answer names none without
+    /// news, and asking from another offset makes no news. All that a new session names is new.
+    fn starts_afresh(&self) -> bool {
+        self.changed.iter().any(|partition| {
+            let entry = self.partitions.get(partition);
+            let both = entry.and_then(|entry| entry.held.zip(entry.want));
+            both.is_some_and(|(held, want)| want.afresh && want.token != held.token)
+        })
     }
 
     /// An answer came. Says whether its partitions count; if not, the next request starts anew.
@@ -209,6 +224,7 @@ impl FetchSession {
                     if held.is_none_or(|held| {
                         held != Want {
                             token: held.token,
+                            afresh: held.afresh,
                             ..want
                         }
                     }) =>
@@ -254,6 +270,7 @@ mod tests {
             offset,
             leader_epoch: 3,
             bytes_max: 1 << 20,
+            afresh: false,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 mod contradictions;
+mod ends;
 mod followers;
 mod interleavings;
 mod leases;
