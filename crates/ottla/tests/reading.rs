@@ -20,6 +20,16 @@ async fn end(consumer: &Consumer) -> (i32, i64) {
     }
 }
 
+async fn until_the_lag_is_known(consumer: &Consumer, partition: &TopicPartition) {
+    let known = async {
+        while consumer.lag(partition).unwrap() != Some(0) {
+            let nothing = timeout(Duration::from_millis(100), consumer.recv()).await;
+            assert!(nothing.is_err(), "{nothing:?}");
+        }
+    };
+    timeout(Duration::from_secs(30), known).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_seeks_to_the_end_is_told_so_each_time() {
     let kafka = TestCluster::builder().topic("t", 2).in_memory().unwrap();
@@ -59,30 +69,14 @@ async fn a_partition_that_is_assigned_again_has_a_lag_though_nothing_is_written(
     consumer
         .assign([(first, begin), (second.clone(), begin)])
         .unwrap();
-    let lag_is_known = async {
-        while consumer.lag(&second).unwrap() != Some(0) {
-            let nothing = timeout(Duration::from_millis(100), consumer.recv()).await;
-            assert!(nothing.is_err(), "{nothing:?}");
-        }
-    };
-    timeout(Duration::from_secs(30), lag_is_known)
-        .await
-        .unwrap();
+    until_the_lag_is_known(&consumer, &second).await;
     consumer
         .incremental_unassign(std::slice::from_ref(&second))
         .unwrap();
     consumer
         .incremental_assign([(second.clone(), Offset::At(0))])
         .unwrap();
-    let lag_is_known = async {
-        while consumer.lag(&second).unwrap() != Some(0) {
-            let nothing = timeout(Duration::from_millis(100), consumer.recv()).await;
-            assert!(nothing.is_err(), "{nothing:?}");
-        }
-    };
-    timeout(Duration::from_secs(30), lag_is_known)
-        .await
-        .unwrap();
+    until_the_lag_is_known(&consumer, &second).await;
     consumer.close(Duration::from_secs(10)).await.unwrap();
     client.close().await;
 }
