@@ -418,6 +418,8 @@ impl Reader {
             .extract_if(.., |part, _| !assignment.contains(part));
         for (part, reading) in gone {
             reconciliation.untaken.remove(&part);
+            // What it may have been taking once more it gives up now, and may name until that is done.
+            reconciliation.again.remove(&part);
             leaving.insert(part, reading);
             if busy {
                 reconciliation.waits.insert(part);

@@ -295,6 +295,18 @@ fn an_assignment_that_may_have_been_late_is_not_forgotten_for_an_answer_without_
 }
 
 #[test]
+fn what_is_given_up_is_named_until_that_is_done_also_after_answers_that_may_have_been_late() {
+    let shrunk = begun()
+        .beats(1, 1, None)
+        .answered(1, 1, Some(&[P, Q]), 0, false)
+        .beats(1, 1, None)
+        .beaten(1, 1, Some(&[Q]));
+    let all = |story: Story| story.beats(1, 1, Some(&[P, Q])).beaten(1, 1, Some(&[Q]));
+    let named = all(all(shrunk));
+    named.keeps_all();
+}
+
+#[test]
 fn nobody_is_given_what_another_member_has_not_given_up() {
     let other = |story: Story, given: &[Part]| story.enters(2, 2, given);
     other(begun(), &[P]).breaks(Rule::OneOwner);
