@@ -54,6 +54,8 @@ pub(super) struct Rebalance {
     pub(super) instance: Option<u32>,
     /// The member id that it goes by; none until it has one, and when it has to ask for another.
     id: String,
+    /// The ids that it went by before: an answer that names one of them is late.
+    former: BTreeSet<String>,
     /// It has asked to join without an id, as every member does first.
     begun: bool,
     /// The newest generation it has joined; it gets its assignment later.
@@ -111,7 +113,10 @@ impl Checker<'_> {
             // It was late to leave, and speaks of a place that the member, or who it was before, has lost since.
             return Ok(());
         }
-        id.clone_into(&mut rebalance.id);
+        let before = std::mem::replace(&mut rebalance.id, id.to_owned());
+        if begins && !before.is_empty() {
+            rebalance.former.insert(before);
+        }
         rebalance.begun |= begins;
         rebalance.joining = true;
         let knows = claims.generation == rebalance.goes_by;
@@ -156,7 +161,7 @@ impl Checker<'_> {
             return Ok(());
         };
         let rebalance = &mut reader.rebalance;
-        if rebalance.id.is_empty() {
+        if rebalance.id.is_empty() && !rebalance.former.contains(id) {
             id.clone_into(&mut rebalance.id);
         }
         if rebalance.id == id {

@@ -271,6 +271,42 @@ fn of_an_assignment_that_came_late_nothing_is_known_until_the_next_join() {
 }
 
 #[test]
+fn an_answer_to_who_it_was_before_gives_no_name() {
+    let joins = |id: &str, generation, owned: &[Part]| What::Joins {
+        member: 1,
+        queued_ms: 1_000,
+        id: id.to_owned(),
+        claims: claims(generation, owned),
+    };
+    let joined = |id: &str, generation| What::Joined {
+        member: 1,
+        generation,
+        id: id.to_owned(),
+        claims: claims(generation - 1, &[]),
+    };
+    let terms = Terms {
+        cooperative: true,
+        ..Terms::default()
+    };
+    let anew = Story(Vec::new())
+        .subscribed(1, terms)
+        .begins()
+        .then(joined("one", 1))
+        .then(joins("one", 0, &[]))
+        .begins()
+        // It asked for that as the one that it was.
+        .then(joined("one", 2))
+        .then(joins("two", 0, &[]))
+        .then(joined("two", 3))
+        .given_both(3, true)
+        .learns()
+        .gets(1, 3, 0..3)
+        .then(joins("two", 3, &[P, Q]))
+        .then(joined("two", 4));
+    anew.gets(1, 4, [3]).keeps_all();
+}
+
+#[test]
 fn a_false_claim_is_caught() {
     // It has not got that partition any more.
     let story = || begun(true).asks_to_join(&[P, Q]).synced(2, vec![Q], true);
