@@ -3,6 +3,30 @@
 use super::*;
 
 #[test]
+fn the_listener_of_a_consumer_that_was_dropped_commits_where_it_was_sent_to() {
+    let commits = |story: Story| {
+        story
+            .then(What::Ended {
+                member: 1,
+                how: End::Dropped,
+            })
+            .then(What::CommitCalled {
+                member: 1,
+                number: 70,
+                positions: vec![(P, 7)],
+            })
+            .then(What::CommitSent {
+                member: 1,
+                id: String::new(),
+                number: 80,
+                offsets: vec![(P, 7)],
+            })
+    };
+    commits(Story::member(Some(0)).seeks(Start::End(5))).keeps_all();
+    commits(Story::member(Some(0)).gets(1, 1, 0..3)).breaks(Rule::CommittedIsDone);
+}
+
+#[test]
 fn what_was_committed_before_a_jump_may_be_sent_after_it() {
     let at = |offset| What::Position {
         member: 1,
