@@ -5,7 +5,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
     time::Duration,
 };
 
@@ -39,37 +39,59 @@ impl Broker {
     pub(crate) fn brokers(&mut self) -> std::io::Result<Vec<i32>> {
         let no_topics = 0_i32.to_be_bytes();
         let mut metadata = self.exchange(METADATA, 1, &no_topics)?;
-        let ids = brokers(&mut metadata)?;
+        let brokers = brokers(&mut metadata)?;
         match metadata.i32()? {
-            0.. => Ok(ids),
+            0.. => Ok(brokers.into_iter().map(|broker| broker.id).collect()),
             _ => Err(refused("no controller yet".to_owned())),
         }
     }
 
-    /// How many partitions of `topic` have a leader.
-    pub(crate) fn led_partitions(&mut self, topic: &str) -> std::io::Result<i32> {
+    /// The partitions of `topic` that have a leader, with its address.
+    pub(crate) fn led_partitions(
+        &mut self,
+        topic: &str,
+    ) -> std::io::Result<Vec<(i32, SocketAddr)>> {
         let mut body = 1_i32.to_be_bytes().to_vec();
         put_string(&mut body, topic);
         let mut metadata = self.exchange(METADATA, 1, &body)?;
-        brokers(&mut metadata)?;
+        let brokers = brokers(&mut metadata)?;
         metadata.i32()?; // controller
         metadata.i32()?; // one topic
         metadata.i16()?; // its error
         metadata.string()?;
         metadata.take(1)?; // is it internal
-        let mut led = 0;
+        let mut led = Vec::new();
         for _ in 0..metadata.i32()? {
             let error = metadata.i16()?;
-            metadata.i32()?; // index
+            let index = metadata.i32()?;
             let leader = metadata.i32()?;
             for _replicas_then_isr in 0..2 {
                 for _ in 0..metadata.i32()? {
                     metadata.i32()?;
                 }
             }
-            led += i32::from(error == 0 && leader >= 0);
+            let leader = brokers.iter().find(|broker| broker.id == leader);
+            if let (0, Some(leader)) = (error, leader) {
+                led.push((index, leader.address()?));
+            }
         }
         Ok(led)
+    }
+
+    /// Whether this broker leads `partition` and serves it: it takes over a moment after the cluster says so.
+    pub(crate) fn serves(&mut self, topic: &str, partition: i32) -> std::io::Result<bool> {
+        let mut body = (-1_i32).to_be_bytes().to_vec(); // no replica
+        body.extend(1_i32.to_be_bytes());
+        put_string(&mut body, topic);
+        body.extend(1_i32.to_be_bytes());
+        body.extend(partition.to_be_bytes());
+        body.extend((-1_i64).to_be_bytes()); // where it ends
+        let mut answer = self.exchange(LIST_OFFSETS, 1, &body)?;
+        answer.i32()?; // one topic
+        answer.string()?;
+        answer.i32()?; // one partition
+        answer.i32()?; // its index
+        Ok(answer.i16()? == 0)
     }
 
     pub(crate) fn create_topic(&mut self, topic: &NewTopic<'_>) -> std::io::Result<()> {
@@ -127,15 +149,34 @@ impl Broker {
     }
 }
 
-fn brokers(metadata: &mut Reply) -> std::io::Result<Vec<i32>> {
-    let mut ids = Vec::new();
-    for _ in 0..metadata.i32()? {
-        ids.push(metadata.i32()?);
-        metadata.string()?;
-        metadata.i32()?;
-        metadata.string()?;
+/// A broker as others tell of it.
+struct Known {
+    id: i32,
+    host: String,
+    port: i32,
+}
+
+impl Known {
+    fn address(&self) -> std::io::Result<SocketAddr> {
+        let port = u16::try_from(self.port).map_err(std::io::Error::other)?;
+        let mut addresses = (self.host.as_str(), port).to_socket_addrs()?;
+        addresses
+            .next()
+            .ok_or_else(|| refused(format!("{} has no address", self.host)))
     }
-    Ok(ids)
+}
+
+fn brokers(metadata: &mut Reply) -> std::io::Result<Vec<Known>> {
+    let mut brokers = Vec::new();
+    for _ in 0..metadata.i32()? {
+        brokers.push(Known {
+            id: metadata.i32()?,
+            host: String::from_utf8_lossy(&metadata.string()?).into_owned(),
+            port: metadata.i32()?,
+        });
+        metadata.string()?; // rack
+    }
+    Ok(brokers)
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {
@@ -174,6 +215,7 @@ fn refused(what: String) -> std::io::Error {
     std::io::Error::other(what)
 }
 
+const LIST_OFFSETS: i16 = 2;
 const API_VERSIONS: i16 = 18;
 const METADATA: i16 = 3;
 const CREATE_TOPICS: i16 = 19;

@@ -1,6 +1,7 @@
 //! Topics for tests: created in milliseconds, where Kafka's own tool would take a second.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     net::ToSocketAddrs as _,
     thread,
     time::{Duration, Instant},
@@ -8,7 +9,8 @@ use std::{
 
 use crate::by_hand::{Broker, NewTopic};
 
-/// Creates a topic, and waits until all its partitions have leaders.
+/// Creates a topic, and waits until all its partitions have leaders that serve them, so that it is there also for clients
+/// that try nothing twice.
 ///
 /// # Panics
 ///
@@ -32,13 +34,27 @@ pub(crate) fn create(
         .unwrap_or_else(|error| panic!("{error}"));
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let led = broker.led_partitions(name);
-        match led {
-            Ok(led) if led == partitions => return,
+        let served = served(&mut broker, name);
+        match served {
+            Ok(served) if served == partitions => return,
             _ if Instant::now() < deadline => thread::sleep(Duration::from_millis(10)),
-            led => panic!("topic {name} has leaders for {led:?} of {partitions} partitions"),
+            served => panic!("of topic {name}, {served:?} of {partitions} partitions are served"),
         }
     }
+}
+
+/// How many partitions of `topic` are served by their leaders.
+fn served(any: &mut Broker, topic: &str) -> std::io::Result<i32> {
+    let mut leaders = HashMap::new();
+    let mut served = 0;
+    for (partition, address) in any.led_partitions(topic)? {
+        let leader = match leaders.entry(address) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Broker::connect(address)?),
+        };
+        served += i32::from(leader.serves(topic, partition)?);
+    }
+    Ok(served)
 }
 
 fn any_broker(bootstrap: &str) -> Broker {

@@ -60,9 +60,12 @@ fn filled(kafka: &Kafka, name: &str, partitions: i32, count: u32) -> String {
         let options = ["--topic", &topic, "--max-messages", &count];
         let options = [&options[..], &["--repeating-keys", "9"]].concat();
         let mut producer = twin(env!("CARGO_BIN_EXE_verifiable-producer"), kafka, &options);
-        Process::run("a producer", &mut producer, None, LIMIT)
-            .unwrap()
-            .expect_success("filling a topic");
+        let output = Process::run("a producer", &mut producer, None, LIMIT).unwrap();
+        let output = output.expect_success("filling a topic");
+        let printed = output.text();
+        // It sends once, and ends well whatever became of that.
+        let all = format!("\"acked\":{count},");
+        assert!(printed.contains(&all), "filling {topic}: {printed}");
     }
     topic
 }

@@ -92,8 +92,6 @@ fn events_and_records_are_those_of_kafkas_own() {
             assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
             events(output.text(), topic)
         };
-        // Theirs first: a leader may know of its new topic a moment later than the cluster, and nothing is
-        // tried again with `retries=0`. Java takes longer than that to start.
         let theirs = run(&their_topic, &|options| {
             tools.run(Tool::VerifiableProducer, options)
         });
