@@ -143,8 +143,11 @@ async fn commit_repeatedly(
         match open {
             Some(open) if error.is_retriable() && attempt < attempts => transaction = open,
             Some(open) if error.requires_abort() => {
-                open.abort().await?;
-                return Err(error);
+                return match open.abort().await {
+                    // The next attempt tells the coordinator, if it was not told.
+                    Ok(()) | Err(TransactionError::NotReached { .. }) => Err(error),
+                    Err(fatal) => Err(fatal),
+                };
             }
             _ => return Err(error),
         }

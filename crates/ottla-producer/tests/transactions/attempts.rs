@@ -143,6 +143,28 @@ async fn a_commit_without_an_answer_is_repeated_and_not_the_work() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_abort_that_nobody_hears_is_made_good_by_the_next_attempt() {
+    for shape in SHAPES {
+        let cluster = Cluster::start(true);
+        let mut producer = cluster.producer().await.unwrap();
+        // Longer than `max.block.ms`.
+        let deaf_until = Instant::now() + Duration::from_secs(11);
+        cluster.fault(move |api, nth| match api {
+            ApiKey::Produce if nth < 2 => Act::Refuse(ErrorCode::TRANSACTION_ABORTABLE),
+            ApiKey::EndTxn if Instant::now() < deaf_until => {
+                Act::Refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+            }
+            _ => Act::Do,
+        });
+        let attempts = write(&mut producer, shape, 5).await.unwrap();
+        assert!((2..=3).contains(&attempts), "{shape:?}: {attempts}");
+        let last = attempts.to_string();
+        assert_eq!(cluster.committed(), [last.clone(), last], "{shape:?}");
+        assert!(Instant::now() >= deaf_until, "{shape:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_producer_that_is_fenced_is_told_at_once() {
     for shape in SHAPES {
         let cluster = Cluster::start(true);
