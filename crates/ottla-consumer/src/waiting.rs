@@ -69,7 +69,7 @@ impl Waiters {
         self.count > 0 && self.since == self.rings.load(Ordering::Acquire)
     }
 
-    fn begin(&mut self, rings: u64) {
+    pub(crate) fn begin(&mut self, rings: u64) {
         if rings > self.since {
             (self.since, self.count) = (rings, 0);
         }
@@ -78,7 +78,7 @@ impl Waiters {
         }
     }
 
-    fn end(&mut self, rings: u64) {
+    pub(crate) fn end(&mut self, rings: u64) {
         if rings == self.since {
             self.count -= 1;
         }

@@ -10,7 +10,6 @@ use ottla_net::Cluster;
 use super::{
     acknowledge::AcknowledgeType,
     config::{ShareAcknowledgementMode, ShareConsumerConfig},
-    core::Core,
     driver::Shared,
     metrics::ShareConsumerMetrics,
     outcome::AcknowledgeOutcome,
@@ -169,7 +168,8 @@ impl ShareConsumer {
     }
 
     /// The records, as a stream. It ends when the consumer is closed; errors do not end it. Each call for the next record is
-    /// a call of [`ShareConsumer::recv`].
+    /// a call of [`ShareConsumer::recv`]. While it waits for records the application counts as there, until there is something
+    /// to be had; with a stream that is not asked any more after that, it does not.
     pub fn stream(&self) -> ShareRecordStream {
         ShareRecordStream::new(self.clone())
     }
@@ -229,7 +229,8 @@ impl ShareConsumer {
     /// Cancel-safe: when dropped, the acknowledgements are sent all the same, and the listener is told.
     ///
     /// # Errors
-    /// [`Error::Timeout`] after `default.api.timeout.ms`; the listener is told of what comes later. [`Error::Closed`].
+    /// [`Error::Timeout`] after `default.api.timeout.ms`; the listener is told of what comes later. [`Error::Closed`], also if
+    /// the consumer is closed before the outcome is known.
     pub async fn commit(&self) -> Result<Vec<AcknowledgeOutcome>, Error> {
         let shared = self.shared();
         shared.check_open()?;
@@ -240,9 +241,16 @@ impl ShareConsumer {
         };
         let _forgets = Forgets { shared, number };
         let timeout = shared.config.default_api_timeout;
+        let outcome = async {
+            tokio::select! {
+                biased;
+                outcome = outcome => outcome.map_err(|_| Error::Closed),
+                // Nobody will tell it any more.
+                () = shared.halting.cancelled() => Err(Error::Closed),
+            }
+        };
         match tokio::time::timeout(timeout, outcome).await {
-            Ok(Ok(outcomes)) => Ok(outcomes),
-            Ok(Err(_)) => Err(Error::Closed),
+            Ok(outcome) => outcome,
             Err(_) => Err(Error::Timeout {
                 what: "acknowledging records",
                 waited: timeout,
@@ -344,15 +352,16 @@ impl ShareConsumer {
             return Ok(records);
         }
         let deadline = deadline(timeout);
-        let _waiting = Waiting::begin(self);
         loop {
-            let news = shared.application.notified();
+            let news = shared.application.listen();
             tokio::pin!(news);
             news.as_mut().enable();
+            let rings = shared.application.rings();
             let records = take()?;
             if !records.is_empty() {
                 return Ok(records);
             }
+            let _waiting = Waiting::begin(self, rings);
             if tokio::time::timeout_at(deadline.into(), news)
                 .await
                 .is_err()
@@ -389,20 +398,25 @@ impl ShareConsumer {
 /// A call that waits for records. Whatever ends it ends the waiting.
 struct Waiting<'a> {
     consumer: &'a ShareConsumer,
+    rings: u64,
 }
 
 impl<'a> Waiting<'a> {
-    fn begin(consumer: &'a ShareConsumer) -> Self {
-        consumer.shared().core(Core::begin_waiting);
-        consumer.comes(true);
-        Self { consumer }
+    /// `rings`: of before it was seen that there are none.
+    fn begin(consumer: &'a ShareConsumer, rings: u64) -> Self {
+        let waits = consumer.shared().core(|core| {
+            core.begin_waiting(rings);
+            core.is_waited_for()
+        });
+        consumer.comes(waits);
+        Self { consumer, rings }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let waits = self.consumer.shared().core(|core| {
-            core.end_waiting();
+            core.end_waiting(self.rings);
             core.is_waited_for()
         });
         self.consumer.comes(waits);

@@ -25,7 +25,7 @@ use super::{
     node::{Lent, Node, Sent},
     outcome::{AcknowledgeOutcome, Fault},
 };
-use crate::{Error, TopicPartition};
+use crate::{Error, TopicPartition, waiting::Waiters};
 
 /// A partition as brokers name it.
 pub(super) type PartitionId = (Uuid, i32);
@@ -119,8 +119,7 @@ pub(super) struct Core {
     nodes: BTreeMap<i32, Node>,
     /// Acquired, and not handed out.
     ready: VecDeque<Fetched>,
-    /// Calls that wait for records.
-    waiting: usize,
+    waiters: Waiters,
     /// Until when the application counts as waiting: in between two calls it does not go and come back.
     demand_until: Option<Instant>,
     /// Brokers that a fetch is in flight to.
@@ -159,14 +158,15 @@ struct Commit {
 }
 
 impl Core {
-    pub(super) fn new(config: CoreConfig) -> Self {
+    /// `waiters`: the calls that wait for records, none so far.
+    pub(super) fn new(config: CoreConfig, waiters: Waiters) -> Self {
         Self {
             random: fastrand::Rng::with_seed(config.seed),
             config,
             assignment: BTreeMap::new(),
             nodes: BTreeMap::new(),
             ready: VecDeque::new(),
-            waiting: 0,
+            waiters,
             demand_until: None,
             fetching: BTreeSet::new(),
             last_fetched: i32::MIN,
@@ -242,18 +242,18 @@ impl Core {
         }
     }
 
-    /// A call begins to wait for records.
-    pub(super) fn begin_waiting(&mut self) {
-        self.waiting += 1;
+    /// A call begins to wait for records; `rings` as [`Waiters`] count them.
+    pub(super) fn begin_waiting(&mut self, rings: u64) {
+        self.waiters.begin(rings);
     }
 
-    pub(super) fn end_waiting(&mut self) {
-        self.waiting -= 1;
+    pub(super) fn end_waiting(&mut self, rings: u64) {
+        self.waiters.end(rings);
     }
 
-    /// Whether a call waits for records.
+    /// Whether a call waits for records. One that was told of some and does not come is busy with something else.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.waiting > 0
+        self.waiters.any()
     }
 
     /// What to hand out next. What timed out meanwhile is somebody else's by now.
@@ -319,7 +319,7 @@ impl Core {
             "records of a former leader are given back"
         );
         let rest = fetched.give_back();
-        self.lend(&fetched, Vec::new(), rest, now);
+        self.say(&fetched, rest, now);
         if let Some(node) = self.nodes.get_mut(&fetched.node) {
             node.flush = true;
         }
@@ -342,8 +342,30 @@ impl Core {
         lent.map(|part| part.held.len()).sum()
     }
 
+    /// Records of `fetched` are about to be handed out, and of others it turned out that there is nothing to hand out. False
+    /// if they are not this member's any more: meanwhile the share session was lost, or their locks have timed out, and they
+    /// come again, to whomever.
+    #[must_use]
+    pub(super) fn lend(&mut self, fetched: &Fetched, read: &mut Read, now: Instant) -> bool {
+        if !self.is_good(fetched, now) {
+            return false;
+        }
+        self.note_read(fetched.id, read, now);
+        if let Some(node) = self.nodes.get_mut(&fetched.node) {
+            let part = node.part(fetched.id, &fetched.name);
+            for run in read.lent.drain(..) {
+                part.held.insert(run, fetched.until);
+            }
+        }
+        self.say(fetched, std::mem::take(&mut read.others), now);
+        if let Some(error) = read.error.take() {
+            self.report(error);
+        }
+        true
+    }
+
     /// What came of reading an answer's part.
-    pub(super) fn note_read(&mut self, id: PartitionId, read: &Read, now: Instant) {
+    fn note_read(&mut self, id: PartitionId, read: &Read, now: Instant) {
         if let Some(assigned) = self.assignment.get_mut(&id) {
             if read.faulty {
                 // It is released and comes again, unless somebody else gets it: not at the speed of the network.
@@ -363,27 +385,21 @@ impl Core {
         tally.delivery_count_max = tally.delivery_count_max.max(read.delivery_count_max);
     }
 
-    /// Records of `fetched` are handed out, and of others it turned out that there is nothing to hand out.
-    pub(super) fn lend(
-        &mut self,
-        fetched: &Fetched,
-        lent: Vec<Run>,
-        others: Vec<(Run, i8)>,
-        now: Instant,
-    ) {
-        let node = self.nodes.entry(fetched.node).or_default();
+    /// Something is to be said of records that are not handed out.
+    fn say(&mut self, fetched: &Fetched, what: Vec<(Run, i8)>, now: Instant) {
+        let Some(node) = self
+            .nodes
+            .get_mut(&fetched.node)
+            .filter(|_| !what.is_empty())
+        else {
+            return;
+        };
         let part = node.part(fetched.id, &fetched.name);
-        for run in lent {
-            part.held.insert(run, fetched.until);
-        }
-        let speaks = !others.is_empty();
-        for (run, kind) in others {
+        for (run, kind) in what {
             part.acknowledged.push(run, kind);
         }
-        if speaks {
-            node.acknowledged_at.get_or_insert(now);
-            self.effects.brokers.insert(fetched.node);
-        }
+        node.acknowledged_at.get_or_insert(now);
+        self.effects.brokers.insert(fetched.node);
     }
 
     /// The application says something of one record. False if it is not (any more) this member's to say.
@@ -638,10 +654,9 @@ impl Core {
         let mut verdicts: BTreeMap<PartitionId, ErrorCode> = BTreeMap::new();
         let (mut brought, mut fails) = (false, false);
         for part in answer.partitions {
-            fails |= part.error.is_err();
             verdicts.insert(part.id, part.acknowledge_error);
             if in_flight.api == Api::ShareFetch {
-                self.take_error(id, part.id, part.error, now);
+                fails |= self.take_error(id, part.id, part.error, now);
             }
             if let Some(fetched) = &part.fetched {
                 self.give_up(id, part.id, &fetched.acquired().collect::<Vec<_>>(), now);
@@ -670,18 +685,16 @@ impl Core {
         brought || fails
     }
 
-    /// Each fetch that cannot go on as it is costs its partition a pause, and the others nothing.
-    fn take_error(&mut self, node: i32, id: PartitionId, error: ErrorCode, now: Instant) {
-        let Some(assigned) = self.assignment.get_mut(&id) else {
-            return;
+    /// Each fetch that cannot go on as it is costs its partition a pause, and the others nothing. Whether it does.
+    fn take_error(&mut self, node: i32, id: PartitionId, error: ErrorCode, now: Instant) -> bool {
+        let assigned = self.assignment.get_mut(&id);
+        let Some(assigned) = assigned.filter(|of| of.leader == Some(node)) else {
+            return false;
         };
-        if assigned.leader != Some(node) {
-            return;
-        }
         if error.is_ok() {
             assigned.failures = 0;
             assigned.told = None;
-            return;
+            return false;
         }
         assigned.failures = assigned.failures.saturating_add(1);
         let pause = self
@@ -700,6 +713,7 @@ impl Core {
                 error,
             });
         }
+        true
     }
 
     /// Tells what became of acknowledgements.
@@ -856,7 +870,7 @@ impl Core {
     }
 
     fn wants_records(&self, now: Instant) -> bool {
-        let waited_for = self.waiting > 0 || self.demand_until.is_some_and(|until| until > now);
+        let waited_for = self.waiters.any() || self.demand_until.is_some_and(|until| until > now);
         waited_for && self.ready.is_empty() && !self.closing
     }
 

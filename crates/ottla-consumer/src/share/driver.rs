@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
@@ -29,7 +30,7 @@ use super::{
     outcome::AcknowledgeOutcome,
     reader::Reader,
 };
-use crate::{Error, driver::now, payload::DecodeLimits};
+use crate::{Error, driver::now, payload::DecodeLimits, waiting::Bell};
 
 /// How a group is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub(super) struct Shared {
     pub(super) tracked: Mutex<Vec<Str>>,
     commits: Mutex<HashMap<u64, Committed>>,
     /// There may be something to hand out.
-    pub(super) application: Notify,
+    pub(super) application: Bell,
     /// The membership may have something to do.
     pub(super) heartbeats: Notify,
     /// Of the brokers' loops.
@@ -78,12 +79,14 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(cluster: Cluster, config: ShareConsumerConfig) -> Arc<Self> {
         let backoff = config.backoff();
-        let core = Core::new(CoreConfig {
+        let core = CoreConfig {
             implicit: config.acknowledgement_mode == ShareAcknowledgementMode::Implicit,
             record_limit: config.acquire_mode == ShareAcquireMode::RecordLimit,
             backoff,
             seed: fastrand::u64(..),
-        });
+        };
+        let application = Bell::default();
+        let core = Core::new(core, application.waiters());
         let limits = DecodeLimits {
             check_crcs: config.check_crcs,
             batch_bytes_max: config.batch_bytes_max,
@@ -99,7 +102,7 @@ impl Shared {
             names: Mutex::default(),
             tracked: Mutex::default(),
             commits: Mutex::default(),
-            application: Notify::new(),
+            application,
             heartbeats: Notify::new(),
             loops: Mutex::default(),
             closing: CancellationToken::new(),
@@ -206,9 +209,17 @@ impl Shared {
     /// Tells the application's listener what became of acknowledgements. Called with no lock held: it may do anything.
     pub(super) fn tell_outcomes(&self) {
         let outcomes = std::mem::take(&mut self.core.lock().effects.outcomes);
-        if let Some(listener) = &self.config.acknowledge_listener {
-            for outcome in &outcomes {
-                listener.acknowledged(outcome);
+        let Some(listener) = &self.config.acknowledge_listener else {
+            return;
+        };
+        for outcome in &outcomes {
+            // A panic in it must not end the loop of a broker, nor keep the other outcomes from being told.
+            let told = catch_unwind(AssertUnwindSafe(|| listener.acknowledged(outcome)));
+            if told.is_err() {
+                tracing::error!(
+                    partition = %outcome.partition,
+                    "the acknowledgement listener panicked; going on without"
+                );
             }
         }
     }
@@ -249,7 +260,7 @@ impl Shared {
         self.leave_if_done();
         self.track(Vec::new());
         self.tasks.close();
-        self.application.notify_waiters();
+        self.application.ring();
         true
     }
 
@@ -297,7 +308,9 @@ impl Shared {
             }
         }
         if effects.application {
-            self.application.notify_waiters();
+            self.application.ring();
+            // Who waited has to come now.
+            self.membership.lock().application_is_told(now());
         }
         if effects.refresh_metadata {
             self.cluster.refresh_soon();

@@ -49,7 +49,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         error,
                         message,
                     });
-                    shared.application.notify_waiters();
+                    shared.application.ring();
                 }
                 Step::Rediscover => rediscover(&shared).await,
                 Step::Heartbeat(heartbeat) => {

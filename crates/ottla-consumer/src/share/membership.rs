@@ -156,6 +156,11 @@ impl Membership {
         comes_back
     }
 
+    /// There is something for an application that waited: if it does not come, it waits no longer.
+    pub(super) fn application_is_told(&mut self, now: Instant) {
+        self.away_at.get_or_insert(now + self.max_poll_interval);
+    }
+
     pub(super) fn poll(&mut self, now: Instant) -> Step {
         if self.state == State::Member && self.away_at.is_some_and(|at| at <= now) {
             tracing::warn!(

@@ -54,7 +54,7 @@ fn hint(error: ErrorCode) -> &'static str {
 /// Is told what becomes of acknowledgements.
 ///
 /// Called on a task of the consumer, for each partition of each request: be quick, and block on nothing. It may call the
-/// consumer.
+/// consumer. A panic in it is written to the log, and costs nothing else.
 pub trait AcknowledgeListener: Send + Sync {
     /// Acknowledgements have an outcome.
     fn acknowledged(&self, outcome: &AcknowledgeOutcome);

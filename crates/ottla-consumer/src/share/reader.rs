@@ -46,16 +46,13 @@ impl Reader {
             });
             let Some(mut current) = next else { break };
             let room = max - records.len();
-            let read = current.read(room, self.limits, &mut self.decompressor, &mut records);
-            let done = read.done;
-            shared.core(|core| {
-                core.note_read(current.id, &read, now());
-                core.lend(&current, read.lent, read.others, now());
-                if let Some(error) = read.error {
-                    core.report(error);
-                }
-            });
-            self.current = Some(current).filter(|_| !done);
+            let before = records.len();
+            let mut read = current.read(room, self.limits, &mut self.decompressor, &mut records);
+            if shared.core(|core| core.lend(&current, &mut read, now())) {
+                self.current = Some(current).filter(|_| !read.done);
+            } else {
+                records.truncate(before);
+            }
         }
         if records.is_empty() {
             let error = shared.core(|core| {

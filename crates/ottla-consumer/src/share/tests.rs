@@ -22,7 +22,7 @@ use super::{
     outcome::Fault,
     record::ShareRecord,
 };
-use crate::{Error, TopicPartition, payload::DecodeLimits};
+use crate::{Error, TopicPartition, payload::DecodeLimits, waiting::Bell};
 
 const TOPIC: Uuid = Uuid([7; 16]);
 const ACCEPT: i8 = AcknowledgeType::Accept as i8;
@@ -72,6 +72,7 @@ fn acquired(first_offset: i64, last_offset: i64, delivery_count: i16) -> Acquire
 }
 
 struct Stage {
+    bell: Bell,
     core: Core,
     now: Instant,
     decompressor: Decompressor,
@@ -88,13 +89,16 @@ impl Stage {
     }
 
     fn with(implicit: bool, record_limit: bool) -> Self {
+        let config = CoreConfig {
+            implicit,
+            record_limit,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
+            seed: 1,
+        };
+        let bell = Bell::default();
         Self {
-            core: Core::new(CoreConfig {
-                implicit,
-                record_limit,
-                backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
-                seed: 1,
-            }),
+            core: Core::new(config, bell.waiters()),
+            bell,
             now: Instant::now(),
             decompressor: Decompressor::new(),
         }
@@ -185,11 +189,8 @@ impl Stage {
                 break;
             };
             let room = max - records.len();
-            let read = fetched.read(room, LIMITS, &mut self.decompressor, &mut records);
-            self.core.lend(&fetched, read.lent, read.others, self.now);
-            if let Some(error) = read.error {
-                self.core.report(error);
-            }
+            let mut read = fetched.read(room, LIMITS, &mut self.decompressor, &mut records);
+            assert!(self.core.lend(&fetched, &mut read, self.now));
         }
         if records.is_empty() {
             self.core.want_records(self.now);
@@ -346,6 +347,51 @@ fn a_lost_session_takes_what_was_acquired_along() {
         assert_eq!((opens.epoch, &opens.add[..]), (0, &[id(0)][..]));
         assert!(opens.acknowledged.is_empty());
     }
+}
+
+#[test]
+fn what_is_read_while_its_session_is_lost_is_not_handed_out() {
+    for times_out in [false, true] {
+        let mut stage = Stage::new(false);
+        stage.assign(&[(0, 1)]);
+        stage.poll(10);
+        stage.fetch(1);
+        stage.bring(1, 0, 0, 4);
+        let mut fetched = stage.core.next_ready(stage.now).unwrap();
+        let mut records = Vec::new();
+        let mut read = fetched.read(10, LIMITS, &mut stage.decompressor, &mut records);
+        assert_eq!(records.len(), 4);
+        // Meanwhile, on another thread.
+        if times_out {
+            stage.after(30_001);
+        } else {
+            stage.poll(10);
+            stage.fetch(1);
+            stage.refuses(1, ErrorCode::SHARE_SESSION_NOT_FOUND);
+        }
+        assert!(!stage.core.lend(&fetched, &mut read, stage.now));
+        assert_eq!(stage.core.held(), 0);
+        assert!(!stage.says(&records[0], AcknowledgeType::Accept));
+    }
+}
+
+/// The nodes that are known are those that the group is not left before.
+#[test]
+fn what_is_read_while_the_consumer_closes_keeps_nobody() {
+    let mut stage = Stage::new(false);
+    stage.assign(&[(0, 1)]);
+    stage.poll(10);
+    stage.fetch(1);
+    stage.bring(1, 0, 0, 4);
+    let mut fetched = stage.core.next_ready(stage.now).unwrap();
+    let mut records = Vec::new();
+    let mut read = fetched.read(10, LIMITS, &mut stage.decompressor, &mut records);
+    stage.core.close();
+    let _close = stage.order(1);
+    stage.answers(1, Vec::new());
+    assert!(matches!(stage.core.plan(1, stage.now), Plan::Gone));
+    assert!(!stage.core.lend(&fetched, &mut read, stage.now));
+    assert_eq!(stage.core.brokers().count(), 0);
 }
 
 #[test]
@@ -523,7 +569,7 @@ fn a_lock_begins_anew() {
 fn with_a_record_limit_one_broker_is_asked_at_a_time() {
     let mut stage = Stage::with(true, true);
     stage.assign(&[(0, 1), (1, 2), (2, 3)]);
-    stage.core.begin_waiting();
+    stage.core.begin_waiting(stage.bell.rings());
     stage.poll(10);
     let mut order = Vec::new();
     for _ in 0..6 {
@@ -643,7 +689,7 @@ fn closing_says_what_was_said_and_gives_the_rest_back() {
 fn trouble_with_one_partition_costs_the_others_nothing() {
     let mut stage = Stage::new(true);
     stage.assign(&[(0, 1), (1, 1)]);
-    stage.core.begin_waiting();
+    stage.core.begin_waiting(stage.bell.rings());
     stage.poll(10);
     stage.fetch(1);
     let refused = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
@@ -669,7 +715,7 @@ fn trouble_with_one_partition_costs_the_others_nothing() {
 fn a_session_limit_is_told_and_waited_for() {
     let mut stage = Stage::new(true);
     stage.assign(&[(0, 1)]);
-    stage.core.begin_waiting();
+    stage.core.begin_waiting(stage.bell.rings());
     let mut pauses = Vec::new();
     for _ in 0..5 {
         stage.fetch(1);

@@ -33,7 +33,7 @@ pub(crate) const GROUP: &str = "workers";
 
 #[derive(Default)]
 pub(crate) struct World {
-    records: i64,
+    pub(crate) records: i64,
     pub(crate) topic_id: Uuid,
     /// The share session's next epoch.
     pub(crate) epoch: i32,

@@ -223,7 +223,7 @@ fn acquired(ranges: &[(i64, i64)], records: Bytes) -> PartitionData {
 #[tokio::test(start_paused = true)]
 async fn fetches_that_are_answered_with_nonsense() {
     type Answer = fn(&Shared) -> ShareFetchResponse;
-    let cases: [(&str, usize, Answer); 11] = [
+    let cases: [(&str, usize, Answer); 12] = [
         ("nothing, at once", UNPACED, |_| {
             ShareFetchResponse::default()
         }),
@@ -241,6 +241,14 @@ async fn fetches_that_are_answered_with_nonsense() {
                 ..acquired(&[(0, 3)], batch(0, 4))
             };
             fetched(world, vec![of(-1), of(7), of(i32::MAX)])
+        }),
+        ("errors of partitions nobody asked for", UNPACED, |world| {
+            let of = |partition_index| PartitionData {
+                partition_index,
+                error_code: ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                ..PartitionData::default()
+            };
+            fetched(world, vec![of(-1), of(7)])
         }),
         ("acquired backwards", UNPACED, |world| {
             fetched(

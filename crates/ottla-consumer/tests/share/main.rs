@@ -6,11 +6,14 @@ mod hostile;
 
 use std::{
     collections::BTreeSet,
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
 use broker::{GROUP, Shared, TOPIC, start};
+use futures_core::Stream;
 use ottla_consumer::{
     AcknowledgeOutcome, AcknowledgeType, Error, ShareAcknowledgementMode, ShareConsumer,
     ShareConsumerConfig,
@@ -262,6 +265,76 @@ async fn acknowledgements_whose_answer_is_lost_fail_and_are_told() {
     let again = consumer.poll(PATIENCE).await.unwrap();
     assert_eq!(again[0].delivery_count(), 2);
     drop(consumer);
+}
+
+/// As with the other consumer: a task that waits for several things, and is busy with another one for long.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_put_aside_counts_as_waiting_until_there_is_a_record() {
+    let (cluster, world) = start(0);
+    let consumer = member(
+        &cluster,
+        ShareConsumerConfig {
+            max_poll_interval: Duration::from_secs(30),
+            ..config(EXPLICIT)
+        },
+    );
+    let mut stream = consumer.stream();
+    let next = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx));
+    assert!(timeout(PATIENCE, next).await.is_err());
+    tokio::time::sleep(PATIENCE).await;
+    let leaves = || world.lock().unwrap().leaves;
+    assert_eq!(leaves(), 0);
+    world.lock().unwrap().records = 4;
+    tokio::time::sleep(PATIENCE / 3).await;
+    assert_eq!(leaves(), 0);
+    tokio::time::sleep(PATIENCE / 3).await;
+    assert_eq!(leaves(), 1, "there is one, and it does not come");
+    world.lock().unwrap().leaves = 0;
+    world.lock().unwrap().acquired.clear();
+    let next = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx));
+    let record = timeout(PATIENCE, next).await.unwrap().unwrap().unwrap();
+    assert_eq!(record.offset(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_ends_with_the_consumer() {
+    let (cluster, _world) = start(3);
+    let consumer = member(&cluster, config(IMPLICIT));
+    consumer.recv().await.unwrap();
+    cluster
+        .broker(1)
+        .on::<ShareAcknowledgeRequest>(|_, _| Reply::Silence);
+    let other = consumer.clone();
+    let commit = tokio::spawn(async move { other.commit().await });
+    let second = Duration::from_secs(1);
+    tokio::time::sleep(second).await;
+    let closed = consumer.close(second).await;
+    assert!(matches!(closed, Err(Error::Timeout { .. })), "{closed:?}");
+    let outcome = timeout(second, commit).await.expect("it waits for ever");
+    assert!(matches!(outcome.unwrap(), Err(Error::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_panics_costs_nothing() {
+    let (cluster, world) = start(12);
+    let consumer = member(
+        &cluster,
+        ShareConsumerConfig {
+            acknowledge_listener: Some(Arc::new(|_: &AcknowledgeOutcome| panic!("not today"))),
+            ..config(IMPLICIT)
+        },
+    );
+    let mut seen = Vec::new();
+    while seen.len() < 12 {
+        let record = timeout(PATIENCE, consumer.recv()).await;
+        seen.push(record.expect("it hangs").unwrap().offset());
+        // Sent and told in the background.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(seen, (0..12).collect::<Vec<_>>());
+    consumer.commit_all().await.unwrap();
+    consumer.close(PATIENCE).await.unwrap();
+    assert_eq!(accepted(&world), (0..12).collect());
 }
 
 #[tokio::test(start_paused = true)]
