@@ -229,9 +229,11 @@ impl Error {
             | Self::PartitionEof { .. }
             | Self::CommitUnknown { .. }
             | Self::Unreadable { .. } => true,
-            Self::Fetch { error, .. }
-            | Self::ShareFetch { error, .. }
-            | Self::CommitRefused { error, .. } => error.is_retriable(),
+            // A commit of a topic that may come yet was tried again.
+            Self::CommitRefused { error, .. } => {
+                error.is_retriable() && *error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            }
+            Self::Fetch { error, .. } | Self::ShareFetch { error, .. } => error.is_retriable(),
             Self::Net(error) => error.is_retriable(),
             _ => false,
         }
@@ -305,6 +307,9 @@ fn commit_hint(error: ErrorCode) -> &'static str {
         | ErrorCode::REBALANCE_IN_PROGRESS => {
             "; the partitions may belong to another member by now, which reads on from the last \
              commit: if that happens often, raise max.poll.interval.ms or lower max.poll.records"
+        }
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
+            "; the topic was deleted, or has no such partition: the offset is of no use to anybody"
         }
         ErrorCode::OFFSET_METADATA_TOO_LARGE => {
             "; the metadata is longer than the broker's offset.metadata.max.bytes"

@@ -1,9 +1,13 @@
 //! Sends commits, one at a time, to the coordinator; and commits by itself every
 //! `auto.commit.interval.ms` what the application is done with.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
-use ottla_net::{Backoff, CoordinatorKind, GroupMetadata, Lane, Sent};
+use ottla_net::{Backoff, CoordinatorKind, GroupMetadata, Lane, Metadata, Sent};
 use ottla_wire::{
     ErrorCode, Str,
     messages::offset_commit::{
@@ -260,6 +264,26 @@ impl Shared {
         in_time
     }
 
+    /// What the cluster knows of these is to be known when the coordinator is asked again.
+    fn ask_about<'a>(
+        &self,
+        unknown: impl Iterator<Item = &'a TopicPartition>,
+        metadata: &Metadata,
+    ) {
+        let topics: BTreeSet<&Str> = unknown.map(|name| &name.topic).collect();
+        if topics.is_empty() {
+            return;
+        }
+        // To ask would be to create them.
+        if !self.cluster.config().allow_auto_create_topics {
+            let new = topics
+                .iter()
+                .filter(|topic| metadata.topic(topic).is_none());
+            new.for_each(|topic| self.cluster.prefetch_topic(topic));
+        }
+        self.cluster.refresh_soon();
+    }
+
     /// Waits until all commits are settled that were queued before. False if time ran out.
     pub(crate) async fn settled(self: &Arc<Self>, deadline: Instant) -> bool {
         let receiver = {
@@ -394,8 +418,11 @@ async fn send_in_order(shared: Arc<Shared>) {
                         let group = shared.group.as_ref();
                         group.is_some_and(|g| g.lock().membership.may_commit_later(&sent_as, error))
                     };
-                    let told = commits.committer.handle_answer(answer, later, now());
+                    let metadata = shared.cluster.metadata();
+                    let gone = |name: &TopicPartition| is_gone(&metadata, name);
+                    let told = commits.committer.handle_answer(answer, later, gone, now());
                     commits.settle(&shared);
+                    shared.ask_about(commits.committer.unknown(), &metadata);
                     told
                 };
                 if let Some(error) = told && let Some(group) = &shared.group {
@@ -406,6 +433,14 @@ async fn send_in_order(shared: Arc<Shared>) {
             () = super::wait(&shared.committing, until) => {}
         }
     }
+}
+
+/// Whether the cluster knows that there is no such partition.
+fn is_gone(metadata: &Metadata, name: &TopicPartition) -> bool {
+    metadata.topic(&name.topic).is_some_and(|topic| {
+        topic.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            || topic.is_usable() && topic.partition(name.partition).is_none()
+    })
 }
 
 async fn commit_by_itself(shared: Arc<Shared>) {

@@ -6,7 +6,7 @@
 //! those who wait.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -78,6 +78,8 @@ pub(crate) struct Committer {
     last: ErrorCode,
     failures: u32,
     retry_at: Option<Instant>,
+    /// Whether nothing but topics that the coordinator does not know is waited for.
+    lacks_topics: bool,
     tickets: u64,
     settled: Vec<(Ticket, Outcome)>,
     /// Who waits for all tickets before their own.
@@ -89,8 +91,35 @@ pub(crate) struct Committer {
 #[derive(Debug)]
 struct Job {
     identity: Identity,
+    /// What is neither stored nor refused.
     offsets: Offsets,
-    tickets: Vec<(Ticket, Instant)>,
+    waiters: Vec<Waiter>,
+    /// Since when the coordinator has said of these that it does not know their topics.
+    unknown: BTreeMap<TopicPartition, Instant>,
+}
+
+/// Who waits for a job, for as much of it as it asked for.
+#[derive(Debug)]
+struct Waiter {
+    ticket: Ticket,
+    deadline: Instant,
+    /// What of it is neither stored nor refused.
+    left: BTreeSet<TopicPartition>,
+    refused: Option<(TopicPartition, ErrorCode)>,
+}
+
+impl Waiter {
+    /// How it ends for this one, unless it is `otherwise`.
+    fn outcome(self, otherwise: Outcome) -> (Ticket, Outcome) {
+        let outcome = match self.refused {
+            Some((partition, error)) => Outcome::Refused {
+                partition: Some(partition),
+                error,
+            },
+            None => otherwise,
+        };
+        (self.ticket, outcome)
+    }
 }
 
 impl Committer {
@@ -102,6 +131,7 @@ impl Committer {
             last: ErrorCode::NONE,
             failures: 0,
             retry_at: None,
+            lacks_topics: false,
             tickets: 0,
             settled: Vec::new(),
             barriers: Vec::new(),
@@ -123,6 +153,16 @@ impl Committer {
             self.settled.push((ticket, Outcome::Committed));
             return ticket;
         }
+        let waiter = Waiter {
+            ticket,
+            deadline,
+            left: offsets.keys().cloned().collect(),
+            refused: None,
+        };
+        if self.lacks_topics {
+            // Nobody else waits for a topic that may never come.
+            self.retry_at = None;
+        }
         // The first job may be out already; what it says is settled.
         let first_fixed = usize::from(self.out);
         let queued = self.queue.len() > first_fixed;
@@ -133,13 +173,14 @@ impl Committer {
         {
             Some(last) => {
                 last.offsets.extend(offsets);
-                last.tickets.push((ticket, deadline));
+                last.waiters.push(waiter);
             }
             None => {
                 self.queue.push_back(Job {
                     identity,
                     offsets,
-                    tickets: vec![(ticket, deadline)],
+                    waiters: vec![waiter],
+                    unknown: BTreeMap::new(),
                 });
             }
         }
@@ -157,13 +198,9 @@ impl Committer {
     /// What to do now.
     pub(crate) fn poll(&mut self, now: Instant) -> CommitStep {
         self.expire(now);
-        let deadline = self
-            .queue
-            .iter()
-            .flat_map(|job| &job.tickets)
-            .chain(&self.barriers)
-            .map(|(_, deadline)| *deadline)
-            .min();
+        let waiters = self.queue.iter().flat_map(|job| &job.waiters);
+        let barriers = self.barriers.iter().map(|(_, deadline)| *deadline);
+        let deadline = waiters.map(|waiter| waiter.deadline).chain(barriers).min();
         let Some(job) = self.queue.front().filter(|_| !self.out) else {
             return CommitStep::Wait(deadline);
         };
@@ -192,12 +229,13 @@ impl Committer {
         });
     }
 
-    /// The answer to the request that is out. `later` says which errors of the member's will pass. Returns the error
-    /// that concerns the membership, if any.
+    /// The answer to the request that is out. `later` says which errors of the member's will pass, `gone` of which
+    /// partitions the cluster knows no more. Returns the error that concerns the membership, if any.
     pub(crate) fn handle_answer(
         &mut self,
         answer: CommitAnswer,
         later: impl Fn(ErrorCode) -> bool,
+        gone: impl Fn(&TopicPartition) -> bool,
         now: Instant,
     ) -> Option<ErrorCode> {
         self.out = false;
@@ -206,43 +244,72 @@ impl Committer {
             CommitAnswer::None { sent } => {
                 self.unsure |= sent;
                 self.last = ErrorCode::COORDINATOR_NOT_AVAILABLE;
+                self.lacks_topics = false;
                 self.retry_later(now);
                 return None;
             }
         };
-        let failed = partitions
-            .iter()
-            .find(|(_, error)| error.is_err() && !may_retry(*error) && !later(*error));
-        if let Some((partition, error)) = failed.cloned() {
-            let whole = concerns_member(error);
-            let partition = if whole { None } else { Some(partition) };
+        let mut errors = partitions.iter().map(|(_, error)| *error);
+        if let Some(error) = errors.find(|error| concerns_member(*error) && !later(*error)) {
             self.settle(|| Outcome::Refused {
-                partition: partition.clone(),
+                partition: None,
                 error,
             });
-            return whole.then_some(error);
+            return Some(error);
         }
+        let errors: BTreeMap<_, _> = partitions.into_iter().filter(|(_, e)| e.is_err()).collect();
         let job = self.queue.front_mut()?;
-        let mut retry = None;
-        for (partition, error) in &partitions {
-            if error.is_err() {
-                retry = Some(*error);
-            } else {
-                job.offsets.remove(partition);
-            }
-        }
-        match retry {
-            Some(error) => {
-                self.last = error;
-                self.retry_later(now);
-                (error.rediscovers_coordinator() || concerns_member(error)).then_some(error)
-            }
+        let unknown = &mut job.unknown;
+        unknown.retain(|name, _| errors.get(name) == Some(&UNKNOWN));
+        let (mut retry, mut refused) = (None, BTreeMap::new());
+        job.offsets.retain(|name, _| {
             // A partition the answer leaves out was asked for and not refused: Java takes that as done.
-            None => {
-                self.settle(|| Outcome::Committed);
-                None
+            let Some(&error) = errors.get(name) else {
+                return false;
+            };
+            let passes = match error {
+                UNKNOWN => {
+                    // Right after it was created not all brokers know it.
+                    let since = *unknown.entry(name.clone()).or_insert(now);
+                    now < since + UNKNOWN_MIN || !gone(name)
+                }
+                error => may_retry(error) || later(error),
+            };
+            if !passes {
+                refused.insert(name.clone(), error);
+            } else if retry.is_none_or(|other| other == UNKNOWN) {
+                retry = Some(error);
             }
+            passes
+        });
+        for waiter in &mut job.waiters {
+            let mut own = refused
+                .iter()
+                .filter(|(name, _)| waiter.left.contains(*name));
+            if let Some((name, error)) = own.next() {
+                waiter.refused.get_or_insert((name.clone(), *error));
+            }
+            waiter.left.retain(|name| job.offsets.contains_key(name));
         }
+        let done = job.waiters.extract_if(.., |waiter| waiter.left.is_empty());
+        self.settled
+            .extend(done.map(|waiter| waiter.outcome(Outcome::Committed)));
+        self.lacks_topics = retry == Some(UNKNOWN);
+        let Some(error) = retry else {
+            self.settle(|| Outcome::Committed);
+            return None;
+        };
+        self.last = error;
+        self.retry_later(now);
+        (error.rediscovers_coordinator() || concerns_member(error)).then_some(error)
+    }
+
+    /// Of which partitions the coordinator said in its latest answer that it does not know them.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.queue
+            .front()
+            .into_iter()
+            .flat_map(|job| job.unknown.keys())
     }
 
     /// Commits that ended since the last call.
@@ -250,8 +317,8 @@ impl Committer {
         if self.barriers.is_empty() {
             return std::mem::take(&mut self.settled);
         }
-        let tickets = self.queue.iter().flat_map(|job| &job.tickets);
-        let first = tickets.map(|(ticket, _)| *ticket).min();
+        let waiters = self.queue.iter().flat_map(|job| &job.waiters);
+        let first = waiters.map(|waiter| waiter.ticket).min();
         let reached = |barrier: &mut (Ticket, Instant)| first.is_none_or(|first| barrier.0 < first);
         let reached = self.barriers.extract_if(.., reached);
         self.settled
@@ -267,13 +334,12 @@ impl Committer {
 
     fn settle(&mut self, outcome: impl Fn() -> Outcome) {
         if let Some(job) = self.queue.pop_front() {
-            self.settled.extend(
-                job.tickets
-                    .into_iter()
-                    .map(|(ticket, _)| (ticket, outcome())),
-            );
+            let waiters = job.waiters.into_iter();
+            self.settled
+                .extend(waiters.map(|waiter| waiter.outcome(outcome())));
         }
         self.unsure = false;
+        self.lacks_topics = false;
         self.last = ErrorCode::NONE;
         self.failures = 0;
         self.retry_at = None;
@@ -294,33 +360,34 @@ impl Committer {
             } else {
                 ErrorCode::NONE
             };
-            job.tickets.retain(|&(ticket, deadline)| {
-                let alive = now < deadline;
-                if !alive {
-                    self.settled.push((ticket, Outcome::Expired { sent, last }));
-                }
-                alive
-            });
+            let late = job.waiters.extract_if(.., |waiter| now >= waiter.deadline);
+            self.settled
+                .extend(late.map(|waiter| waiter.outcome(Outcome::Expired { sent, last })));
         }
         let late = self.barriers.extract_if(.., |barrier| now >= barrier.1);
         self.settled.extend(late.map(|(ticket, _)| {
             let last = self.last;
             (ticket, Outcome::Expired { sent: false, last })
         }));
-        while self.queue.front().is_some_and(|job| job.tickets.is_empty()) && !self.out {
+        while self.queue.front().is_some_and(|job| job.waiters.is_empty()) && !self.out {
             self.settle(|| Outcome::Committed);
         }
         let fixed = usize::from(self.out);
         let mut index = 0;
         self.queue.retain(|job| {
             index += 1;
-            index <= fixed || !job.tickets.is_empty()
+            index <= fixed || !job.waiters.is_empty()
         });
     }
 }
 
 /// How long what cannot be committed during a rebalance waits before it is looked at again.
 const PUT_OFF: Duration = Duration::from_millis(50);
+
+/// How long a topic must have been unknown to the coordinator, too, to be taken for one that is gone.
+const UNKNOWN_MIN: Duration = Duration::from_secs(1);
+
+const UNKNOWN: ErrorCode = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
 
 /// Whether the same request may be accepted later, by this coordinator or another.
 fn may_retry(error: ErrorCode) -> bool {
@@ -330,7 +397,6 @@ fn may_retry(error: ErrorCode) -> bool {
             | ErrorCode::COORDINATOR_NOT_AVAILABLE
             | ErrorCode::NOT_COORDINATOR
             | ErrorCode::REQUEST_TIMED_OUT
-            | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
     )
 }
 
@@ -396,11 +462,11 @@ mod tests {
         let second = c.commit(me(1), offsets(&[(0, 5), (1, 5)]), later);
         let third = c.commit(me(1), offsets(&[(0, 7)]), later);
         assert!(matches!(c.poll(now), CommitStep::Wait(_)), "one at a time");
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, now);
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
         assert_eq!(c.take_settled(), [(first, Outcome::Committed)]);
         let out = sent(&mut c, now);
         assert_eq!(out, offsets(&[(0, 7), (1, 5)]));
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, now);
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
         assert_eq!(
             c.take_settled(),
             [(second, Outcome::Committed), (third, Outcome::Committed)]
@@ -416,7 +482,7 @@ mod tests {
             ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
         ] {
             let out = sent(&mut c, now);
-            c.handle_answer(all(&out, error), |_| false, now);
+            c.handle_answer(all(&out, error), |_| false, |_| false, now);
             assert!(
                 matches!(c.poll(now), CommitStep::Wait(Some(_))),
                 "{error:?}: a pause first"
@@ -424,7 +490,7 @@ mod tests {
             now += Duration::from_secs(1);
         }
         let out = sent(&mut c, now);
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, now);
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
         assert_eq!(c.take_settled(), [(ticket, Outcome::Committed)]);
     }
 
@@ -433,7 +499,7 @@ mod tests {
         let (mut c, now) = (committer(), Instant::now());
         let ticket = c.commit(me(1), offsets(&[(0, 1)]), now + Duration::from_secs(5));
         sent(&mut c, now);
-        c.handle_answer(CommitAnswer::None { sent: true }, |_| false, now);
+        c.handle_answer(CommitAnswer::None { sent: true }, |_| false, |_| false, now);
         let end = now + Duration::from_secs(5);
         assert_eq!(c.poll(end), CommitStep::Wait(None));
         let last = ErrorCode::COORDINATOR_NOT_AVAILABLE;
@@ -451,7 +517,12 @@ mod tests {
         sent(&mut c, now);
         c.commit(me(1), offsets(&[(0, 2)]), later);
         c.commit(me(2), offsets(&[(0, 3)]), later);
-        c.handle_answer(all(&offsets(&[(0, 1)]), ErrorCode::NONE), |_| false, now);
+        c.handle_answer(
+            all(&offsets(&[(0, 1)]), ErrorCode::NONE),
+            |_| false,
+            |_| false,
+            now,
+        );
         assert_eq!(
             c.poll(now),
             CommitStep::Send {
@@ -461,6 +532,7 @@ mod tests {
         );
         let told = c.handle_answer(
             all(&offsets(&[(0, 2)]), ErrorCode::ILLEGAL_GENERATION),
+            |_| false,
             |_| false,
             now,
         );
@@ -499,11 +571,11 @@ mod tests {
             c.take_settled(),
             [(hasty, Outcome::Expired { sent: false, last })]
         );
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, now);
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
         assert_eq!(c.take_settled(), [(first, Outcome::Committed)]);
         let out = sent(&mut c, now);
         let fatal = ErrorCode::OFFSET_METADATA_TOO_LARGE;
-        c.handle_answer(all(&out, fatal), |_| false, now);
+        c.handle_answer(all(&out, fatal), |_| false, |_| false, now);
         let settled: Vec<Ticket> = c.take_settled().into_iter().map(|s| s.0).collect();
         assert_eq!(settled, [second, third, barrier], "however they ended");
     }
@@ -523,12 +595,112 @@ mod tests {
             (TopicPartition::new("t", 0), ErrorCode::NONE),
             (bad.clone(), error),
         ];
-        c.handle_answer(CommitAnswer::Partitions(answer), |_| false, now);
+        c.handle_answer(CommitAnswer::Partitions(answer), |_| false, |_| false, now);
         let partition = Some(bad);
         assert_eq!(
             c.take_settled(),
             [(ticket, Outcome::Refused { partition, error })]
         );
+    }
+
+    #[test]
+    fn each_hears_of_its_own_partitions() {
+        let (mut c, now) = (committer(), Instant::now());
+        let later = now + Duration::from_secs(60);
+        let fine = c.commit(me(1), offsets(&[(0, 1)]), later);
+        let both = c.commit(me(1), offsets(&[(0, 2), (1, 1)]), later);
+        let patient = c.commit(me(1), offsets(&[(2, 1)]), later);
+        assert_eq!(sent(&mut c, now), offsets(&[(0, 2), (1, 1), (2, 1)]));
+        let error = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+        let answer = vec![
+            (TopicPartition::new("t", 0), ErrorCode::NONE),
+            (TopicPartition::new("t", 1), error),
+            (
+                TopicPartition::new("t", 2),
+                ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            ),
+            // Nobody asked about that one.
+            (TopicPartition::new("t", 7), error),
+        ];
+        let answer = CommitAnswer::Partitions(answer);
+        c.handle_answer(answer, |_| false, |_| false, now);
+        let partition = Some(TopicPartition::new("t", 1));
+        let refused = Outcome::Refused { partition, error };
+        assert_eq!(
+            c.take_settled(),
+            [(fine, Outcome::Committed), (both, refused)]
+        );
+        let out = sent(&mut c, now + Duration::from_secs(1));
+        assert_eq!(out, offsets(&[(2, 1)]));
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
+        assert_eq!(c.take_settled(), [(patient, Outcome::Committed)]);
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn a_topic_that_is_gone_holds_up_nobody() {
+        let (mut c, mut now) = (committer(), Instant::now());
+        let later = now + Duration::from_secs(60);
+        let gone = TopicPartition::new("t", 1);
+        let is_gone = |name: &TopicPartition| *name == gone;
+        let answered = |out: &Offsets| {
+            let error_of = |name: &TopicPartition| match is_gone(name) {
+                true => UNKNOWN,
+                false => ErrorCode::NONE,
+            };
+            let answers = out.keys().map(|name| (name.clone(), error_of(name)));
+            CommitAnswer::Partitions(answers.collect())
+        };
+        let first = c.commit(me(1), offsets(&[(0, 1), (1, 1)]), later);
+        let out = sent(&mut c, now);
+        assert_eq!(
+            c.handle_answer(answered(&out), |_| false, is_gone, now),
+            None
+        );
+        assert_eq!(c.take_settled(), [], "a new topic is not known to all");
+        assert_eq!(c.unknown().collect::<Vec<_>>(), [&gone]);
+
+        // Another commit leaves at once.
+        let second = c.commit(me(1), offsets(&[(0, 2)]), later);
+        let out = sent(&mut c, now);
+        assert_eq!(out, offsets(&[(0, 2), (1, 1)]));
+        c.handle_answer(answered(&out), |_| false, is_gone, now);
+        assert_eq!(c.take_settled(), [(second, Outcome::Committed)]);
+
+        let started = now;
+        let (error, partition) = (UNKNOWN, Some(gone.clone()));
+        let refused = Outcome::Refused { partition, error };
+        loop {
+            match c.poll(now) {
+                CommitStep::Wait(until) => now = until.unwrap(),
+                CommitStep::Send { offsets: out, .. } => {
+                    assert_eq!(out, offsets(&[(1, 1)]));
+                    c.handle_answer(answered(&out), |_| false, is_gone, now);
+                }
+            }
+            let settled = c.take_settled();
+            if !settled.is_empty() {
+                assert_eq!(settled, [(first, refused)]);
+                break;
+            }
+        }
+        let took = now - started;
+        assert!(took >= UNKNOWN_MIN && took < UNKNOWN_MIN * 3, "{took:?}");
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn a_topic_that_others_know_is_waited_for() {
+        let (mut c, mut now) = (committer(), Instant::now());
+        let ticket = c.commit(me(1), offsets(&[(0, 1)]), now + Duration::from_secs(60));
+        for _ in 0..20 {
+            let out = sent(&mut c, now);
+            c.handle_answer(all(&out, UNKNOWN), |_| false, |_| false, now);
+            now += Duration::from_secs(2);
+        }
+        let out = sent(&mut c, now);
+        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
+        assert_eq!(c.take_settled(), [(ticket, Outcome::Committed)]);
     }
 
     proptest! {
@@ -552,15 +724,15 @@ mod tests {
                         let offset = request[&TopicPartition::new("t", 0)].offset;
                         prop_assert!(offset >= stored);
                         stored = offset;
-                        c.handle_answer(all(&request, ErrorCode::NONE), |_| false, now);
+                        c.handle_answer(all(&request, ErrorCode::NONE), |_| false, |_| false, now);
                     }
                     (3, Some(request)) => {
                         let request: Offsets = request;
                         stored = request[&TopicPartition::new("t", 0)].offset;
-                        c.handle_answer(CommitAnswer::None { sent: true }, |_| false, now);
+                        c.handle_answer(CommitAnswer::None { sent: true }, |_| false, |_| false, now);
                     }
                     (_, Some(_)) => {
-                        c.handle_answer(CommitAnswer::None { sent: false }, |_| false, now);
+                        c.handle_answer(CommitAnswer::None { sent: false }, |_| false, |_| false, now);
                     }
                     (_, None) => {
                         if let CommitStep::Send { offsets, .. } = c.poll(now) {
@@ -576,7 +748,7 @@ mod tests {
                 now += Duration::from_secs(2);
                 if let Some(request) = out.take() {
                     stored = request[&TopicPartition::new("t", 0)].offset;
-                    c.handle_answer(all(&request, ErrorCode::NONE), |_| false, now);
+                    c.handle_answer(all(&request, ErrorCode::NONE), |_| false, |_| false, now);
                 } else if let CommitStep::Send { offsets, .. } = c.poll(now) {
                     out = Some(offsets);
                 }

@@ -6,7 +6,10 @@ use ottla_consumer::{
     Consumer, ConsumerConfig, Error, ListenerFuture, Offset, RebalanceListener, TopicPartition,
 };
 use ottla_net::testing::{Reply, ScriptedCluster};
-use ottla_wire::{ErrorCode, messages::offset_commit::OffsetCommitRequest};
+use ottla_wire::{
+    ErrorCode,
+    messages::offset_commit::{OffsetCommitRequest, OffsetCommitResponse},
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::*;
@@ -149,6 +152,105 @@ async fn commits_of_the_applications_own_come_before_the_end() {
     drop(consumer.commit_async().unwrap());
     consumer.close(Duration::from_secs(20)).await.unwrap();
     assert_eq!(events(&world), ["commit 0@4", "leave"]);
+}
+
+/// The coordinator says of these topics, to which commits are made, that it does not know them.
+fn forget(cluster: &ScriptedCluster, world: &Shared, forgotten: &'static [&'static str]) {
+    let world = world.clone();
+    let broker = cluster.broker(1);
+    broker.on::<OffsetCommitRequest>(move |request, _| {
+        let mut world = world.lock().unwrap();
+        let mut topics = Vec::new();
+        for topic in request.topics {
+            let error = match forgotten.contains(&&*topic.name) {
+                true => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                false => ErrorCode::NONE,
+            };
+            let alone = OffsetCommitRequest {
+                topics: vec![topic],
+                ..Default::default()
+            };
+            topics.extend(world.commit(&alone, error).topics);
+        }
+        OffsetCommitResponse {
+            topics,
+            ..Default::default()
+        }
+        .into()
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_a_topic_that_does_not_exist_holds_up_no_other() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let consumer = consumer(&cluster, by_hand());
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 1).await;
+    forget(&cluster, &world, &["gone"]);
+    let started = Instant::now();
+    let gone = TopicPartition::new("gone", 0);
+    let vain = consumer
+        .commit_offsets_async([(gone.clone(), 7.into())])
+        .unwrap();
+    for _ in 0..3 {
+        sleep(SOON / 10).await;
+        let before = Instant::now();
+        consumer.commit().await.unwrap();
+        assert!(before.elapsed() < SOON / 10, "{:?}", before.elapsed());
+    }
+    let error = timeout(SOON * 5, vain)
+        .await
+        .expect("it goes on")
+        .unwrap_err();
+    let Error::CommitRefused {
+        partition: Some(partition),
+        error: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ..
+    } = &error
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!(*partition, gone);
+    assert!(!error.is_retriable());
+    assert!(error.to_string().contains("deleted"), "{error}");
+    assert!(
+        started.elapsed() >= SOON,
+        "it may have been created just now"
+    );
+
+    // The cluster knows it, and the coordinator will.
+    cluster.add_topic("gone", 1);
+    let patient = consumer.commit_offsets_async([(gone, 7.into())]).unwrap();
+    sleep(SOON * 10).await;
+    forget(&cluster, &world, &[]);
+    timeout(SOON * 5, patient).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_deleted_delays_neither_a_rebalance_nor_a_close() {
+    for closes in [true, false] {
+        let (cluster, world) = start(1, 1);
+        append(&world, 0, 2);
+        let consumer = consumer(&cluster, group_config());
+        consumer.subscribe([TOPIC]).unwrap();
+        read(&consumer, 2).await;
+        events(&world);
+        cluster.remove_topic(TOPIC);
+        forget(&cluster, &world, &[TOPIC]);
+        let started = Instant::now();
+        if closes {
+            consumer.close(SOON * 60).await.unwrap();
+        } else {
+            world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
+            while !world.lock().unwrap().events.contains(&"sync".to_owned()) {
+                // It is there, and may be told that the topic is not.
+                drop(consumer.poll(SOON / 10).await);
+                assert!(started.elapsed() < SOON * 20, "it still waits");
+            }
+        }
+        assert!(started.elapsed() < SOON * 10, "{:?}", started.elapsed());
+    }
 }
 
 /// Begins to commit, and does not wait for it.
