@@ -52,7 +52,7 @@ impl Reader {
 
     /// The next record, if there is one.
     pub(crate) fn next_record(&mut self, shared: &Arc<Shared>) -> Result<Option<Record>, Error> {
-        self.polls += 1;
+        self.come(shared);
         loop {
             if let Some(current) = self.current.as_mut().filter(|_| !self.hold) {
                 let fault = match current.next_record() {
@@ -83,7 +83,7 @@ impl Reader {
         shared: &Arc<Shared>,
         max: usize,
     ) -> Result<Vec<RecordBatch>, Error> {
-        self.polls += 1;
+        self.come(shared);
         let mut batches = Vec::new();
         let mut left = max;
         // The application is done with what came before this call, not with what this call hands out.
@@ -125,6 +125,16 @@ impl Reader {
             batches.push(batch.0);
         }
         Ok(batches)
+    }
+
+    /// The application comes for records.
+    #[inline]
+    fn come(&mut self, shared: &Shared) {
+        self.polls += 1;
+        if self.attention {
+            self.attention = false;
+            shared.membership.notify_one();
+        }
     }
 
     /// The application is done with all that it was handed.
@@ -204,9 +214,6 @@ impl Reader {
     /// Makes the next batch the current one. `entered`: the application came for it, and is done with
     /// all it was handed. Whether there is one.
     fn next_batch(&mut self, shared: &Arc<Shared>, entered: bool) -> Result<bool, Error> {
-        if std::mem::take(&mut self.attention) {
-            shared.membership.notify_one();
-        }
         if self.hold {
             return Ok(false);
         }

@@ -8,7 +8,7 @@ use std::{
 
 use futures_core::Stream;
 use ottla_consumer::{
-    Bytes, Consumer, ConsumerConfig, Error, ListenerFuture, Offset, RebalanceListener,
+    Bytes, Consumer, ConsumerConfig, Error, ListenerFuture, Offset, RebalanceListener, RecordBatch,
     TopicPartition, assignor::CooperativeSticky,
 };
 use ottla_net::testing::{Reply, ScriptedCluster};
@@ -141,6 +141,44 @@ async fn a_partition_is_given_up_only_when_the_application_is_done_with_it() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(assigned(&consumer), [1]);
     assert_eq!(read(&consumer, 1).await, [(1, 2)]);
+}
+
+/// Also in the middle of a batch of what it keeps.
+#[tokio::test(start_paused = true)]
+async fn who_comes_again_is_done_with_what_is_given_up() {
+    for by_record in [true, false] {
+        let (cluster, world) = start(1, 2);
+        append(&world, 0, 1_000);
+        append(&world, 1, 2);
+        assign(&cluster, &world, &[0, 1]);
+        let (config, scribe) = listening(cooperative(), Manner::Commits);
+        let consumer = consumer(&cluster, config);
+        consumer.subscribe([TOPIC]).unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let batches = consumer.poll_max(10, Duration::ZERO).await.unwrap();
+        let of: Vec<_> = batches.iter().map(RecordBatch::partition).collect();
+        assert_eq!(of, [1, 0]);
+        assert_eq!(scribe.heard(), ["assigned [0, 1]"]);
+        assign(&cluster, &world, &[0]);
+        rebalance(&world);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(assigned(&consumer), [0, 1], "it may be at its records");
+        let next = async || match by_record {
+            true => consumer.recv().await.unwrap().partition(),
+            false => {
+                let batches = consumer.poll_max(1, Duration::ZERO).await.unwrap();
+                batches[0].partition()
+            }
+        };
+        assert_eq!(next().await, 0);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(assigned(&consumer), [0], "by record: {by_record}");
+        assert_eq!(scribe.heard()[..2], ["assigned []", "revoked [1]"]);
+        append(&world, 1, 2);
+        for _ in 0..900 {
+            assert_eq!(next().await, 0, "nothing behind the revocation");
+        }
+    }
 }
 
 /// Writes down what it hears, and does something about it.
