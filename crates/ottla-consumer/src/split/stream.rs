@@ -244,20 +244,24 @@ impl PartitionStream {
 
     /// Behind all that was handed out.
     fn place(&self) -> Option<Position> {
-        if let Some(current) = &self.current {
-            let (lent, handed) = (self.lent, current.handed);
-            return Some(if lent {
-                current.end
-            } else {
-                current.at(handed)
-            });
-        }
         let name = &self.leased.name;
-        let held = self.consumer.shared().core(|core| {
-            let holds = core.lease_holds(self.leased.id);
-            holds.then(|| core.position(name))
-        });
-        held?.ok().flatten()
+        self.consumer.shared().core(|core| {
+            match &self.current {
+                // Unless the partition was sought since.
+                Some(current)
+                    if core.is_current(current.token) || !core.lease_holds(self.leased.id) =>
+                {
+                    Some(match self.lent {
+                        true => current.end,
+                        false => current.at(current.handed),
+                    })
+                }
+                _ => {
+                    let holds = core.lease_holds(self.leased.id);
+                    holds.then(|| core.position(name))?.ok().flatten()
+                }
+            }
+        })
     }
 
     fn check(&self, name: &TopicPartition) -> Result<(), Error> {

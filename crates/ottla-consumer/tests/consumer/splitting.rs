@@ -134,13 +134,35 @@ async fn batches_and_records_may_be_read_in_turn() {
     assert_eq!(next(&mut stream, 2).await, [10, 11]);
     assert_eq!(consumer.position(&tp(0)).unwrap(), Some(12));
     stream.seek(Offset::At(25)).unwrap();
+    assert_eq!(stream.position(), Some(25));
     assert_eq!(next(&mut stream, 1).await, [25]);
     consumer.seek(&tp(0), Offset::At(3)).unwrap();
+    assert_eq!(stream.position(), Some(3));
     assert_eq!(next(&mut stream, 1).await, [3]);
     consumer.pause(&[tp(0)]).unwrap();
     assert!(timeout(LONG, stream.recv()).await.is_err(), "it is paused");
     consumer.resume(&[tp(0)]).unwrap();
     assert_eq!(next(&mut stream, 8).await, (4..12).collect::<Vec<_>>());
+}
+
+/// As with a consumer that is not split.
+#[tokio::test(start_paused = true)]
+async fn what_is_committed_after_a_seek_is_the_position() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 9);
+    let consumer = consumer(&cluster, group_config());
+    let (_partitions, mut streams) = join(&consumer, 1).await;
+    let stream = streams.get_mut(&0).unwrap();
+    assert_eq!(next(stream, 6).await.len(), 6);
+    stream.seek(Offset::At(2)).unwrap();
+    stream.mark_processed();
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(world.lock().unwrap().committed[&0], 2, "by the timer");
+    assert_eq!(next(stream, 3).await, [2, 3, 4]);
+    stream.seek(Offset::At(1)).unwrap();
+    stream.commit().await.unwrap();
+    assert_eq!(world.lock().unwrap().committed[&0], 1);
+    assert_eq!(next(stream, 1).await, [1]);
 }
 
 #[tokio::test(start_paused = true)]
