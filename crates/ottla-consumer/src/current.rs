@@ -45,6 +45,7 @@ impl Current {
         let Delivery {
             token,
             name,
+            since,
             data,
             from,
             next,
@@ -53,6 +54,7 @@ impl Current {
             Ok(batch) => {
                 let origin = Arc::new(Origin {
                     name,
+                    since,
                     leader_epoch: next.leader_epoch,
                     timestamp_type: batch.header().timestamp_type(),
                 });

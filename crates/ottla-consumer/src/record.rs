@@ -48,6 +48,10 @@ impl Record {
         self.record.offset()
     }
 
+    pub(crate) fn since(&self) -> u64 {
+        self.origin.since
+    }
+
     /// Milliseconds since 1970; -1 if it has none. What set it says [`Record::timestamp_type`].
     pub fn timestamp(&self) -> i64 {
         self.record.timestamp()
@@ -144,6 +148,10 @@ impl RecordBatch {
     /// The topic and partition of all of them.
     pub fn topic_partition(&self) -> &TopicPartition {
         &self.origin.name
+    }
+
+    pub(crate) fn since(&self) -> u64 {
+        self.origin.since
     }
 
     /// Whether producers set the timestamps, or the broker.
@@ -292,6 +300,8 @@ impl Iterator for IntoRecords {
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) name: TopicPartition,
+    /// Tells the assignment that it was read in from others.
+    pub(crate) since: u64,
     pub(crate) leader_epoch: Option<i32>,
     pub(crate) timestamp_type: TimestampType,
 }

@@ -81,10 +81,8 @@ impl Consumer {
 
     /// Commits that this record, and all before it in its partition, are processed; waits for the outcome.
     ///
-    /// A record does not tell since when its partition has been this consumer's. To commit one of before a rebalance that
-    /// took the partition away and gave it back takes the group back to there, if others were further meanwhile: workers
-    /// drop what they have of partitions that are given up ([`RebalanceListener`](crate::RebalanceListener)), or commit
-    /// through the [`PartitionStream`](crate::PartitionStream) of [`Consumer::split`], which refuses that.
+    /// Refused if the group has taken the partition away since the record was handed out, also if it has given it back: others
+    /// may have been further meanwhile.
     ///
     /// Cancel-safe: when dropped, the commit goes on.
     ///
@@ -92,12 +90,12 @@ impl Consumer {
     /// As [`Consumer::commit`].
     pub async fn commit_record(&self, record: &Record) -> Result<(), Error> {
         let offset = behind(record.offset(), record.leader_epoch());
-        let name = record.topic_partition().clone();
-        self.commit_offsets([(name, offset)]).await
+        self.commit_read(record.topic_partition(), record.since(), offset)
+            .await
     }
 
     /// Commits that this batch, and all before it in its partition, is processed; waits for the outcome. As
-    /// [`Consumer::commit_record`], also in what it says of rebalances.
+    /// [`Consumer::commit_record`].
     ///
     /// Cancel-safe: when dropped, the commit goes on.
     ///
@@ -109,33 +107,57 @@ impl Consumer {
             leader_epoch: batch.leader_epoch(),
             metadata: Str::new(),
         };
-        let name = batch.topic_partition().clone();
-        self.commit_offsets([(name, offset)]).await
+        self.commit_read(batch.topic_partition(), batch.since(), offset)
+            .await
+    }
+
+    async fn commit_read(
+        &self,
+        name: &TopicPartition,
+        since: u64,
+        offset: CommittedOffset,
+    ) -> Result<(), Error> {
+        let offsets = [(name.clone(), offset)].into_iter().collect();
+        self.start_commit(|| offsets, CommitBy::Reader(since))?
+            .await
     }
 
     /// Has automatic commit write that this record, and all before it in its partition, are processed. For
     /// `enable.auto.offset.store` = `false`, where only what is stored is committed automatically: with the interval, when
     /// the partition is given up, and on close.
     ///
-    /// As with [`Consumer::commit_record`], a record of before a rebalance that gave its partition away and back takes the
-    /// group back to there.
-    ///
     /// # Errors
     /// [`Error::Usage`] with `enable.auto.offset.store` = `true`; [`Error::NotAssigned`] if the partition is not
-    /// this consumer's any more.
+    /// this consumer's any more, or is again, and the record was handed out before the group took it away: others may have been
+    /// further meanwhile.
     pub fn store_offset(&self, record: &Record) -> Result<(), Error> {
         let offset = behind(record.offset(), record.leader_epoch());
-        self.store_offsets([(record.topic_partition().clone(), offset)])
+        let since = self.shared().is_subscribed().then(|| record.since());
+        self.store(record.topic_partition(), since, offset)
     }
 
     /// Has automatic commit write these offsets, each that of the next record to read. See
     /// [`Consumer::store_offset`].
     ///
     /// # Errors
-    /// As [`Consumer::store_offset`], for the first that is not assigned; those before it are stored.
+    /// [`Error::Usage`] with `enable.auto.offset.store` = `true`, or for a negative offset; [`Error::NotAssigned`] for the
+    /// first that is not assigned. Those before it are stored.
     pub fn store_offsets(
         &self,
         offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
+    ) -> Result<(), Error> {
+        for (name, stored) in offsets {
+            self.store(&name, None, stored)?;
+        }
+        Ok(())
+    }
+
+    /// `since`: only if the partition has been assigned without a break since then.
+    fn store(
+        &self,
+        name: &TopicPartition,
+        since: Option<u64>,
+        stored: CommittedOffset,
     ) -> Result<(), Error> {
         let shared = self.shared();
         if shared.config.enable_auto_offset_store {
@@ -144,15 +166,17 @@ impl Consumer {
                  to store them by hand",
             ));
         }
-        for (name, stored) in offsets {
-            check(Offset::At(stored.offset))?;
-            let position = Position {
-                offset: stored.offset,
-                leader_epoch: stored.leader_epoch,
-            };
-            shared.core(|core| core.store(&name, position, stored.metadata))?;
-        }
-        Ok(())
+        check(Offset::At(stored.offset))?;
+        let position = Position {
+            offset: stored.offset,
+            leader_epoch: stored.leader_epoch,
+        };
+        shared.core(|core| match since {
+            Some(since) if !core.is_assigned_since(name, since) => {
+                Err(Error::NotAssigned(name.clone()))
+            }
+            _ => core.store(name, position, stored.metadata),
+        })
     }
 
     /// Commits now what automatic commit would write next: what was stored, or without

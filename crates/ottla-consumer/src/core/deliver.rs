@@ -24,6 +24,8 @@ pub(crate) enum Handout<D> {
 pub(crate) struct Delivery<D> {
     pub(crate) token: Token,
     pub(crate) name: TopicPartition,
+    /// The assignment, for [`Core::is_assigned_since`].
+    pub(crate) since: u64,
     pub(crate) data: D,
     /// Records before this offset were handed out already, or were not asked for.
     pub(crate) from: i64,
@@ -72,6 +74,7 @@ impl<D> Core<D> {
             Body::Batch(data, _) => Some(Delivery {
                 token,
                 name: partition.name.clone(),
+                since: partition.since,
                 data,
                 from,
                 next: entry.next,

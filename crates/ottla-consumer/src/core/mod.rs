@@ -449,6 +449,9 @@ impl<D> Core<D> {
     }
 
     /// The application wants automatic commit to write this.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`].
     pub(crate) fn store(
         &mut self,
         name: &TopicPartition,
@@ -577,6 +580,12 @@ impl<D> Core<D> {
 
     fn at_mut(&mut self, slot: u32) -> Option<&mut Partition<D>> {
         self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// Whether a partition has been assigned without a break since a batch of it was taken.
+    pub(crate) fn is_assigned_since(&self, name: &TopicPartition, since: u64) -> bool {
+        let partition = self.slot(name).ok().and_then(|slot| self.at(slot));
+        partition.is_some_and(|partition| partition.since == since)
     }
 
     /// Whether the partition is still read from where it was when the token was made.

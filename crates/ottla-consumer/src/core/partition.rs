@@ -102,6 +102,8 @@ pub(crate) struct Partition<D> {
     pub(crate) name: TopicPartition,
     /// Changes with every assign, seek and reset.
     pub(crate) token: Token,
+    /// Tells this assignment from those before: not changed by seeks and resets.
+    pub(crate) since: u64,
     pub(crate) phase: Phase,
     pub(crate) paused: bool,
     /// Nothing is handed out until whoever holds it says so: the group is giving it up, or the application's listener
@@ -180,6 +182,7 @@ impl<D> Partition<D> {
     pub(crate) fn new(name: TopicPartition, token: Token, start: Offset) -> Self {
         let mut partition = Self {
             name,
+            since: token.generation,
             token,
             phase: Phase::Stopped,
             paused: false,

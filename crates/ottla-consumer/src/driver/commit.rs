@@ -16,7 +16,7 @@ use ottla_wire::{
 };
 use tokio::sync::oneshot;
 
-use super::{Shared, now};
+use super::{Shared, group::Group, now};
 use crate::{
     CommittedOffset, TopicPartition,
     core::{LeaseId, Position},
@@ -44,6 +44,9 @@ pub(crate) enum CommitBy {
     /// Automatic commit.
     Itself,
     Application,
+    /// The application, for what it read in this assignment of a partition: refused if a group that it subscribes in has taken
+    /// that away since.
+    Reader(u64),
     /// The application, through the stream that has this lease: refused if that has its partition no more.
     Stream(LeaseId),
 }
@@ -144,15 +147,22 @@ impl Shared {
         if commits.ended {
             return receiver;
         }
-        let holds = || match by {
+        let holds = |group: &Group| match by {
             CommitBy::Stream(lease) => self.core(|core| core.lease_holds(lease)),
+            CommitBy::Reader(since) => {
+                group.subscription.is_none()
+                    || self.core(|core| {
+                        let mut names = offsets.keys();
+                        names.all(|name| core.is_assigned_since(name, since))
+                    })
+            }
             CommitBy::Itself | CommitBy::Application => true,
         };
         let committer = match &self.group {
             Some(group) => {
                 // Under the group's lock: no partition comes back, in another generation, in between.
                 let group = group.lock();
-                match holds() {
+                match holds(&group) {
                     true => group.membership.committer(),
                     false => Err(ErrorCode::ILLEGAL_GENERATION),
                 }
@@ -162,7 +172,9 @@ impl Shared {
         let numbers = offsets.iter().map(|(name, o)| (name.clone(), o.offset));
         let wants = match by {
             CommitBy::Itself => Wanted::ByItself(numbers.collect()),
-            CommitBy::Application | CommitBy::Stream(_) => Wanted::ByHand(numbers.collect()),
+            CommitBy::Application | CommitBy::Reader(_) | CommitBy::Stream(_) => {
+                Wanted::ByHand(numbers.collect())
+            }
         };
         let identity = match committer {
             Ok(identity) => identity,

@@ -301,6 +301,12 @@ impl Shared {
         self.tracked.lock().iter().cloned().collect()
     }
 
+    /// Whether a group gives partitions to this consumer, and takes them away.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.lock().subscription.is_some())
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

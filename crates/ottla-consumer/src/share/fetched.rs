@@ -192,6 +192,8 @@ impl Fetched {
         let at = self.acquired.front().map_or(0, |acquired| acquired.first);
         let origin = |leader_epoch, timestamp_type| Origin {
             name: self.name.clone(),
+            // Partitions of a share group are nobody's.
+            since: 0,
             leader_epoch,
             timestamp_type,
         };

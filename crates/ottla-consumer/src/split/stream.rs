@@ -173,7 +173,7 @@ impl PartitionStream {
     /// # Errors
     /// As [`PartitionStream::commit`]; [`Error::Usage`] for a record of another partition.
     pub async fn commit_record(&mut self, record: &Record) -> Result<(), Error> {
-        self.check(record.topic_partition())?;
+        self.check(record.topic_partition(), record.since())?;
         self.commit_offset(behind(record.offset(), record.leader_epoch()))
             .await
     }
@@ -183,7 +183,7 @@ impl PartitionStream {
     /// # Errors
     /// As [`PartitionStream::commit_record`].
     pub async fn commit_batch(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        self.check(batch.topic_partition())?;
+        self.check(batch.topic_partition(), batch.since())?;
         self.commit_offset(behind_batch(batch)).await
     }
 
@@ -207,7 +207,7 @@ impl PartitionStream {
     /// [`Error::Usage`] with `enable.auto.offset.store` = `true`, or for a record of another partition;
     /// [`Error::NotAssigned`] if the partition is not this consumer's any more.
     pub fn store_offset(&mut self, record: &Record) -> Result<(), Error> {
-        self.check(record.topic_partition())?;
+        self.check(record.topic_partition(), record.since())?;
         self.confirm(&behind(record.offset(), record.leader_epoch()), true)
     }
 
@@ -216,7 +216,7 @@ impl PartitionStream {
     /// # Errors
     /// As [`PartitionStream::store_offset`].
     pub fn store_batch(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        self.check(batch.topic_partition())?;
+        self.check(batch.topic_partition(), batch.since())?;
         self.confirm(&behind_batch(batch), true)
     }
 
@@ -264,13 +264,18 @@ impl PartitionStream {
         })
     }
 
-    fn check(&self, name: &TopicPartition) -> Result<(), Error> {
-        match *name == self.leased.name {
-            true => Ok(()),
-            false => Err(Error::Usage(
+    /// Whether this was read of the partition, since it has been this consumer's.
+    fn check(&self, name: &TopicPartition, since: u64) -> Result<(), Error> {
+        if *name != self.leased.name {
+            return Err(Error::Usage(
                 "a stream of one partition commits and stores its own records alone",
-            )),
+            ));
         }
+        let shared = self.consumer.shared();
+        if shared.is_subscribed() && !shared.core(|core| core.is_assigned_since(name, since)) {
+            return Err(Error::NotAssigned(name.clone()));
+        }
+        Ok(())
     }
 
     /// Notes what is processed.

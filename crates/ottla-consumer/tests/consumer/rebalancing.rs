@@ -181,6 +181,70 @@ async fn who_comes_again_is_done_with_what_is_given_up() {
     }
 }
 
+/// Others may have been further in between.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_a_partition_went_counts_no_more_when_it_is_back() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 9);
+    let config = ConsumerConfig {
+        enable_auto_offset_store: false,
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let early = consumer.recv().await.unwrap();
+    let early_batch = consumer
+        .poll_max(1, Duration::ZERO)
+        .await
+        .unwrap()
+        .remove(0);
+    consumer.store_offset(&early).unwrap();
+    consumer.commit_batch(&early_batch).await.unwrap();
+    rebalance(&world);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    world.lock().unwrap().committed.insert(0, 5);
+    let late = consumer.recv().await.unwrap();
+    let committed = || world.lock().unwrap().committed[&0];
+    assert_eq!((late.offset(), committed()), (5, 5));
+
+    let refused = consumer.store_offset(&early);
+    assert!(matches!(refused, Err(Error::NotAssigned(_))), "{refused:?}");
+    for refused in [
+        consumer.commit_record(&early).await,
+        consumer.commit_batch(&early_batch).await,
+    ] {
+        let refused = refused.unwrap_err();
+        assert!(
+            matches!(refused, Error::CommitRefused { .. }),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(committed(), 5);
+    consumer.store_offset(&late).unwrap();
+    consumer.commit_stored().await.unwrap();
+    assert_eq!(committed(), 6);
+
+    let mut partitions = consumer.split().unwrap();
+    let mut stream = partitions.next_partition().await.unwrap();
+    for refused in [
+        stream.commit_record(&early).await,
+        stream.commit_batch(&early_batch).await,
+        stream.store_offset(&early),
+    ] {
+        assert!(matches!(refused, Err(Error::NotAssigned(_))), "{refused:?}");
+    }
+    stream.commit_record(&late).await.unwrap();
+    drop((stream, partitions));
+
+    // What is assigned by hand nobody takes away.
+    consumer.unsubscribe().await.unwrap();
+    consumer.assign([(tp(0), Offset::Beginning)]).unwrap();
+    let early = consumer.recv().await.unwrap();
+    consumer.assign([(tp(0), Offset::Beginning)]).unwrap();
+    consumer.store_offset(&early).unwrap();
+    consumer.commit_record(&early).await.unwrap();
+}
+
 /// Writes down what it hears, and does something about it.
 #[derive(Debug, Default)]
 struct Scribe {
