@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use ottla_bench::groups::monotonic;
+use ottla_bench::groups::{HEARTBEAT, monotonic};
 use ottla_consumer::assignor::{CooperativeSticky, Range};
 use ottla_consumer::{Consumer, ConsumerConfig, GroupProtocol, OffsetReset};
 use ottla_net::{Cluster, ClusterConfig, TcpConnector};
@@ -75,7 +75,7 @@ async fn read(
         "consumer" => config.group_protocol = GroupProtocol::Consumer,
         classic => {
             config.session_timeout = Duration::from_secs(6);
-            config.heartbeat_interval = Duration::from_secs(2);
+            config.heartbeat_interval = HEARTBEAT;
             config.assignors = match classic {
                 "range" => vec![Arc::new(Range)],
                 "cooperative-sticky" => vec![Arc::new(CooperativeSticky)],

@@ -10,6 +10,7 @@ mod team;
 mod timeline;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -38,13 +39,16 @@ pub struct Settings {
     /// What happens: kill, leave, rolling.
     #[arg(long, value_delimiter = ',', default_value = "kill,leave,rolling")]
     pub scenarios: Vec<Scenario>,
-    /// How often each is measured; the median counts.
+    /// How often each is measured, a part of a heartbeat interval later each time; the median counts.
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
     /// Where the peers' programs lie, as `benches/peers/build` leaves them.
     #[arg(long, env = "OTTLA_BENCH_PEERS", default_value = "benches/peers/bin")]
     pub peers: PathBuf,
 }
+
+/// Between two heartbeats of a member.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// What happens to the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -15,7 +15,7 @@ use tokio::runtime::Builder;
 
 use super::team::{Team, monotonic};
 use super::timeline::Stood;
-use super::{Scenario, Settings};
+use super::{HEARTBEAT, Scenario, Settings};
 use crate::runner::Live;
 use crate::workload::PARTITIONS;
 
@@ -55,7 +55,10 @@ pub fn run(settings: &Settings) -> io::Result<()> {
                         "ottla-bench-{name}-{scenario:?}-{protocol}-{round}-{}",
                         std::process::id()
                     );
-                    let measured = measure(settings, program, protocol, &group, *scenario)
+                    // Members that came together send heartbeats together, and what a halt takes depends on how long
+                    // ago that was. Every entrant is met at the same moments between two of them.
+                    let phase = HEARTBEAT * round as u32 / settings.rounds as u32;
+                    let measured = measure(settings, program, protocol, &group, (*scenario, phase))
                         .map_err(|error| io::Error::other(format!("{group}: {error}")))?;
                     eprintln!("{group}: {measured:?}");
                     runs[index].push(measured);
@@ -108,7 +111,7 @@ fn measure(
     program: &Path,
     protocol: &str,
     group: &str,
-    scenario: Scenario,
+    (scenario, phase): (Scenario, Duration),
 ) -> io::Result<Measured> {
     let live = Live::create(&settings.live, group.into())?;
     let load = Load::start(&live)?;
@@ -128,6 +131,7 @@ fn measure(
         team.begin(member % processes, member)?;
     }
     team.wait_until_settled(PARTITIONS)?;
+    thread::sleep(phase);
     let (from, started) = (monotonic(), Instant::now());
     match scenario {
         Scenario::Kill => team.kill(0, 0),
