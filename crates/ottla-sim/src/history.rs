@@ -4,6 +4,7 @@
 //! are milliseconds of the run's own clock.
 
 mod beats;
+mod timed;
 
 use std::collections::BTreeMap;
 use std::fmt;

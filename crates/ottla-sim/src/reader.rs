@@ -300,7 +300,10 @@ impl Application {
                 self.history().record(What::Done { member });
                 self.history().record(What::Leaves { member });
                 let closing = life.consumer.close(patience);
-                let closed = self.timed(member, "close", patience, closing).await;
+                let closed = self
+                    .history()
+                    .timed(member, "close", patience, closing)
+                    .await;
                 self.history().record(What::Ended { member, how });
                 life.net.close().await;
                 if over && let Some(Err(error)) = closed {
@@ -316,7 +319,8 @@ impl Application {
                     let _ = tokio::time::timeout(patience, life.consumer.unsubscribe()).await;
                 }
                 let leaving = life.consumer.unsubscribe();
-                self.timed(member, "unsubscribe", life.api_timeout, leaving)
+                self.history()
+                    .timed(member, "unsubscribe", life.api_timeout, leaving)
                     .await;
                 self.history().record(What::Ended { member, how });
                 // The same consumer goes on as another member.

@@ -87,7 +87,11 @@ impl Application {
                 Err(_) => return Ok(()),
             }
         } else {
-            match self.timed(life.member, "poll", patience, polling).await {
+            match self
+                .history()
+                .timed(life.member, "poll", patience, polling)
+                .await
+            {
                 Some(polled) => polled,
                 None => return Ok(()),
             }
@@ -115,7 +119,8 @@ impl Application {
             self.world.weather.faults().note(FaultKind::CallerCancelled);
             tokio::time::timeout(patience, committing).await.ok()
         } else {
-            self.timed(member, "commit", life.api_timeout, committing)
+            self.history()
+                .timed(member, "commit", life.api_timeout, committing)
                 .await
         };
         if let Some(Ok(())) = outcome {
@@ -158,7 +163,8 @@ impl Application {
         self.history().record(What::Done { member });
         let offset = CommittedOffset::from(offset);
         let committing = life.consumer.commit_offsets([(name(part), offset)]);
-        self.timed(member, "commit_offsets", life.api_timeout, committing)
+        self.history()
+            .timed(member, "commit_offsets", life.api_timeout, committing)
             .await;
     }
 
@@ -172,17 +178,21 @@ impl Application {
         match self.rng.u32(0..3) {
             0 => {
                 let asking = life.consumer.end_offsets(&names);
-                self.timed(member, "end_offsets", timeout, asking).await;
+                self.history()
+                    .timed(member, "end_offsets", timeout, asking)
+                    .await;
             }
             1 => {
                 let asking = life.consumer.beginning_offsets(&names);
-                self.timed(member, "beginning_offsets", timeout, asking)
+                self.history()
+                    .timed(member, "beginning_offsets", timeout, asking)
                     .await;
             }
             _ => {
                 let time = self.history().now_ms() as i64 / 2;
                 let asking = life.consumer.offsets_for_times([(name(part), time)]);
-                self.timed(member, "offsets_for_times", timeout, asking)
+                self.history()
+                    .timed(member, "offsets_for_times", timeout, asking)
                     .await;
             }
         }
@@ -270,29 +280,7 @@ impl Application {
             positions,
         });
     }
-
-    /// Waits for a call, and somewhat longer than it is allowed to take.
-    pub(super) async fn timed<T>(
-        &self,
-        member: Member,
-        call: &'static str,
-        allowed: Duration,
-        future: impl Future<Output = T>,
-    ) -> Option<T> {
-        let started = Instant::now();
-        let outcome = tokio::time::timeout(allowed + OVERTIME, future).await;
-        self.history().record(What::Called {
-            member,
-            name: call,
-            took_ms: started.elapsed().as_millis() as u64,
-            allowed_ms: allowed.as_millis() as u64,
-        });
-        outcome.ok()
-    }
 }
-
-/// How long a call is waited for beyond its deadline.
-const OVERTIME: Duration = Duration::from_secs(30);
 
 /// So often everybody else has a turn before somebody who waits for records must have been woken.
 const SETTLING_TURNS: usize = 64;

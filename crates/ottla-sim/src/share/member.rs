@@ -11,7 +11,6 @@ use ottla_consumer::{
     AcknowledgeListener, AcknowledgeOutcome, AcknowledgeType, Error, Fault,
     ShareAcknowledgementMode, ShareAcquireMode, ShareConsumer, ShareConsumerConfig, ShareRecord,
 };
-use tokio::time::Instant;
 
 use super::event::{Event, Verdict};
 use super::{Stage, group_name};
@@ -196,7 +195,10 @@ impl Application {
             let short = Duration::from_millis(self.rng.u64(0..200));
             tokio::time::timeout(short, polling).await.ok()
         } else {
-            self.timed(member, "poll", patience, polling).await
+            self.world
+                .history
+                .timed(member, "poll", patience, polling)
+                .await
         };
         match polled {
             None => Ok(()),
@@ -296,7 +298,9 @@ impl Application {
             let patience = Duration::from_millis(self.rng.u64(0..100));
             tokio::time::timeout(patience, committing).await.ok()
         } else {
-            self.timed(member, "commit", life.api_timeout, committing)
+            self.world
+                .history
+                .timed(member, "commit", life.api_timeout, committing)
                 .await
         };
         if let Some(Ok(_)) = outcome {
@@ -362,7 +366,11 @@ impl Application {
                     false => Duration::from_millis(self.rng.u64(0..10_000)),
                 };
                 let closing = life.consumer.close(patience);
-                let closed = self.timed(member, "close", patience, closing).await;
+                let closed = self
+                    .world
+                    .history
+                    .timed(member, "close", patience, closing)
+                    .await;
                 self.tell(ended(matches!(closed, Some(Ok(())))));
                 life.net.close().await;
                 if over && let Some(Err(error)) = closed {
@@ -371,25 +379,6 @@ impl Application {
             }
         }
         Ok(())
-    }
-
-    /// Waits for a call, and somewhat longer than it is allowed to take.
-    async fn timed<T>(
-        &self,
-        member: Member,
-        call: &'static str,
-        allowed: Duration,
-        future: impl Future<Output = T>,
-    ) -> Option<T> {
-        let started = Instant::now();
-        let outcome = tokio::time::timeout(allowed + OVERTIME, future).await;
-        self.world.history.record(What::Called {
-            member,
-            name: call,
-            took_ms: started.elapsed().as_millis() as u64,
-            allowed_ms: allowed.as_millis() as u64,
-        });
-        outcome.ok()
     }
 
     fn fault(&self, kind: FaultKind) {
@@ -434,6 +423,3 @@ fn part(record: &ShareRecord) -> Result<Part, String> {
     let part = Part::named(&name.topic, name.partition);
     part.ok_or_else(|| format!("a record of {name}"))
 }
-
-/// How long a call is waited for beyond its deadline.
-const OVERTIME: Duration = Duration::from_secs(30);

@@ -15,7 +15,6 @@ use ottla_producer::{
     CommitError, Compression, Delivery, ProducerConfig, ProducerRecord, Transaction,
     TransactionError, TransactionalProducer,
 };
-use tokio::time::Instant;
 
 use super::Stage;
 use super::event::{Event, Outcome, Tx};
@@ -373,15 +372,9 @@ impl Instance {
             // Who is never woken again is not given another turn.
             return tokio::time::timeout(allowed, ended).await.ok().flatten();
         }
-        let started = Instant::now();
-        let ended = tokio::time::timeout(allowed + OVERTIME, future).await;
-        self.history().record(What::Called {
-            member: self.member,
-            name,
-            took_ms: started.elapsed().as_millis() as u64,
-            allowed_ms: allowed.as_millis() as u64,
-        });
-        ended.ok()
+        self.history()
+            .timed(self.member, name, allowed, future)
+            .await
     }
 
     fn heed(&mut self, error: &TransactionError) {
@@ -450,6 +443,3 @@ fn config(name: u8, rng: &mut Rng) -> ProducerConfig {
 pub(super) fn transactional_id(name: u8) -> String {
     format!("tx-{name}")
 }
-
-/// How long a call is waited for beyond its deadline.
-const OVERTIME: Duration = Duration::from_secs(30);
