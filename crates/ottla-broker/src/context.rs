@@ -120,7 +120,7 @@ impl Shared {
         let mut groups = self.groups.lock();
         let group = groups.get_mut(&key.group);
         if let Some(group) = group.and_then(|group| group.share.as_mut())
-            && group.release(&key.member, Some(key.node))
+            && group.release(&key.member, key.node)
         {
             drop(groups);
             self.share_freed.notify_waiters();

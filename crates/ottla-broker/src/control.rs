@@ -100,8 +100,9 @@ impl EmbeddedCluster {
             .collect()
     }
 
-    /// Takes a member out of its group, as if it had been silent for longer than its session: its partitions, and what it
-    /// acquired in a share group, are for others, and it hears of it with its next heartbeat or commit.
+    /// Takes a member out of its group, as if it had been silent for longer than its session: its partitions are for
+    /// others, and it hears of it with its next heartbeat or commit. What it acquired in a share group is its until its
+    /// share session ends or the locks time out, as in Kafka ([`Self::expire_share_locks`] ends them).
     ///
     /// # Errors
     /// [`Error::Broker`] if there is no such group or member, or the group cannot be kept.
@@ -126,7 +127,6 @@ impl EmbeddedCluster {
         };
         shared.deliver(actions);
         shared.groups_changed.notify_one();
-        shared.share_freed.notify_waiters();
         if !fenced.is_ok() {
             return Err(refused(fenced));
         }

@@ -89,10 +89,6 @@ async fn beat(
         beaten?
     };
     shared.groups_changed.notify_one();
-    // What a member that left had acquired is there for others.
-    if request.member_epoch < 0 {
-        shared.share_freed.notify_waiters();
-    }
     if beaten.changed {
         let kept = shared.group_kept(&request.group_id).await;
         kept.map_err(|error| {

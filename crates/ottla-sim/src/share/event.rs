@@ -116,11 +116,9 @@ pub(crate) enum Event {
         member: Member,
         epoch: i32,
     },
-    /// And this was the answer to one that was sent then.
+    /// And this was the answer to one.
     Beaten {
         member: Member,
-        asked: i32,
-        sent_ms: u64,
         error: i16,
     },
     Asks(Request),
@@ -210,7 +208,7 @@ impl fmt::Display for Event {
                 write!(f, "m{member} ends: {how:?}{settled}")
             }
             Self::Beats { member, epoch } => write!(f, "m{member} beats in epoch {epoch}"),
-            Self::Beaten { member, error, .. } => {
+            Self::Beaten { member, error } => {
                 write!(f, "m{member} hears {}", ottla_wire::ErrorCode(*error))
             }
             Self::Asks(request) => request.fmt(f),

@@ -6,8 +6,9 @@
 //! What the rules lean on:
 //! - A record was acquired between the moment in which the fetch was sent and the one in which its answer came, and is
 //!   locked from then on. So its lock surely holds from the answer until the lock's time after the sending, as long as
-//!   the member has said nothing final of it, is surely a member, and its share session surely goes on: the broker takes a
-//!   request of that session which is sent later.
+//!   the member has said nothing final of it, and its share session surely goes on: the broker takes a request of that
+//!   session which is sent later. Whether the member is one of the group is not asked: the coordinator knows that, who
+//!   tells the partitions' leaders nothing.
 //! - When a partition is led by another node, the locks on its records are over, and what was acquired and not done with may
 //!   count or not: the next leader does not know of it, as with Kafka's.
 //! - A fetch whose answer never came may have acquired anything once.
@@ -119,7 +120,6 @@ struct Judge<'a> {
 struct Group {
     lock_ms: u64,
     deliveries_max: i16,
-    session_ms: u64,
     log: BTreeMap<(Part, i64), Fate>,
     /// Fetches without an answer.
     unanswered: BTreeSet<u64>,
@@ -160,10 +160,6 @@ struct Sharer {
     /// The number of its latest session with each node.
     sessions: BTreeMap<i32, u32>,
     holding: Holding,
-    /// When it sent what the coordinator last answered well.
-    alive_ms: u64,
-    /// How often it may be leaving now.
-    leaving: u32,
     ended: bool,
 }
 
@@ -181,12 +177,11 @@ impl Judge<'_> {
                 group,
                 lock_ms,
                 deliveries_max,
-                session_ms,
+                ..
             } => {
                 let set = Group {
                     lock_ms: *lock_ms,
                     deliveries_max: *deliveries_max,
-                    session_ms: *session_ms,
                     log: BTreeMap::new(),
                     unanswered: BTreeSet::new(),
                 };
@@ -203,8 +198,6 @@ impl Judge<'_> {
                     explicit: *explicit,
                     sessions: BTreeMap::new(),
                     holding: Holding::default(),
-                    alive_ms: 0,
-                    leaving: 0,
                     ended: false,
                 };
                 self.members.insert(*member, sharer);
@@ -269,30 +262,7 @@ impl Judge<'_> {
                 }
                 Ok(())
             }
-            Event::Beats { member, epoch } => {
-                if *epoch <= 0 {
-                    self.lets_go(*member, None);
-                }
-                if let Some(sharer) = self.members.get_mut(member) {
-                    sharer.leaving += u32::from(*epoch < 0);
-                }
-                Ok(())
-            }
-            Event::Beaten {
-                member,
-                asked,
-                sent_ms,
-                error,
-            } => {
-                if let Some(sharer) = self.members.get_mut(member) {
-                    if *asked < 0 {
-                        sharer.leaving -= 1;
-                    } else if *error == 0 {
-                        sharer.alive_ms = sharer.alive_ms.max(*sent_ms);
-                    }
-                }
-                Ok(())
-            }
+            Event::Beats { .. } | Event::Beaten { .. } => Ok(()),
             Event::Asks(request) => self.asks(request),
             Event::Answered(answer) => self.answered(answer),
             Event::Passed {
@@ -363,8 +333,8 @@ impl Judge<'_> {
         })
     }
 
-    /// What the member has acquired at a node, or anywhere, may be others' from now on.
-    fn lets_go(&mut self, member: Member, node: Option<i32>) {
+    /// What the member has acquired at a node may be others' from now on.
+    fn lets_go(&mut self, member: Member, node: i32) {
         let group = self.members.get(&member).map(|sharer| sharer.group);
         let Some(group) = group.and_then(|group| self.groups.get_mut(&group)) else {
             return;
@@ -372,14 +342,14 @@ impl Judge<'_> {
         let deliveries = group.log.values_mut().flat_map(|fate| &mut fate.deliveries);
         for delivery in deliveries {
             let (by, at, _) = delivery.session;
-            delivery.over |= by == member && node.is_none_or(|node| node == at);
+            delivery.over |= by == member && node == at;
         }
     }
 
     fn asks(&mut self, request: &Request) -> Outcome {
         let Request { member, node, .. } = *request;
         if request.epoch <= 0 {
-            self.lets_go(member, Some(node));
+            self.lets_go(member, node);
         }
         let Some(sharer) = self.members.get_mut(&member) else {
             return Ok(());
@@ -536,9 +506,6 @@ impl Judge<'_> {
         })?;
         for delivery in &fate.deliveries {
             let by = delivery.session.0;
-            let of = self.members.get(&by);
-            let is_member =
-                of.is_some_and(|of| of.leaving == 0 && of.alive_ms + group.session_ms > now);
             let goes_on = self
                 .alive
                 .get(&delivery.session)
@@ -546,7 +513,6 @@ impl Judge<'_> {
             let locked = !delivery.over
                 && delivery.at_ms <= sent.sent_ms
                 && delivery.until_ms > now
-                && is_member
                 && goes_on;
             holds(!locked, Rule::OneHolder, || {
                 format!(

@@ -83,8 +83,6 @@ impl Tap {
                 let answer = decode_response::<ShareGroupHeartbeatRequest>(version, frame).ok()?;
                 let beaten = Event::Beaten {
                     member: question.member,
-                    asked: question.generation,
-                    sent_ms: question.sent_ms,
                     error: answer.error_code.0,
                 };
                 return Some((answer.error_code, What::Shared(beaten)));

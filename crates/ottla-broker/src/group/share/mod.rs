@@ -2,6 +2,10 @@
 //!
 //! What became of records outlives a restart ([`saved`]); members join anew. Partitions have any number of members, so
 //! that an assignment is adopted at once.
+//!
+//! To be a member and to have records acquired are two things, as with Kafka, where the one is the coordinator's and the
+//! other the partitions' leaders' to know, and the coordinator tells these nothing: who leaves, or is dropped, has what it
+//! acquired until its share session or its connection ends, or the locks time out.
 
 pub(crate) mod partition;
 pub(crate) mod saved;
@@ -105,7 +109,7 @@ impl ShareGroup {
         let before = self.epoch;
         if beat.epoch == LEAVE {
             self.known(beat)?;
-            self.remove(&beat.member_id);
+            self.members.remove(&beat.member_id);
             self.assign(view);
             return Ok(ShareBeaten {
                 epoch: LEAVE,
@@ -178,11 +182,11 @@ impl ShareGroup {
             .filter(|(_, member)| member.expires <= now)
             .map(|(id, _)| id.clone())
             .collect();
-        let mut freed = false;
         for id in gone {
-            freed |= self.remove(&id);
+            self.members.remove(&id);
         }
         let limit = self.settings.deliveries_max;
+        let mut freed = false;
         for partition in self.partitions.values_mut() {
             freed |= partition.expire(now, limit);
         }
@@ -198,7 +202,7 @@ impl ShareGroup {
     }
 
     /// Gives back what a member acquired at a node. Whether records became available.
-    pub(crate) fn release(&mut self, member: &str, node: Option<i32>) -> bool {
+    pub(crate) fn release(&mut self, member: &str, node: i32) -> bool {
         let limit = self.settings.deliveries_max;
         let mut freed = false;
         for partition in self.partitions.values_mut() {
@@ -223,13 +227,12 @@ impl ShareGroup {
         partition.is_unkept()
     }
 
-    /// A test fences a member.
+    /// A test fences a member. Its share of the partitions is for the others with the next heartbeat of any.
     pub(crate) fn expel(&mut self, member: &str) -> ErrorCode {
-        if !self.members.contains_key(member) {
-            return ErrorCode::UNKNOWN_MEMBER_ID;
+        match self.members.remove(member) {
+            Some(_) => ErrorCode::NONE,
+            None => ErrorCode::UNKNOWN_MEMBER_ID,
         }
-        self.remove(member);
-        ErrorCode::NONE
     }
 
     /// A test ends the locks of all that is acquired of a partition. How many there were.
@@ -298,13 +301,6 @@ impl ShareGroup {
             let message = format!("Member {id} is not a member of the share group.");
             refused(ErrorCode::UNKNOWN_MEMBER_ID, message)
         })
-    }
-
-    /// What it has is for others. Whether records became available. Its share of the partitions is for the others with the
-    /// next heartbeat of any.
-    fn remove(&mut self, id: &str) -> bool {
-        self.members.remove(id);
-        self.release(id, None)
     }
 
     /// Deals the partitions of each topic out to the members that read it, and the members to the partitions if they are
@@ -445,26 +441,37 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_member_is_dropped_and_what_it_had_is_free() {
+    fn who_is_a_member_no_longer_has_what_it_acquired_until_its_session_ends_or_the_lock_times_out()
+    {
         let (mut group, now) = (group(), Instant::now());
-        group.heartbeat(&beat("a", 0), &view(1), now).unwrap();
         let mut partition = SharePartition::new(0, 0);
-        let batch = partition::LogBatch {
-            first: 0,
-            last: 3,
-            hidden: false,
-        };
-        let wanted = partition::Wanted {
-            holder: ("a".into(), 1),
-            records_max: 9,
-            strict: false,
-            until: now + Duration::from_secs(60),
-        };
-        partition.acquire(&[batch], &wanted);
+        for (at, id) in ["silent", "leaves", "fenced"].into_iter().enumerate() {
+            group.heartbeat(&beat(id, 0), &view(1), now).unwrap();
+            let offset = i64::try_from(at).unwrap();
+            let batch = partition::LogBatch {
+                first: offset,
+                last: offset,
+                hidden: false,
+            };
+            let wanted = partition::Wanted {
+                holder: (id.into(), 1),
+                records_max: 1,
+                strict: false,
+                until: now + Duration::from_secs(60),
+            };
+            assert_eq!(partition.acquire(&[batch], &wanted).len(), 1);
+        }
         group.partitions.insert((TOPIC, 0), partition);
+        group.heartbeat(&beat("leaves", -1), &view(1), now).unwrap();
+        assert_eq!(group.expel("fenced"), ErrorCode::NONE);
         assert_eq!(group.next_timeout(), Some(now + Duration::from_secs(45)));
-        assert!(!group.advance(now + Duration::from_secs(44)));
-        assert!(group.advance(now + Duration::from_secs(45)));
-        assert!(group.is_empty() && group.next_timeout().is_none());
+        assert!(!group.advance(now + Duration::from_secs(45)));
+        assert!(group.is_empty());
+        // All three are locked still.
+        assert_eq!(group.next_timeout(), Some(now + Duration::from_secs(60)));
+        assert!(group.release("leaves", 1) && !group.release("leaves", 1));
+        assert!(!group.release("fenced", 2));
+        assert!(group.advance(now + Duration::from_secs(60)));
+        assert!(!group.release("silent", 1) && !group.release("fenced", 1));
     }
 }

@@ -342,10 +342,10 @@ impl SharePartition {
         self.advance_start();
     }
 
-    /// Gives back what this member acquired: at one node, or anywhere. Whether something became available.
-    pub(crate) fn release(&mut self, member: &str, node: Option<i32>, deliveries_max: i16) -> bool {
+    /// Gives back what this member acquired at a node. Whether something became available.
+    pub(crate) fn release(&mut self, member: &str, node: i32, deliveries_max: i16) -> bool {
         self.free_all(deliveries_max, |holder, _| {
-            *holder.0 == *member && node.is_none_or(|node| node == holder.1)
+            *holder.0 == *member && node == holder.1
         })
     }
 

@@ -10,7 +10,6 @@ const P: Part = Part {
     partition: 0,
 };
 const LOCK_MS: u64 = 1_000;
-const SESSION_MS: u64 = 6_000;
 const LIMIT: i16 = 3;
 
 /// Ten records at 0 to 9.
@@ -52,7 +51,7 @@ impl Story {
             group: 0,
             lock_ms: LOCK_MS,
             deliveries_max: LIMIT,
-            session_ms: SESSION_MS,
+            session_ms: 6_000,
         });
         for member in 1..=3 {
             let explicit = member != 3;
@@ -64,7 +63,7 @@ impl Story {
                     explicit,
                 })
                 .then(Event::Beats { member, epoch: 0 })
-                .beaten(member, 0);
+                .then(Event::Beaten { member, error: 0 });
         }
         story
     }
@@ -81,16 +80,6 @@ impl Story {
     fn after(mut self, ms: u64) -> Self {
         self.now += ms;
         self
-    }
-
-    fn beaten(self, member: Member, asked: i32) -> Self {
-        let sent_ms = self.now;
-        self.then(Event::Beaten {
-            member,
-            asked,
-            sent_ms,
-            error: 0,
-        })
     }
 
     fn asks(mut self, member: Member, fetches: bool, words: &[(i64, i8)]) -> Self {
@@ -272,12 +261,6 @@ fn what_is_locked_is_acquired_by_nobody_else() {
     locked(Story::begun().says(1, 0, 1, RELEASE));
     other(Story::begun().after(LOCK_MS)).0.unwrap();
     other(Story::said(RELEASE)).0.unwrap();
-    other(Story::begun().then(Event::Beats {
-        member: 1,
-        epoch: -1,
-    }))
-    .0
-    .unwrap();
     // A lock that was renewed holds longer.
     let renewed = |ms| {
         let story = Story::begun().after(LOCK_MS / 2).says(1, 0, 1, RENEW);
@@ -290,15 +273,6 @@ fn what_is_locked_is_acquired_by_nobody_else() {
     other(renewed(LOCK_MS)).0.unwrap();
     // Without a word of the session the broker may have ended it.
     Story::begun().acquires(2, 0, 2).keeps_all();
-    // Or it has missed the member.
-    other(
-        Story::new()
-            .after(SESSION_MS - 500)
-            .acquires(1, 0, 1)
-            .after(600),
-    )
-    .0
-    .unwrap();
 }
 
 #[test]
@@ -534,17 +508,24 @@ fn of_a_renewal_that_never_left_and_the_final_word_each_has_its_outcome() {
 }
 
 #[test]
-fn a_member_that_was_missed_and_is_back_holds_nothing() {
-    Story::begun()
-        .then(Event::Beats {
-            member: 1,
-            epoch: 0,
-        })
-        .beaten(1, 0)
-        .acquires(2, 0, 2)
-        .fetches(1)
-        .answered(1, 0, &[])
-        .keeps_all();
+fn who_leaves_and_joins_again_has_what_it_acquired_in_a_session_that_goes_on() {
+    let rejoins = |story: Story| {
+        let (member, error) = (1, 0);
+        let (leaves, joins) = (
+            Event::Beats { member, epoch: -1 },
+            Event::Beats { member, epoch: 0 },
+        );
+        let story = story.then(leaves).then(Event::Beaten { member, error });
+        story.then(joins).then(Event::Beaten { member, error })
+    };
+    let locked = |story: Story| {
+        let story = story.acquires(2, 0, 2).fetches(1).answered(1, 0, &[]);
+        let violation = check(&story.events, &truth()).expect_err("nothing was found wrong");
+        assert_eq!(violation.rule, Rule::OneHolder, "{violation}");
+    };
+    locked(rejoins(Story::begun()));
+    // Also where the answer comes when all that is over.
+    locked(rejoins(Story::new().fetches(1)).answered(1, 0, &[(0, 1)]));
 }
 
 #[test]

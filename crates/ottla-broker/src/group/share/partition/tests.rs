@@ -125,8 +125,8 @@ fn markers_are_passed_and_a_log_that_was_cut_is_followed() {
     assert_eq!((runs(&acquired), partition.start), (vec![(5, 9, 1)], 5));
     partition.truncate(8);
     assert_eq!(partition.start, 8);
-    assert!(partition.release("a", Some(1), LIMIT));
-    assert!(!partition.release("a", None, LIMIT));
+    assert!(partition.release("a", 1, LIMIT));
+    assert!(!partition.release("a", 1, LIMIT));
     partition.truncate(100);
     assert_eq!((partition.start, partition.read_from()), (100, Some(100)));
 }
@@ -140,7 +140,7 @@ fn no_more_are_acquired_than_may_be() {
     assert_eq!(partition.read_from(), None);
     let more = partition.acquire(&[batch(max, max)], &wanted("a", 1, false, until));
     assert!(more.is_empty());
-    assert!(partition.release("a", None, LIMIT));
+    assert!(partition.release("a", 1, LIMIT));
     assert_eq!(partition.read_from(), Some(0));
 }
 
@@ -198,7 +198,7 @@ fn what_compaction_removed_keeps_nobody_waiting() {
     partition
         .acknowledge(&holder("a"), &[said(5, 9, 1)], LIMIT, until)
         .unwrap();
-    assert!(partition.release("a", Some(1), LIMIT));
+    assert!(partition.release("a", 1, LIMIT));
     // Of the first five nothing is left.
     let log = [batch(5, 9), batch(12, 13)];
     assert_eq!(partition.read_from(), Some(0));
