@@ -35,7 +35,7 @@ mod world;
 mod writer;
 
 pub use faults::{FaultCounts, FaultKind};
-pub use world::{Counted, Run, run_seed};
+pub use world::{Counted, Run, SLOWEST, run_seed};
 
 /// What clients do in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

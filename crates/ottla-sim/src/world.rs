@@ -345,4 +345,4 @@ pub(crate) fn check(holds: bool, problem: impl FnOnce() -> String) -> Result<(),
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
 
 /// Real time that a run may take, on a slow machine, before it must be spinning.
-const SLOWEST: Duration = Duration::from_secs(600);
+pub const SLOWEST: Duration = Duration::from_secs(600);
