@@ -68,6 +68,8 @@ pub(crate) enum Rule {
     TrueClaims,
     /// In a cooperative rebalance, and by the consumer protocol, nobody gives up what nobody takes away.
     KeptGoesOn,
+    /// A cooperative member that has given up what was taken away joins again, or nobody would get it.
+    HandsOver,
     /// Nothing is handed out by a member that was told to give it up.
     GivenUpWhenTold,
     /// A listener is told once that a partition is the member's, and once that it is not any more: revoked while the
@@ -299,6 +301,12 @@ impl<'a> Checker<'a> {
                 news,
                 parts,
             } => self.heard(now, *member, *news, parts),
+            What::HeardOut { member, parts } => {
+                if let Some(reader) = self.members.get_mut(member) {
+                    reader.rebalance.gave_up(parts, now);
+                }
+                Ok(())
+            }
             What::CutShort {
                 member,
                 news,

@@ -241,6 +241,11 @@ pub(crate) enum What {
         news: News,
         parts: Vec<Part>,
     },
+    /// The listener's call that told it of a revocation has ended.
+    HeardOut {
+        member: Member,
+        parts: Vec<Part>,
+    },
     /// A call that told a listener of an end was cut short, by the caller of what called it: it does not count.
     CutShort {
         member: Member,
@@ -448,6 +453,13 @@ impl fmt::Display for What {
                 parts: told,
             } => {
                 write!(f, "m{member} hears {news:?}")?;
+                parts(f, told)
+            }
+            Self::HeardOut {
+                member,
+                parts: told,
+            } => {
+                write!(f, "m{member} has dealt with the end of")?;
                 parts(f, told)
             }
             Self::CutShort {

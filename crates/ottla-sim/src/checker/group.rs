@@ -67,6 +67,8 @@ pub(super) struct Rebalance {
     pub(super) synced_ms: Option<u64>,
     /// What the latest assignment took away. In the instant in which it came the member may not know it yet.
     pub(super) leaving: BTreeMap<Part, Reading>,
+    /// When its listener had dealt with that.
+    gave_up_ms: Option<u64>,
     /// A message that was late may have been heeded or not. What the member has is known again when it joins.
     pub(super) unsure: bool,
     /// When it heard that it has lost its place, since its last assignment.
@@ -87,6 +89,14 @@ impl Rebalance {
     /// What the latest assignment took away.
     pub(super) fn given_up(&mut self, part: Part) -> Option<&mut Reading> {
         self.leaving.get_mut(&part)
+    }
+
+    /// Its listener has dealt with the end of these.
+    pub(super) fn gave_up(&mut self, parts: &[Part], now: u64) {
+        let taken_away = parts.iter().any(|part| self.leaving.contains_key(part));
+        if self.cooperative && !self.unsure && taken_away {
+            self.gave_up_ms = Some(now);
+        }
     }
 
     fn owner(&self, member: Member) -> Owner {
@@ -119,6 +129,7 @@ impl Checker<'_> {
         }
         rebalance.begun |= begins;
         rebalance.joining = true;
+        rebalance.gave_up_ms = None;
         let knows = claims.generation == rebalance.goes_by;
         if !knows && rebalance.synced_ms.is_some_and(|at| queued_ms <= at) {
             // Perhaps asked before the assignment came, and overtaken by that.
@@ -316,6 +327,7 @@ impl Checker<'_> {
         // It gives up what was taken away, and joins again.
         rebalance.joining = !old.is_empty();
         rebalance.leaving = old;
+        rebalance.gave_up_ms = None;
         let owner = rebalance.owner(member);
         let group = self.groups.entry(group).or_default();
         group.begun_ms.entry(generation).or_insert(now);
@@ -330,9 +342,20 @@ impl Checker<'_> {
     }
 
     pub(super) fn confirmed(&mut self, member: Member, generation: i32, sent_ms: u64) -> Outcome {
-        let Some((group, _)) = self.group_of(member) else {
+        let Some((group, reader)) = self.group_of(member) else {
             return Ok(());
         };
+        let rebalance = &reader.rebalance;
+        let gave_up = rebalance.gave_up_ms;
+        let gave_up = gave_up.filter(|_| rebalance.goes_by == generation && !rebalance.leaves);
+        if let Some(gave_up) = gave_up {
+            holds(sent_ms <= gave_up + HAND_OVER_MS, Rule::HandsOver, || {
+                format!(
+                    "m{member} gave partitions up for others {} ms ago, and goes on in generation {generation}",
+                    sent_ms - gave_up
+                )
+            })?;
+        }
         let group = self.groups.entry(group).or_default();
         let newer = group.begun_ms.range(generation + 1..).next();
         match newer {
@@ -420,3 +443,7 @@ impl Checker<'_> {
         Ok(())
     }
 }
+
+/// How long a member may take to join again when it has given something up: what its listener began to commit is waited
+/// for, and the last heartbeat before that may have waited to leave.
+const HAND_OVER_MS: u64 = 25_000;

@@ -139,6 +139,10 @@ impl Listener {
         };
         self.commit(consumer, member, rng).await;
         std::mem::forget(call);
+        if news == News::Revoked {
+            let parts = partitions.iter().filter_map(part).collect();
+            self.world.history.record(What::HeardOut { member, parts });
+        }
     }
 
     async fn commit(&self, consumer: &Consumer, member: Member, mut rng: Rng) {

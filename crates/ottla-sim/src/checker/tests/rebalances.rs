@@ -464,3 +464,27 @@ fn records_that_no_listener_was_told_of_are_caught() {
         .gets(1, 1, [3])
         .breaks(Rule::OnlyAssigned);
 }
+
+#[test]
+fn who_gave_up_what_is_for_others_and_does_not_join_again_is_caught() {
+    let confirmed = |story: Story, after_ms| {
+        let sent_ms = story.0.len() as u64 + after_ms;
+        story.then(What::Confirmed {
+            member: 1,
+            generation: 2,
+            sent_ms,
+        })
+    };
+    let taken_away = || listening().asks_to_join(&[P, Q]).synced(2, vec![Q], true);
+    let gave_up = || {
+        let parts = vec![P];
+        let story = taken_away().hears(News::Revoked, &parts);
+        story.then(What::HeardOut { member: 1, parts })
+    };
+    confirmed(gave_up(), 30_000).breaks(Rule::HandsOver);
+    // What its listener began to commit is waited for.
+    confirmed(gave_up(), 20_000).keeps_all();
+    // It has what the application has not come back for.
+    confirmed(taken_away(), 30_000).keeps_all();
+    confirmed(gave_up().claims(2, &[Q]), 30_000).keeps_all();
+}
