@@ -105,6 +105,14 @@ impl GroupOffsets {
         Some((sent.at_ms, &sent.by))
     }
 
+    /// No commit of anybody else for this can be stored any more.
+    pub(super) fn forget_strays(&mut self, part: Part, owner: &str) {
+        let of_others = self.sent.values_mut();
+        for sent in of_others.filter(|sent| !sent.by.is_empty() && sent.by != owner) {
+            sent.offsets.retain(|(of, _)| *of != part);
+        }
+    }
+
     pub(super) fn answered(&mut self, number: u64) {
         self.sent.remove(&number);
     }

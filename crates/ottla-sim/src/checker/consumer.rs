@@ -133,6 +133,8 @@ impl Holder {
 #[derive(Default)]
 pub(super) struct Reconciliation {
     pub(super) terms: Option<ConsumerTerms>,
+    /// The member id that it goes by.
+    pub(super) id: String,
     /// It has asked to join.
     joins: bool,
     /// What it shall have and has neither named nor read.
@@ -194,6 +196,7 @@ impl Checker<'_> {
         let group = self.groups.entry(group).or_default();
         group.coordinator.holder(&beat.id, terms).says(beat, now);
         reader.reconciliation.latest = beat.number;
+        reader.reconciliation.id.clone_from(&beat.id);
         if beat.queued_ms < reader.reconciliation.answered_ms {
             // Perhaps made before the latest answer, and overtaken by that.
             return Ok(());

@@ -499,3 +499,45 @@ fn a_commit_for_what_is_another_members_is_caught() {
     commit(2, given_on()).keeps_all();
     commit(1, given_on()).breaks(Rule::OneOwner);
 }
+
+#[test]
+fn what_a_former_owner_sent_late_is_refused() {
+    let sent = |story: Story| {
+        story.next(What::CommitSent {
+            member: 1,
+            number: 900,
+            id: id_of(1),
+            offsets: vec![(P, 1)],
+        })
+    };
+    // The connection of the first one breaks, and nobody knows what became of it.
+    let given_on = || {
+        sent(shrunk().next(What::Done { member: 1 }))
+            .beats(1, 2, Some(&[Q]))
+            .enters(2, 3, &[P])
+    };
+    let commits = |story: Story| {
+        let member = 2;
+        let positions = vec![(P, 2)];
+        story
+            .next(What::CommitCalled {
+                member,
+                number: 901,
+                positions,
+            })
+            .next(What::CommitAcked {
+                member,
+                number: 901,
+            })
+    };
+    let finally = |story: Story, offset| {
+        story.next(What::FinallyCommitted {
+            group: 0,
+            part: P,
+            offset: Some(offset),
+        })
+    };
+    let learnt = || commits(given_on().learns_of(2, P, Some(1)).reads(2, 3, 1));
+    finally(learnt(), 2).keeps_all();
+    finally(learnt(), 1).breaks(Rule::CommitsStay);
+}
