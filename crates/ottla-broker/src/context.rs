@@ -167,7 +167,8 @@ impl Shared {
                 biased;
                 () = due => {
                     let mut actions = Vec::new();
-                    let changed = self.groups.lock().advance(self.now(), &mut actions);
+                    let view = self.cluster.read().topics_view();
+                    let changed = self.groups.lock().advance(&view, self.now(), &mut actions);
                     self.deliver(actions);
                     // Locks of acquired records may have timed out.
                     self.share_freed.notify_waiters();

@@ -112,16 +112,16 @@ impl EmbeddedCluster {
             error,
         };
         let shared = self.shared();
+        let view = shared.cluster.read().topics_view();
         let now = shared.now();
         let mut actions = Vec::new();
         let fenced = {
             let mut groups = shared.groups.lock();
             match groups.get_mut(group) {
                 None => ErrorCode::GROUP_ID_NOT_FOUND,
-                Some(group) => match (&mut group.share, &mut group.consumer) {
-                    (Some(share), _) => share.expel(member),
-                    (None, Some(consumer)) => consumer.expel(member, None, now),
-                    (None, None) => group.classic.leave(member, None, now, &mut actions),
+                Some(group) => match &mut group.share {
+                    Some(share) => share.expel(member),
+                    None => group.leave(member, None, &view, now, &mut actions),
                 },
             }
         };

@@ -180,6 +180,7 @@ impl EmbeddedCluster {
             session_timeout: options.consumer_session_timeout,
             heartbeat_interval: options.consumer_heartbeat_interval,
             members_max: 10_000,
+            migration: options.consumer_migration,
         };
         let groups = Groups::new(classic, consumer);
         let wanted = options.topics.clone();

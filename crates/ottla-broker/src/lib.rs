@@ -52,6 +52,7 @@ mod transaction;
 pub use damage::{Damage, DamageKind};
 pub use embedded::EmbeddedCluster;
 pub use error::Error;
+pub use group::migration::MigrationPolicy;
 pub use node_config::Setting;
 pub use options::BrokerOptions;
 pub use script::{Fault, Rule};

@@ -157,6 +157,17 @@ pub(crate) const NODE_SETTINGS: &[NodeSetting] = &[
         },
     },
     NodeSetting {
+        name: "group.consumer.migration.policy",
+        doc: "Which groups with members change their protocol: bidirectional, upgrade (from classic to consumer), downgrade, \
+              or disabled.",
+        wire_type: TYPE_STRING,
+        show: |options| options.consumer_migration.to_string(),
+        set: |options, value| {
+            options.consumer_migration = value.parse()?;
+            Ok(())
+        },
+    },
+    NodeSetting {
         name: "group.consumer.session.timeout.ms",
         doc: "Silence after which a member of a consumer group counts as gone, in milliseconds.",
         wire_type: TYPE_INT,

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::group::migration::MigrationPolicy;
+
 /// Settings of an embedded cluster; [`Default`] is one node in memory on a free port.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
@@ -29,6 +31,9 @@ pub struct BrokerOptions {
     /// `group.consumer.heartbeat.interval.ms`: how often members of consumer groups are told to say that they live.
     /// Default 5 seconds.
     pub consumer_heartbeat_interval: Duration,
+    /// `group.consumer.migration.policy`: which groups with members change between the classic and the consumer protocol.
+    /// Default in both directions.
+    pub consumer_migration: MigrationPolicy,
     /// How many partitions all topics may have together; more are refused with `POLICY_VIOLATION`. Each takes
     /// about half a kilobyte while it is empty, and an open file in a data directory. Default 20,000.
     pub partitions_max: usize,
@@ -69,6 +74,7 @@ impl Default for BrokerOptions {
             initial_rebalance_delay: Duration::ZERO,
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
+            consumer_migration: MigrationPolicy::default(),
             partitions_max: 20_000,
             connections_max: 20_000,
             request_bytes_max: 100 << 20,

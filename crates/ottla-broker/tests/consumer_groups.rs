@@ -3,14 +3,18 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use ottla_broker::{BrokerOptions, EmbeddedCluster};
 use ottla_wire::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use ottla_wire::messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
 };
+use ottla_wire::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
 use ottla_wire::messages::delete_groups::DeleteGroupsRequest;
 use ottla_wire::messages::describe_groups::DescribeGroupsRequest;
-use ottla_wire::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
+use ottla_wire::messages::join_group::{
+    JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse,
+};
 use ottla_wire::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
 use ottla_wire::messages::list_groups::ListGroupsRequest;
 use ottla_wire::messages::offset_commit::{
@@ -18,7 +22,7 @@ use ottla_wire::messages::offset_commit::{
 };
 use ottla_wire::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
 use ottla_wire::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
-use ottla_wire::{ErrorCode, Request};
+use ottla_wire::{ErrorCode, Request, encode_versioned};
 use tokio::io::DuplexStream;
 
 mod support;
@@ -81,7 +85,7 @@ impl Stage {
         answer.topics[0].partitions[0].error_code
     }
 
-    async fn join_classic(&mut self) -> ErrorCode {
+    async fn join_classic(&mut self, metadata: Bytes) -> JoinGroupResponse {
         let join = JoinGroupRequest {
             group_id: "g".into(),
             session_timeout_ms: 10_000,
@@ -89,11 +93,26 @@ impl Stage {
             protocol_type: "consumer".into(),
             protocols: vec![JoinGroupRequestProtocol {
                 name: "range".into(),
+                metadata,
                 ..Default::default()
             }],
             ..Default::default()
         };
-        self.ask(&join, 3).await.error_code
+        self.ask(&join, 3).await
+    }
+
+    /// An administrator removes a member.
+    async fn remove(&mut self, member: &str) {
+        let leave = LeaveGroupRequest {
+            group_id: "g".into(),
+            members: vec![MemberIdentity {
+                member_id: member.to_owned().into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let left = self.ask(&leave, 5).await;
+        assert_eq!(left.members[0].error_code, ErrorCode::NONE);
     }
 
     /// Type and state of the group, as lists show them.
@@ -193,7 +212,8 @@ async fn a_group_without_members_becomes_one_of_the_other_kind_and_keeps_its_off
     assert_eq!(stage.commit("", -1, 8).await, ErrorCode::NONE);
     stage.beat("one", 0).await;
     assert_eq!(stage.listed().await.0, "consumer");
-    let refused = stage.join_classic().await;
+    // Of what it reads the group has to know something.
+    let refused = stage.join_classic(Bytes::new()).await.error_code;
     assert_eq!(refused, ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
     let delete = DeleteGroupsRequest {
         groups_names: vec!["g".into()],
@@ -201,18 +221,9 @@ async fn a_group_without_members_becomes_one_of_the_other_kind_and_keeps_its_off
     };
     let deleted = stage.ask(&delete, 2).await;
     assert_eq!(deleted.results[0].error_code, ErrorCode::NON_EMPTY_GROUP);
-    // As an administrator removes a member.
-    let leave = LeaveGroupRequest {
-        group_id: "g".into(),
-        members: vec![MemberIdentity {
-            member_id: "one".into(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let left = stage.ask(&leave, 5).await;
-    assert_eq!(left.members[0].error_code, ErrorCode::NONE);
-    assert_eq!(stage.join_classic().await, ErrorCode::NONE);
+    stage.remove("one").await;
+    let joined = stage.join_classic(Bytes::new()).await.error_code;
+    assert_eq!(joined, ErrorCode::NONE);
     assert_eq!(stage.listed().await.0, "classic");
     let refused = stage.beat("one", 0).await;
     assert_eq!(refused.error_code, ErrorCode::GROUP_ID_NOT_FOUND);
@@ -314,21 +325,46 @@ async fn a_group_that_became_a_classic_one_is_that_after_a_restart_too() {
     let mut stage = Stage::start(Some(dir.path()));
     assert_eq!(stage.beat("m", 0).await.error_code, ErrorCode::NONE);
     assert_eq!(stage.beat("m", -1).await.error_code, ErrorCode::NONE);
-    let request = JoinGroupRequest {
-        group_id: "g".into(),
-        protocol_type: "consumer".into(),
-        session_timeout_ms: 10_000,
-        rebalance_timeout_ms: 10_000,
-        protocols: vec![JoinGroupRequestProtocol {
-            name: "range".into(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    assert_eq!(stage.ask(&request, 3).await.error_code, ErrorCode::NONE);
+    let joined = stage.join_classic(Bytes::new()).await.error_code;
+    assert_eq!(joined, ErrorCode::NONE);
     drop(stage.client);
     stage.cluster.stop().await;
     let mut stage = Stage::start(Some(dir.path()));
     let listed = stage.ask(&ListGroupsRequest::default(), 5).await.groups;
     assert_eq!(&*listed[0].group_type, "classic");
+}
+
+#[tokio::test]
+async fn a_group_that_turns_back_is_a_classic_one_after_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stage = Stage::start(Some(dir.path()));
+    stage.beat("two", 0).await;
+    let subscription = ConsumerProtocolSubscription {
+        topics: vec!["t".into()],
+        ..Default::default()
+    };
+    let metadata = encode_versioned(&subscription, 3).unwrap();
+    let joined = stage.join_classic(metadata).await;
+    assert_eq!(joined.error_code, ErrorCode::NONE);
+    let describe = ConsumerGroupDescribeRequest {
+        group_ids: vec!["g".into()],
+        ..Default::default()
+    };
+    let described = stage.ask(&describe, 1).await;
+    let members = described.groups[0].members.iter();
+    let types: Vec<_> = members
+        .map(|member| (member.member_id == joined.member_id, member.member_type))
+        .collect();
+    assert_eq!(types.len(), 2);
+    assert!(
+        types
+            .iter()
+            .all(|(is_classic, kind)| *is_classic == (*kind == 0))
+    );
+    stage.remove("two").await;
+    assert_eq!(stage.listed().await.0, "classic");
+    drop(stage.client);
+    stage.cluster.stop().await;
+    let mut stage = Stage::start(Some(dir.path()));
+    assert_eq!(stage.listed().await.0, "classic");
 }

@@ -54,7 +54,7 @@ use std::time::Duration;
 use ottla_net::transport::BoxFuture;
 use ottla_net::{Address, Connector, Stream};
 
-pub use ottla_broker::{BrokerOptions, EmbeddedCluster, Error, Fault, Rule};
+pub use ottla_broker::{BrokerOptions, EmbeddedCluster, Error, Fault, MigrationPolicy, Rule};
 pub use ottla_wire::ApiKey;
 
 use crate::{Client, ClientBuilder};

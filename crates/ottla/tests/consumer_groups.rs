@@ -504,7 +504,9 @@ async fn a_group_changes_its_protocol_when_it_is_empty() {
 
 #[tokio::test(start_paused = true)]
 async fn auto_takes_what_there_is() {
-    let kafka = kafka().topic("t", 4).in_memory().unwrap();
+    // Classic members are not taken along.
+    let kafka = kafka().set("group.consumer.migration.policy", "disabled");
+    let kafka = kafka.topic("t", 4).in_memory().unwrap();
     let client = client(&kafka);
     let auto = |group: &str| ConsumerConfig {
         group_id: Some(group.into()),
@@ -515,7 +517,6 @@ async fn auto_takes_what_there_is() {
     shares(&[&member], &[4]).await;
     let id = member.consumer.group_metadata().unwrap().member_id;
     assert_eq!(id.len(), 22, "made by the client: {id}");
-    // The embedded broker takes no classic members along.
     let classic = Member::new(
         &client,
         ConsumerConfig {
@@ -546,6 +547,59 @@ async fn auto_takes_what_there_is() {
     for member in [member, classic, other] {
         member.leave().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_changes_its_protocol_member_by_member_and_misses_nothing() {
+    let kafka = kafka().topic("t", 4).in_memory().unwrap();
+    let client = client(&kafka);
+    let by = |protocol| {
+        Member::new(
+            &client,
+            ConsumerConfig {
+                group_protocol: protocol,
+                ..config(&client)
+            },
+        )
+    };
+    let (classic, consumer) = (GroupProtocol::Classic, GroupProtocol::Consumer);
+    let mut members = vec![by(classic), by(classic)];
+    let mut seen = Vec::new();
+    let admin = client.admin();
+    let is = async || {
+        admin.list_groups().await.unwrap()[0]
+            .protocol
+            .clone()
+            .unwrap()
+    };
+    // There, and back again.
+    let rounds = [
+        (consumer, "consumer"),
+        (consumer, "consumer"),
+        (classic, "consumer"),
+        (classic, "classic"),
+    ];
+    shares(&members.iter().collect::<Vec<_>>(), &[2, 2]).await;
+    assert_eq!(is().await, "classic");
+    for (round, (next, becomes)) in (0..).zip(rounds) {
+        write(&client, "t", round * 20..(round + 1) * 20).await;
+        let read = || {
+            members
+                .iter()
+                .map(|member| member.seen().len())
+                .sum::<usize>()
+        };
+        let want = (round as usize + 1) * 20 - seen.len();
+        until("the round is read", || read() >= want).await;
+        seen.extend(members.remove(0).leave().await);
+        members.push(by(next));
+        shares(&members.iter().collect::<Vec<_>>(), &[2, 2]).await;
+        assert_eq!(is().await, becomes, "after {}", round + 1);
+    }
+    for member in members {
+        seen.extend(member.leave().await);
+    }
+    assert_eq!(sorted(seen), (0..80).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]

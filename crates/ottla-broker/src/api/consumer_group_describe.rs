@@ -74,7 +74,10 @@ fn describe(id: &Str, group: &ConsumerGroup, names: &Names<'_>) -> DescribedGrou
             .map(|pattern| pattern.text.as_str().into()),
         assignment: assignment(&member.assigned(), names),
         target_assignment: assignment(&group.target_of(member), names),
-        member_type: CONSUMER_PROTOCOL,
+        member_type: match member.classic {
+            Some(_) => CLASSIC_PROTOCOL,
+            None => CONSUMER_PROTOCOL,
+        },
         ..Default::default()
     });
     DescribedGroup {
@@ -117,5 +120,6 @@ fn failed(id: &Str, error_code: ErrorCode, message: String) -> DescribedGroup {
     }
 }
 
-/// The member speaks the protocol of KIP-848, not the classic one.
+/// Which protocol a member speaks.
+const CLASSIC_PROTOCOL: i8 = 0;
 const CONSUMER_PROTOCOL: i8 = 1;

@@ -48,35 +48,13 @@ async fn beat(
         .map_err(refused)?;
     let beat = heartbeat(context, request);
     let view = shared.cluster.read().topics_view();
+    let mut actions = Vec::new();
     let (beaten, interval) = {
         let now = shared.now();
         let mut groups = shared.groups.lock();
-        let before = groups.get(&request.group_id);
-        let is_new = before.is_none();
-        let was_consumer = before.is_some_and(|group| group.consumer.is_some());
-        if is_new && request.member_epoch != 0 {
-            return Err(Refused {
-                error: ErrorCode::GROUP_ID_NOT_FOUND,
-                message: format!("Consumer group {} not found.", request.group_id),
-            });
-        }
-        let group = groups
-            .consumer_group(&request.group_id, now)
-            .map_err(|error| Refused {
-                error,
-                message: format!("Group {} is not a consumer group.", request.group_id),
-            })?;
-        let interval = group.heartbeat_interval();
-        let beaten = group.heartbeat(&beat, &view, now);
-        if beaten.is_err() {
-            if is_new {
-                groups.remove(&request.group_id);
-            } else if !was_consumer && let Some(group) = groups.get_mut(&request.group_id) {
-                group.consumer = None;
-            }
-        }
-        (beaten?, interval)
+        groups.beat(&request.group_id, &beat, &view, now, &mut actions)?
     };
+    shared.deliver(actions);
     shared.groups_changed.notify_one();
     if beaten.changed {
         shared

@@ -15,13 +15,18 @@ impl Serve for HeartbeatRequest {
         let error = groups
             .get_mut(&self.group_id)
             .map_or(ErrorCode::UNKNOWN_MEMBER_ID, |group| {
-                group.classic.heartbeat(
+                group.heartbeat(
                     &self.member_id,
                     self.group_instance_id.as_deref(),
                     self.generation_id,
                     context.shared.now(),
                 )
             });
+        drop(groups);
+        if error == ErrorCode::REBALANCE_IN_PROGRESS {
+            // In a consumer group the member has so much time to join again from now on.
+            context.shared.groups_changed.notify_one();
+        }
         Some(self.refuse(error))
     }
 

@@ -26,6 +26,7 @@ impl Serve for JoinGroupRequest {
                 "joins"
             );
         }
+        let view = context.shared.cluster.read().topics_view();
         let now = context.shared.now();
         let (waiter, answer) = context.shared.park();
         let mut actions = Vec::new();
@@ -37,19 +38,9 @@ impl Serve for JoinGroupRequest {
                 context.shared.unpark(waiter);
                 return Some(self.refuse(ErrorCode::UNKNOWN_MEMBER_ID));
             }
-            let of_another_kind = groups.get(&self.group_id);
-            was_consumer = of_another_kind.is_some_and(|group| group.consumer.is_some());
-            match groups.classic_group(&self.group_id, now) {
-                Ok(group) => {
-                    group.join(waiter, join, now, &mut actions);
-                    groups.remove_if_unused(&self.group_id);
-                }
-                Err(error) => {
-                    drop(groups);
-                    context.shared.unpark(waiter);
-                    return Some(self.refuse(error));
-                }
-            }
+            let before = groups.get(&self.group_id);
+            was_consumer = before.is_some_and(|group| group.consumer.is_some());
+            groups.join(&self.group_id, waiter, join, &view, now, &mut actions);
         }
         context.shared.deliver(actions);
         context.shared.groups_changed.notify_one();

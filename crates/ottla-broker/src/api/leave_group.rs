@@ -11,22 +11,20 @@ impl Serve for LeaveGroupRequest {
         if let Err(error) = context.check_coordinator(&self.group_id) {
             return Some(self.refuse(error));
         }
+        let view = context.shared.cluster.read().topics_view();
         let now = context.shared.now();
         let mut actions = Vec::new();
         let mut response = LeaveGroupResponse::default();
+        let was_consumer;
         {
             let mut groups = context.shared.groups.lock();
+            let before = groups.get(&self.group_id);
+            was_consumer = before.is_some_and(|group| group.consumer.is_some());
             let mut leave = |member_id: &str, instance_id: Option<&str>| {
                 groups
                     .get_mut(&self.group_id)
                     .map_or(ErrorCode::UNKNOWN_MEMBER_ID, |group| {
-                        match &mut group.consumer {
-                            Some(group) => group.expel(member_id, instance_id, now),
-                            None => {
-                                let classic = &mut group.classic;
-                                classic.leave(member_id, instance_id, now, &mut actions)
-                            }
-                        }
+                        group.leave(member_id, instance_id, &view, now, &mut actions)
                     })
             };
             if context.version < SEVERAL_MEMBERS_FROM {
@@ -47,7 +45,8 @@ impl Serve for LeaveGroupRequest {
         }
         context.shared.deliver(actions);
         context.shared.groups_changed.notify_one();
-        if let Err(error) = context.shared.group_kept_if_consumer(&self.group_id).await {
+        // Of a consumer group it is kept who its members are.
+        if was_consumer && let Err(error) = context.shared.group_kept(&self.group_id).await {
             tracing::error!(group = &*self.group_id, %error, "cannot write a group");
         }
         Some(response)

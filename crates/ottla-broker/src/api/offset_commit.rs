@@ -73,7 +73,8 @@ fn commit(
     let group = groups.get_or_create(&request.group_id, now);
     let instance_id = request.group_instance_id.as_deref();
     // Clients of older versions do not know the errors that members of consumer groups have to hear.
-    let by_member = group.consumer.is_some() && generation >= 0;
+    let consumer = group.consumer.as_ref().filter(|_| generation >= 0);
+    let by_member = consumer.is_some_and(|group| !group.is_classic(&request.member_id));
     if by_member && context.version < MEMBER_EPOCHS_FROM {
         return Err(ErrorCode::UNSUPPORTED_VERSION);
     }

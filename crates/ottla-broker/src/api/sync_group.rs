@@ -29,6 +29,7 @@ impl Serve for SyncGroupRequest {
                 })
                 .collect(),
         };
+        let view = context.shared.cluster.read().topics_view();
         let (waiter, answer) = context.shared.park();
         let mut actions = Vec::new();
         {
@@ -38,9 +39,7 @@ impl Serve for SyncGroupRequest {
                 context.shared.unpark(waiter);
                 return Some(self.refuse(ErrorCode::UNKNOWN_MEMBER_ID));
             };
-            group
-                .classic
-                .sync(waiter, sync, context.shared.now(), &mut actions);
+            group.sync(waiter, sync, &view, context.shared.now(), &mut actions);
         }
         context.shared.deliver(actions);
         context.shared.groups_changed.notify_one();

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::context::Shared;
-use crate::group::{Group, Groups};
+use crate::group::Groups;
 use crate::storage::SavedGroup;
 
 /// Who has what to write, and what was written.
@@ -59,17 +59,6 @@ impl Shared {
             Err(_) => undo(&mut self.groups.lock()),
         }
         kept
-    }
-
-    /// [`Self::group_kept`] for a change that only consumer groups keep: who their members are.
-    pub(crate) async fn group_kept_if_consumer(self: &Arc<Self>, id: &str) -> io::Result<()> {
-        let is_consumer = |group: &Group| group.consumer.is_some();
-        let keep = self.groups.lock().get(id).is_some_and(is_consumer);
-        if keep {
-            self.group_kept(id).await
-        } else {
-            Ok(())
-        }
     }
 
     /// [`Self::keep_group`] without blocking. It is written even if this future is dropped.

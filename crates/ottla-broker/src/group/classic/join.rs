@@ -1,10 +1,9 @@
 //! JoinGroup: who is let in, under which id, and whether that takes a new generation.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ottla_wire::ErrorCode;
 
-use super::message::hyphenated;
 use super::{Action, ClassicGroup, InitialDelay, Join, Joined, Member, State, Waiter};
 
 impl ClassicGroup {
@@ -21,6 +20,12 @@ impl ClassicGroup {
         }
     }
 
+    /// Whether a member may have such a `session.timeout.ms`.
+    pub(crate) fn takes_session(&self, timeout: Duration) -> bool {
+        let settings = self.settings;
+        (settings.session_timeout_min..=settings.session_timeout_max).contains(&timeout)
+    }
+
     fn try_join(
         &mut self,
         waiter: Waiter,
@@ -29,9 +34,7 @@ impl ClassicGroup {
         actions: &mut Vec<Action>,
     ) -> Result<(), (ErrorCode, String)> {
         let refuse = |error| Err((error, join.member_id.clone()));
-        if join.session_timeout < self.settings.session_timeout_min
-            || join.session_timeout > self.settings.session_timeout_max
-        {
+        if !self.takes_session(join.session_timeout) {
             return refuse(ErrorCode::INVALID_SESSION_TIMEOUT);
         }
         if !self.has_room_for(&join.member_id) {
@@ -96,8 +99,7 @@ impl ClassicGroup {
         now: Instant,
         actions: &mut Vec<Action>,
     ) -> Result<(), (ErrorCode, String)> {
-        let prefix = join.instance_id.as_deref().unwrap_or(&join.client_id);
-        let id = format!("{prefix}-{}", hyphenated(join.unique));
+        let id = join.new_id();
         match &join.instance_id {
             Some(instance) => {
                 if let Some(old) = self.instances.get(instance).cloned() {
@@ -252,4 +254,4 @@ impl ClassicGroup {
 }
 
 /// Assignors that a member may support.
-const PROTOCOLS_MAX: usize = 100;
+pub(crate) const PROTOCOLS_MAX: usize = 100;

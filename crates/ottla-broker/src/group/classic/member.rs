@@ -16,15 +16,15 @@ pub(crate) struct Member {
     pub(crate) client_host: String,
     pub(crate) assignment: Bytes,
     /// Assignors in order of preference, each with the member's metadata for it.
-    pub(super) protocols: Vec<(String, Bytes)>,
-    pub(super) session_timeout: Duration,
-    pub(super) rebalance_timeout: Duration,
+    pub(crate) protocols: Vec<(String, Bytes)>,
+    pub(crate) session_timeout: Duration,
+    pub(crate) rebalance_timeout: Duration,
     /// When the member counts as gone; while it waits for a reply of ours, only if it is new.
-    pub(super) expires: Instant,
+    pub(crate) expires: Instant,
     /// It has not heard of its first generation yet, and so could not send a heartbeat.
-    pub(super) is_new: bool,
-    pub(super) joining: Option<Waiter>,
-    pub(super) syncing: Option<Waiter>,
+    pub(crate) is_new: bool,
+    pub(crate) joining: Option<Waiter>,
+    pub(crate) syncing: Option<Waiter>,
 }
 
 impl Member {

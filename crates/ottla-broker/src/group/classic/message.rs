@@ -68,8 +68,16 @@ pub(crate) enum Action {
     Synced(Waiter, Synced),
 }
 
+impl Join {
+    /// The id of a new member.
+    pub(crate) fn new_id(&self) -> String {
+        let prefix = self.instance_id.as_deref().unwrap_or(&self.client_id);
+        format!("{prefix}-{}", hyphenated(self.unique))
+    }
+}
+
 impl Joined {
-    pub(super) fn refused(error: ErrorCode, member_id: &str) -> Self {
+    pub(crate) fn refused(error: ErrorCode, member_id: &str) -> Self {
         Self {
             error,
             generation: -1,
@@ -84,7 +92,7 @@ impl Joined {
 }
 
 impl Synced {
-    pub(super) fn refused(error: ErrorCode) -> Self {
+    pub(crate) fn refused(error: ErrorCode) -> Self {
         Self {
             error,
             protocol_type: None,
@@ -95,7 +103,7 @@ impl Synced {
 }
 
 /// `unique` in the form of a UUID.
-pub(super) fn hyphenated(unique: u128) -> String {
+fn hyphenated(unique: u128) -> String {
     let hex = format!("{unique:032x}");
     format!(
         "{}-{}-{}-{}-{}",

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ottla_wire::ErrorCode;
 
+pub(crate) use join::PROTOCOLS_MAX;
 pub(crate) use member::Member;
 pub(crate) use message::{Action, Join, Joined, Sync, Synced, Waiter};
 
@@ -137,6 +138,55 @@ impl ClassicGroup {
     /// What kind of group its first member made it; `None` for groups of simple consumers, which only commit.
     pub(crate) fn protocol_type(&self) -> Option<&str> {
         self.protocol_type.as_deref()
+    }
+
+    pub(crate) fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// The members go on in a group of the other kind, which has taken them along: whoever waits is to ask again.
+    pub(crate) fn dissolve(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for member in self.members.values() {
+            member.refuse(ErrorCode::REBALANCE_IN_PROGRESS, actions);
+        }
+        *self = Self {
+            protocol_type: self.protocol_type.take(),
+            generation: self.generation,
+            ..Self::new(self.settings, now)
+        };
+    }
+
+    /// The group was one of the other kind: no generation comes again under the number of an epoch.
+    pub(crate) fn go_on_from(&mut self, epoch: i32) {
+        self.generation = self.generation.max(epoch);
+    }
+
+    /// Whether that many members would not be too many.
+    pub(crate) fn has_room_for_all(&self, members: usize) -> bool {
+        members <= self.settings.members_max
+    }
+
+    /// Members of a group of the other kind make this one, of that generation, and are to join the next.
+    pub(crate) fn take_over(
+        &mut self,
+        generation: i32,
+        members: Vec<Member>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        *self = Self::new(self.settings, now);
+        self.state = State::Stable;
+        self.generation = generation;
+        self.protocol_type = Some("consumer".to_owned());
+        self.leader = members.first().map(|member| member.id.clone());
+        for member in members {
+            if let Some(instance) = &member.instance_id {
+                self.instances.insert(instance.clone(), member.id.clone());
+            }
+            self.members.insert(member.id.clone(), member);
+        }
+        self.protocol = self.select_protocol();
+        self.prepare_rebalance(now, actions);
     }
 
     /// The assignor in force; known once a generation is complete.

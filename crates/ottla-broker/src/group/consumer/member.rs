@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ottla_wire::{ErrorCode, Uuid};
 use regex::Regex;
 
+use super::classic::ClassicTerms;
 use super::message::{Heartbeat, TopicPartition, TopicsView};
 use crate::error::Refused;
 
@@ -35,6 +36,8 @@ pub(crate) struct Member {
     pub(super) expires: Instant,
     /// When it has to have given up `revoking`.
     pub(super) revoked_until: Option<Instant>,
+    /// Set if it speaks the classic protocol.
+    pub(crate) classic: Option<ClassicTerms>,
 }
 
 /// What is not as it was.
@@ -99,12 +102,28 @@ impl Member {
             topics: BTreeSet::new(),
             expires: now,
             revoked_until: None,
+            classic: None,
         }
     }
 
     /// What the member may have.
     pub(crate) fn assigned(&self) -> BTreeSet<TopicPartition> {
         self.assigned.keys().copied().collect()
+    }
+
+    /// Whether it has the partition, or has still to give it up.
+    pub(super) fn has(&self, partition: &TopicPartition) -> bool {
+        self.assigned.contains_key(partition) || self.revoking.contains_key(partition)
+    }
+
+    /// When it is a member no more, unless it is heard of.
+    pub(super) fn deadline(&self) -> Instant {
+        let classic = self.classic.as_ref();
+        let join_by = classic.and_then(|terms| terms.join_by);
+        let sync_by = classic.and_then(|terms| terms.sync_by);
+        let earlier = [self.revoked_until, join_by, sync_by];
+        let earlier = earlier.into_iter().flatten();
+        earlier.fold(self.expires, Instant::min)
     }
 
     /// Takes over what a heartbeat says about the member; `pattern` is the one that it names, if any.

@@ -9,9 +9,12 @@
 //! of which group epoch the target assignment is; a member's says which assignment it has reached.
 
 mod assign;
+mod classic;
+mod conversion;
 mod member;
 mod message;
 mod saved;
+mod static_members;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +29,9 @@ pub(crate) use member::Member;
 use member::{MemberState, Pattern, Updated};
 pub(crate) use message::{Beaten, Heartbeat, LEAVE_FOR_A_WHILE, TopicPartition, TopicsView};
 pub(crate) use saved::SavedConsumerGroup;
+use static_members::fenced_instance;
 
+use super::migration::MigrationPolicy;
 use crate::error::Refused;
 
 /// A consumer group.
@@ -60,13 +65,21 @@ pub(crate) struct ConsumerGroupSettings {
     pub(crate) heartbeat_interval: Duration,
     /// `group.consumer.max.size`
     pub(crate) members_max: usize,
+    /// `group.consumer.migration.policy`
+    pub(crate) migration: MigrationPolicy,
 }
 
 impl ConsumerGroup {
     pub(crate) fn new(settings: ConsumerGroupSettings, now: Instant) -> Self {
+        Self::after(0, settings, now)
+    }
+
+    /// A group without members that was another one before, up to this generation: no epoch comes under the number of
+    /// one.
+    pub(crate) fn after(generation: i32, settings: ConsumerGroupSettings, now: Instant) -> Self {
         Self {
-            epoch: 0,
-            assignment_epoch: 0,
+            epoch: generation,
+            assignment_epoch: generation,
             assignor: Assignor::ALL[0],
             members: BTreeMap::new(),
             instances: HashMap::new(),
@@ -90,8 +103,8 @@ impl ConsumerGroup {
         self.assignor
     }
 
-    pub(crate) fn heartbeat_interval(&self) -> Duration {
-        self.settings.heartbeat_interval
+    pub(crate) fn migration(&self) -> MigrationPolicy {
+        self.settings.migration
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
@@ -159,6 +172,7 @@ impl ConsumerGroup {
                 .insert(instance.clone(), beat.member_id.clone());
         }
         member.expires = now + self.settings.session_timeout;
+        member.classic = None;
         let Updated {
             described,
             reads_other,
@@ -243,38 +257,6 @@ impl ConsumerGroup {
         Ok(true)
     }
 
-    /// A static member comes back under another id (KIP-345), if the other has left.
-    fn take_place(&mut self, beat: &Heartbeat, other: &str, now: Instant) -> Result<bool, Refused> {
-        let instance = beat.instance_id.clone().unwrap_or_default();
-        let id = &beat.member_id;
-        let Some(left) = self.members.get(other) else {
-            return Err(unknown_member(id));
-        };
-        if beat.epoch != 0 {
-            return Err(fenced_instance(id, &instance, other));
-        }
-        if left.epoch != LEAVE_FOR_A_WHILE {
-            return Err(Refused {
-                error: ErrorCode::UNRELEASED_INSTANCE_ID,
-                message: format!(
-                    "Static member {id} with instance id {instance} cannot join the group because the instance id is owned by {other} member."
-                ),
-            });
-        }
-        let mut member = left.clone();
-        self.members.remove(other);
-        member.id.clone_from(id);
-        member.epoch = 0;
-        member.previous_epoch = 0;
-        member.expires = now;
-        self.members.insert(id.clone(), member);
-        self.instances.insert(instance, id.clone());
-        if let Some(share) = self.target.remove(other) {
-            self.target.insert(id.clone(), share);
-        }
-        Ok(true)
-    }
-
     /// Looks at topics that are new, grown or gone, and with `anew` at what members read. Returns whether partitions
     /// are read that were not, or are not that were.
     fn follow_topics(&mut self, view: &TopicsView, anew: bool) -> bool {
@@ -348,15 +330,16 @@ impl ConsumerGroup {
         };
         let none = BTreeSet::new();
         let target = self.target.get(id).unwrap_or(&none);
-        let others = &self.members;
-        let held_by_others = |partition: &TopicPartition| {
-            others.values().any(|other| {
-                other.assigned.contains_key(partition) || other.revoking.contains_key(partition)
-            })
-        };
+        // It is not among the members now.
+        let held_by_others = |partition: &TopicPartition| self.is_held(partition);
         let moved = member.reconcile(target, self.assignment_epoch, owned, held_by_others, now);
         self.members.insert(id.to_owned(), member);
         moved
+    }
+
+    /// Whether any member has this partition.
+    fn is_held(&self, partition: &TopicPartition) -> bool {
+        self.members.values().any(|member| member.has(partition))
     }
 
     fn leave(&mut self, beat: &Heartbeat, now: Instant) -> Result<Beaten, Refused> {
@@ -429,7 +412,7 @@ impl ConsumerGroup {
         let late: Vec<String> = self
             .members
             .values()
-            .filter(|member| deadline(member) <= now)
+            .filter(|member| member.deadline() <= now)
             .map(|member| member.id.clone())
             .collect();
         for id in &late {
@@ -440,7 +423,7 @@ impl ConsumerGroup {
 
     /// When [`Self::advance`] next has something to do.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.members.values().map(deadline).min()
+        self.members.values().map(Member::deadline).min()
     }
 
     /// The member that may commit or, with `None`, nobody in particular: an administrator, or a transaction whose
@@ -460,6 +443,9 @@ impl ConsumerGroup {
         }
         let member = self.members.get(member_id);
         let member = member.ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
+        if member.classic.is_some() && epoch != member.epoch {
+            return Err(ErrorCode::ILLEGAL_GENERATION);
+        }
         if epoch > member.epoch {
             return Err(ErrorCode::STALE_MEMBER_EPOCH);
         }
@@ -479,23 +465,9 @@ impl ConsumerGroup {
     }
 }
 
-fn deadline(member: &Member) -> Instant {
-    let revoked_until = member.revoked_until.unwrap_or(member.expires);
-    member.expires.min(revoked_until)
-}
-
 fn unknown_member(id: &str) -> Refused {
     Refused {
         error: ErrorCode::UNKNOWN_MEMBER_ID,
         message: format!("Member {id} is not a member of the group."),
-    }
-}
-
-fn fenced_instance(id: &str, instance: &str, other: &str) -> Refused {
-    Refused {
-        error: ErrorCode::FENCED_INSTANCE_ID,
-        message: format!(
-            "Static member {id} with instance id {instance} was fenced by member {other}."
-        ),
     }
 }

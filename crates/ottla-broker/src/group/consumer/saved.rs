@@ -46,7 +46,9 @@ type SavedPartition = (String, i32, i32);
 
 impl SavedConsumerGroup {
     pub(crate) fn of(group: &ConsumerGroup) -> Self {
-        let members = group.members().map(|member| SavedMember {
+        // Those that speak the classic protocol join anew, as all members of classic groups do.
+        let members = group.members().filter(|member| member.classic.is_none());
+        let members = members.map(|member| SavedMember {
             id: member.id.clone(),
             instance_id: member.instance_id.clone(),
             rack_id: member.rack_id.clone(),

@@ -8,6 +8,7 @@ const SETTINGS: ConsumerGroupSettings = ConsumerGroupSettings {
     session_timeout: Duration::from_secs(45),
     heartbeat_interval: Duration::from_secs(5),
     members_max: 5,
+    migration: MigrationPolicy::Bidirectional,
 };
 const REBALANCE_TIMEOUT: Duration = Duration::from_secs(30);
 
