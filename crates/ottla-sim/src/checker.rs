@@ -29,6 +29,7 @@
 mod commits;
 mod consumer;
 mod group;
+mod mixed;
 mod place;
 mod reading;
 #[cfg(test)]
@@ -61,7 +62,7 @@ pub(crate) enum Rule {
     OnlyAssigned,
     /// Nobody has a partition that another member was given in the same generation, nor is a member confirmed
     /// in a generation that is over. By the consumer protocol nobody is given, or commits for, what another member
-    /// was given and has not given up.
+    /// was given and has not given up; nor is anybody by the one protocol what a member by the other has.
     OneOwner,
     /// Who joins claims what it was given last and has not given up, under the generation in which it was given. So
     /// does a heartbeat of the consumer protocol.
@@ -172,6 +173,7 @@ impl<'a> Checker<'a> {
                 let mut reader = Reader::new(Some(*group), *reset, true);
                 reader.rebalance.cooperative = terms.cooperative;
                 reader.rebalance.instance = terms.instance;
+                reader.rebalance.patience_ms = terms.patience_ms;
                 reader.reconciliation.terms = terms.consumer;
                 reader.introduced = terms.listens.then(BTreeSet::new);
                 self.members.insert(*member, reader);
@@ -228,6 +230,9 @@ impl<'a> Checker<'a> {
                 Ok(())
             }
             What::Ended { member, how } => {
+                if *how != End::Crashed {
+                    self.gives_up(*member);
+                }
                 let Some(reader) = self.members.get_mut(member) else {
                     return Ok(());
                 };
@@ -289,13 +294,19 @@ impl<'a> Checker<'a> {
                 queued_ms,
                 id,
                 claims,
-            } => self.joins(*member, *queued_ms, id, claims),
+            } => {
+                self.asks(now, *member, id);
+                self.joins(*member, *queued_ms, id, claims)
+            }
             What::Joined {
                 member,
                 generation,
                 id,
                 claims,
-            } => self.joined(*member, *generation, id, claims),
+            } => {
+                self.let_in(*member);
+                self.joined(*member, *generation, id, claims)
+            }
             What::Heard {
                 member,
                 news,
@@ -323,14 +334,23 @@ impl<'a> Checker<'a> {
                 if let Some(reader) = self.members.get_mut(member) {
                     reader.rebalance.leaves = true;
                 }
+                self.gives_up(*member);
                 Ok(())
             }
             What::Synced {
                 member,
                 generation,
+                sent_ms,
                 parts,
                 heeded,
-            } => self.synced(now, *member, *generation, parts, *heeded),
+            } => {
+                self.given_by_classic(now, *member, *sent_ms, parts)?;
+                self.synced(now, *member, *generation, parts, *heeded)
+            }
+            What::Left { member } => {
+                self.gives_up(*member);
+                Ok(())
+            }
             What::Told {
                 member,
                 id,

@@ -87,6 +87,8 @@ pub(crate) struct Terms {
     pub(crate) cooperative: bool,
     /// A static member (KIP-345), by its number: whoever comes under the same number takes its place.
     pub(crate) instance: Option<u32>,
+    /// For how long a coordinator of the classic protocol waits for it at least, be it silent or slow to join again.
+    pub(crate) patience_ms: u64,
     /// Has a rebalance listener.
     pub(crate) listens: bool,
     /// Is a member by the consumer protocol (KIP-848).
@@ -231,6 +233,8 @@ pub(crate) enum What {
     Synced {
         member: Member,
         generation: i32,
+        /// When it asked for them.
+        sent_ms: u64,
         parts: Vec<Part>,
         /// In good time: it surely still waited for the answer.
         heeded: bool,
@@ -254,6 +258,10 @@ pub(crate) enum What {
     },
     /// The application is about to unsubscribe or close: all the member has is given up.
     Leaves {
+        member: Member,
+    },
+    /// A LeaveGroup left it.
+    Left {
         member: Member,
     },
     /// The coordinator told the member that it has to give up what it has.
@@ -471,9 +479,11 @@ impl fmt::Display for What {
                 parts(f, told)
             }
             Self::Leaves { member } => write!(f, "m{member} leaves"),
+            Self::Left { member } => write!(f, "m{member} tells its coordinator that it leaves"),
             Self::Synced {
                 member,
                 generation,
+                sent_ms: _,
                 parts: given,
                 heeded,
             } => {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use ottla_consumer::{Consumer, Offset, TopicPartition};
+use ottla_consumer::{Consumer, GroupProtocol, Offset, TopicPartition};
 use tokio::task::JoinHandle;
 
 pub(crate) use self::goal::Goal;
@@ -110,11 +110,14 @@ impl Application {
             })
         });
         config.rebalance_listener = listener.clone().map(|listener| listener as _);
+        let by_brokers = config.group_protocol != GroupProtocol::Classic;
+        let patience = config.session_timeout.min(max_poll_interval);
         let terms = Terms {
-            cooperative: self.mode.is_consumer() || is_cooperative(&config.assignors),
+            cooperative: by_brokers || is_cooperative(&config.assignors),
             instance: self.mode.instance(self.slot),
+            patience_ms: patience.as_millis() as u64,
             listens,
-            consumer: self.mode.is_consumer().then(|| ConsumerTerms {
+            consumer: by_brokers.then(|| ConsumerTerms {
                 session_ms: self.world.consumer_session.as_millis() as u64,
                 rebalance_ms: max_poll_interval.as_millis() as u64,
             }),

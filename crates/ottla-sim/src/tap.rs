@@ -224,6 +224,7 @@ impl Tap {
                 question.id = request.member_id.to_string();
                 question.member = self.seat.member_of(&question.id, question.generation);
             }
+            ApiKey::LeaveGroup => self.history.record(What::Left { member }),
             ApiKey::OffsetCommit => {
                 let (_, request) = decode_request::<OffsetCommitRequest>(frame).ok()?;
                 question.generation = request.generation_id_or_member_epoch;
@@ -321,6 +322,7 @@ impl Tap {
                     events.push(What::Synced {
                         member,
                         generation: question.generation,
+                        sent_ms: question.sent_ms,
                         parts: assigned(answer.assignment),
                         heeded: self.is_heeded(&question),
                     });

@@ -22,6 +22,7 @@ pub(super) struct Coordinator {
 
 struct Holder {
     terms: ConsumerTerms,
+    instance: Option<u32>,
     /// What it was given and has not said that it gave up, and when it heard of that.
     given: BTreeMap<Part, u64>,
     /// When it sent what the coordinator last answered well: it has a place at least since then.
@@ -47,12 +48,21 @@ impl Coordinator {
         let holder = self.members.entry(id.to_owned());
         holder.or_insert_with(|| Holder {
             terms,
+            instance: None,
             given: BTreeMap::new(),
             alive_ms: 0,
             late_since: None,
             named: None,
             open: BTreeMap::new(),
         })
+    }
+
+    /// A member by the other protocol comes under this name, and whoever had it before has nothing any more.
+    pub(super) fn succeeds(&mut self, instance: u32) {
+        let holders = self.members.values_mut();
+        for holder in holders.filter(|holder| holder.instance == Some(instance)) {
+            holder.given.clear();
+        }
     }
 
     /// Who has had a partition without a break since `from`, in the eyes of the coordinator, and has it still.
@@ -194,7 +204,12 @@ impl Checker<'_> {
             return Ok(());
         };
         let group = self.groups.entry(group).or_default();
-        group.coordinator.holder(&beat.id, terms).says(beat, now);
+        let holder = group.coordinator.holder(&beat.id, terms);
+        holder.instance = reader.rebalance.instance;
+        holder.says(beat, now);
+        if let Some(instance) = holder.instance.filter(|_| beat.epoch == 0) {
+            group.classic.succeeds(beat.member, instance);
+        }
         reader.reconciliation.latest = beat.number;
         reader.reconciliation.id.clone_from(&beat.id);
         if beat.queued_ms < reader.reconciliation.answered_ms {
@@ -221,6 +236,7 @@ impl Checker<'_> {
             .holder(&beaten.id, terms)
             .hears(beaten, now);
         for part in news {
+            group.classic.is_free(part, beaten, now)?;
             let of_others = group.coordinator.members.iter().find(|(id, holder)| {
                 let since = holder.given.get(&part).filter(|_| **id != beaten.id);
                 let since = since.filter(|since| **since < beaten.sent_ms);

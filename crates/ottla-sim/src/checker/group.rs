@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ottla_wire::ErrorCode;
 
 use super::consumer::Coordinator;
+use super::mixed::ClassicMembers;
 use super::place::{Place, Reading, Trimmed, Why, either, low};
 use super::{Checker, Outcome, Reader, Rule, holds};
 use crate::history::{Claims, Member, News, Part, Reset, Verdict};
@@ -19,6 +20,7 @@ pub(super) struct Group {
     begun_ms: BTreeMap<i32, u64>,
     /// By the consumer protocol there are no generations.
     pub(super) coordinator: Coordinator,
+    pub(super) classic: ClassicMembers,
 }
 
 /// Who has a partition: a member, or whichever member comes as this instance.
@@ -52,6 +54,8 @@ impl Group {
 pub(super) struct Rebalance {
     pub(super) cooperative: bool,
     pub(super) instance: Option<u32>,
+    /// How long the coordinator of the classic protocol waits for it at least.
+    pub(super) patience_ms: u64,
     /// The member id that it goes by; none until it has one, and when it has to ask for another.
     id: String,
     /// The ids that it went by before: an answer that names one of them is late.
@@ -203,8 +207,11 @@ impl Checker<'_> {
             // Only heartbeats tell.
             return;
         }
-        let rebalance = &mut reader.rebalance;
         let loses = verdict.error != ErrorCode::REBALANCE_IN_PROGRESS.0;
+        if loses && let Some(group) = reader.group.and_then(|group| self.groups.get_mut(&group)) {
+            group.classic.gives_up(member);
+        }
+        let rebalance = &mut reader.rebalance;
         rebalance.losses |= loses;
         if rebalance.id != id {
             // A static member that stayed away for too long is another one when it comes back, in the same generation:
@@ -357,6 +364,7 @@ impl Checker<'_> {
             })?;
         }
         let group = self.groups.entry(group).or_default();
+        group.classic.confirmed(member, sent_ms);
         let newer = group.begun_ms.range(generation + 1..).next();
         match newer {
             Some((newer, begun)) if sent_ms > *begun => Err((

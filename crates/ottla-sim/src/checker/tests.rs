@@ -1,5 +1,6 @@
 mod commits;
 mod heartbeats;
+mod mixed;
 mod rebalances;
 
 use super::*;
@@ -106,6 +107,7 @@ impl Story {
         self.push(What::Synced {
             member,
             generation,
+            sent_ms: 0,
             parts: vec![P],
             heeded: true,
         });
@@ -271,6 +273,7 @@ fn a_start_elsewhere_than_at_the_committed_offset_is_caught() {
     story.push(What::Synced {
         member: 1,
         generation: 1,
+        sent_ms: 0,
         parts: vec![P],
         heeded: true,
     });
@@ -368,6 +371,7 @@ fn records_of_what_is_not_assigned_are_caught() {
     story.push(What::Synced {
         member: 1,
         generation: 1,
+        sent_ms: 0,
         parts: vec![other],
         heeded: true,
     });
@@ -386,6 +390,7 @@ fn two_owners_in_a_generation_are_caught() {
         .then(What::Synced {
             member: 2,
             generation: 1,
+            sent_ms: 0,
             parts: vec![P],
             heeded: true,
         })

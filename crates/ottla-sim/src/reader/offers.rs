@@ -18,6 +18,10 @@ pub(super) enum Offers {
     Cooperative,
     /// Nothing: by the consumer protocol (KIP-848) the coordinator assigns.
     Nothing,
+    /// Some members nothing, and the others the one assignor: any member may come back as one of the other kind.
+    Mixed {
+        cooperative: bool,
+    },
     /// As KIP-429 has it done: each member is restarted with both, and when all have both, with the new one alone.
     Changing(Arc<Mutex<BTreeMap<usize, Stage>>>),
 }
@@ -32,8 +36,11 @@ pub(super) enum Stage {
 
 impl Offers {
     pub(super) fn draw(rng: &mut Rng) -> Self {
-        match rng.u32(0..5) {
+        match rng.u32(0..6) {
             0 => Self::Changing(Arc::default()),
+            1 => Self::Mixed {
+                cooperative: rng.bool(),
+            },
             _ => Self::draw_steady(rng),
         }
     }
@@ -51,7 +58,19 @@ impl Offers {
     /// Whether static members of a group that offers this get on with each other: a cooperative one that is back between
     /// the two rebalances has others wait (see the checker).
     pub(super) fn goes_with_static_members(&self) -> bool {
-        !matches!(self, Self::Cooperative | Self::Changing(_))
+        !matches!(
+            self,
+            Self::Cooperative | Self::Changing(_) | Self::Mixed { cooperative: true }
+        )
+    }
+
+    /// Whether the next member joins by the consumer protocol.
+    pub(super) fn next_is_consumer(&self, rng: &mut Rng) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Mixed { .. } => rng.bool(),
+            _ => false,
+        }
     }
 
     /// What the next consumer in a place of the group offers, the best first.
@@ -64,7 +83,8 @@ impl Offers {
             (Self::Sticky, false) => vec![Arc::new(Sticky), Arc::new(Range)],
             // What a consumer is set to if nothing is said.
             (Self::Nothing, _) => vec![Arc::new(Range)],
-            (Self::Cooperative, _) => vec![Arc::new(CooperativeSticky)],
+            (Self::Mixed { cooperative: false }, _) => vec![Arc::new(Range)],
+            (Self::Cooperative | Self::Mixed { .. }, _) => vec![Arc::new(CooperativeSticky)],
             (Self::Changing(stages), moves_on) => {
                 // A panic while it was held would have ended the run.
                 let mut stages = stages.lock().unwrap_or_else(PoisonError::into_inner);

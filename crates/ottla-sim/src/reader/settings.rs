@@ -72,14 +72,11 @@ impl Mode {
     pub(crate) fn may_be_refused(&self, error: ErrorCode) -> bool {
         match self.offers {
             Offers::Changing(_) => error == ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
-            Offers::Nothing => self.is_static && error == ErrorCode::UNRELEASED_INSTANCE_ID,
+            Offers::Nothing | Offers::Mixed { .. } => {
+                self.is_static && error == ErrorCode::UNRELEASED_INSTANCE_ID
+            }
             _ => false,
         }
-    }
-
-    /// Whether members join by the consumer protocol.
-    pub(crate) fn is_consumer(&self) -> bool {
-        matches!(self.offers, Offers::Nothing)
     }
 
     /// The number of the static member in this place.
@@ -126,7 +123,7 @@ impl Mode {
             blocking_threads: false,
             ..ConsumerConfig::default()
         };
-        if self.is_consumer() {
+        if self.offers.next_is_consumer(rng) {
             self.go_by_the_brokers(&mut config, rng);
         }
         config
@@ -141,6 +138,7 @@ impl Mode {
             GroupProtocol::Auto,
         ];
         config.group_protocol = rng.choice(protocols).unwrap_or(GroupProtocol::Consumer);
+        config.assignors = defaults.assignors;
         config.session_timeout = defaults.session_timeout;
         config.heartbeat_interval = defaults.heartbeat_interval;
         let assignors = [None, Some("uniform"), Some("range")];

@@ -266,6 +266,7 @@ fn a_seek_of_one_partition_leaves_questions_about_others_open() {
         .then(What::Synced {
             member: 1,
             generation: 1,
+            sent_ms: 0,
             parts: vec![P, other],
             heeded: true,
         })

@@ -127,6 +127,7 @@ fn synced(member: Member, generation: i32, parts: Vec<Part>, heeded: bool) -> Wh
     What::Synced {
         member,
         generation,
+        sent_ms: 0,
         parts,
         heeded,
     }
