@@ -298,8 +298,10 @@ impl<D> Core<D> {
             if created_anew {
                 // Another log under the same name (KIP-516): its offsets are not the old one's.
                 self.not_committed(slot);
+                let since = self.token(slot).generation;
                 if let Some(partition) = self.at_mut(slot) {
                     partition.processed = None;
+                    partition.since = since;
                 }
             } else if doubtful && let Some(partition) = self.at_mut(slot) {
                 partition.phase = Phase::Validating;
@@ -582,7 +584,7 @@ impl<D> Core<D> {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    /// Whether a partition has been assigned without a break since a batch of it was taken.
+    /// Whether a partition has been assigned without a break since a batch of it was taken, and is still of the same topic.
     pub(crate) fn is_assigned_since(&self, name: &TopicPartition, since: u64) -> bool {
         let partition = self.slot(name).ok().and_then(|slot| self.at(slot));
         partition.is_some_and(|partition| partition.since == since)

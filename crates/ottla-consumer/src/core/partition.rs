@@ -102,7 +102,7 @@ pub(crate) struct Partition<D> {
     pub(crate) name: TopicPartition,
     /// Changes with every assign, seek and reset.
     pub(crate) token: Token,
-    /// Tells this assignment from those before: not changed by seeks and resets.
+    /// Tells this assignment, and this topic of that name, from those before: not changed by seeks and resets.
     pub(crate) since: u64,
     pub(crate) phase: Phase,
     pub(crate) paused: bool,

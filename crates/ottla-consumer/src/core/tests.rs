@@ -641,8 +641,17 @@ fn a_topic_created_anew_starts_over() {
         })
     };
     core.assign(tp(0), Offset::At(50), id(1));
+    let since = |core: &Core<Data>| core.slots[0].as_ref().unwrap().since;
+    let before = since(&core);
+    core.seek(&tp(0), Offset::At(60)).unwrap();
+    assert!(core.is_assigned_since(&tp(0), before));
     core.update_leaders(|_| id(2));
     assert_eq!(position(&core, 0), None);
+    assert!(
+        !core.is_assigned_since(&tp(0), before),
+        "the old one's offsets are not to be committed to it"
+    );
+    assert!(core.is_assigned_since(&tp(0), since(&core)));
 }
 
 #[test]
