@@ -17,7 +17,7 @@ use ottla_wire::{
 use super::{
     acknowledge::{AcknowledgeType, GAP, GIVE_BACK},
     core::{Answer, Api, Core, CoreConfig, Order, Part, PartitionId, Plan},
-    fetched::Fetched,
+    fetched::{Fetched, Read},
     held::Run,
     outcome::Fault,
     record::ShareRecord,
@@ -349,18 +349,24 @@ fn a_lost_session_takes_what_was_acquired_along() {
     }
 }
 
+/// A member that has taken what was fetched, and decodes it.
+fn reading() -> (Stage, Fetched, Read, Vec<ShareRecord>) {
+    let mut stage = Stage::new(false);
+    stage.assign(&[(0, 1)]);
+    stage.poll(10);
+    stage.fetch(1);
+    stage.bring(1, 0, 0, 4);
+    let mut fetched = stage.core.next_ready(stage.now).unwrap();
+    let mut records = Vec::new();
+    let read = fetched.read(10, LIMITS, &mut stage.decompressor, &mut records);
+    assert_eq!(records.len(), 4);
+    (stage, fetched, read, records)
+}
+
 #[test]
 fn what_is_read_while_its_session_is_lost_is_not_handed_out() {
     for times_out in [false, true] {
-        let mut stage = Stage::new(false);
-        stage.assign(&[(0, 1)]);
-        stage.poll(10);
-        stage.fetch(1);
-        stage.bring(1, 0, 0, 4);
-        let mut fetched = stage.core.next_ready(stage.now).unwrap();
-        let mut records = Vec::new();
-        let mut read = fetched.read(10, LIMITS, &mut stage.decompressor, &mut records);
-        assert_eq!(records.len(), 4);
+        let (mut stage, fetched, mut read, records) = reading();
         // Meanwhile, on another thread.
         if times_out {
             stage.after(30_001);
@@ -375,17 +381,10 @@ fn what_is_read_while_its_session_is_lost_is_not_handed_out() {
     }
 }
 
-/// The nodes that are known are those that the group is not left before.
+/// The group is not left before all nodes are gone.
 #[test]
 fn what_is_read_while_the_consumer_closes_keeps_nobody() {
-    let mut stage = Stage::new(false);
-    stage.assign(&[(0, 1)]);
-    stage.poll(10);
-    stage.fetch(1);
-    stage.bring(1, 0, 0, 4);
-    let mut fetched = stage.core.next_ready(stage.now).unwrap();
-    let mut records = Vec::new();
-    let mut read = fetched.read(10, LIMITS, &mut stage.decompressor, &mut records);
+    let (mut stage, fetched, mut read, _) = reading();
     stage.core.close();
     let _close = stage.order(1);
     stage.answers(1, Vec::new());
