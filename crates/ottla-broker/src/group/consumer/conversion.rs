@@ -16,7 +16,7 @@ use ottla_wire::{Message, Uuid, decode_versioned, encode_versioned};
 
 use super::classic::ClassicTerms;
 use super::message::{TopicPartition, TopicsView};
-use super::{ConsumerGroup, ConsumerGroupSettings, Member};
+use super::{ConsumerGroup, ConsumerGroupSettings, Member, MemberState};
 use crate::group::classic::{self, ClassicGroup};
 
 impl ConsumerGroup {
@@ -42,6 +42,15 @@ impl ConsumerGroup {
             new.target.insert(member.id.clone(), member.assigned());
             new.members.insert(member.id.clone(), member);
         }
+        // What its leader took from a cooperative member for others that one has until it joins again.
+        let given: BTreeSet<TopicPartition> = new.target.values().flatten().copied().collect();
+        for member in new.members.values_mut() {
+            member.revoking.retain(|part, _| !given.contains(part));
+            if !member.revoking.is_empty() {
+                member.state = MemberState::UnrevokedPartitions;
+                member.revoked_until = Some(now + member.rebalance_timeout);
+            }
+        }
         new.follow_topics(view, true);
         Ok(new)
     }
@@ -64,6 +73,7 @@ impl ConsumerGroup {
 }
 
 impl Member {
+    /// With all that it said it has, when it last joined, as what it has to give up.
     fn of_classic(
         classic: &classic::Member,
         epoch: i32,
@@ -82,6 +92,9 @@ impl Member {
         member.rebalance_timeout = classic.rebalance_timeout;
         (member.epoch, member.previous_epoch) = (epoch, epoch);
         member.subscribe(&subscription);
+        let owned = subscription.owned_partitions.iter();
+        let owned = owned.flat_map(|of| ids(view, &of.topic, &of.partitions));
+        member.revoking = owned.map(|part| (part, epoch)).collect();
         let (protocols, session_timeout) = (classic.protocols.clone(), classic.session_timeout);
         member.classic = Some(ClassicTerms::new(protocols, version, session_timeout));
         member.expires = now + session_timeout;

@@ -244,6 +244,29 @@ fn who_is_a_classic_member_again_has_what_it_had() {
 }
 
 #[test]
+fn what_a_leader_took_from_a_member_is_its_own_until_that_joins_again() {
+    let (mut stage, one) = Stage::classic();
+    let joined = stage.joins(&one, None, &[0, 1, 2, 3]);
+    assert_eq!(joined.generation, 2);
+    // Two are for somebody else, and given to nobody yet, as cooperative assignors have it.
+    let half = Sync {
+        assignments: vec![(one.clone(), assignment(&[0, 1]))],
+        ..sync(&one, 2)
+    };
+    assert_eq!(stage.syncs_with(half), Ok(vec![0, 1]));
+    let two = stage.beats("two", 0, None).unwrap();
+    assert_eq!(two.assignment, Some(parts([])));
+    assert_eq!(stage.lives(&one, 2), ErrorCode::REBALANCE_IN_PROGRESS);
+    let waits = stage.beats("two", two.epoch, Some(parts([]))).unwrap();
+    assert_eq!(waits.assignment, None);
+    let joined = stage.joins(&one, None, &[0, 1]);
+    assert_eq!(joined.generation, two.epoch);
+    assert_eq!(stage.syncs(&one, two.epoch), Ok(vec![0, 1]));
+    let given = stage.beats("two", two.epoch, Some(parts([]))).unwrap();
+    assert_eq!(given.assignment, Some(parts(2..4)));
+}
+
+#[test]
 fn no_epoch_comes_under_the_number_of_a_generation_or_the_other_way_round() {
     let (mut stage, one) = Stage::classic();
     stage.leaves(&one);
