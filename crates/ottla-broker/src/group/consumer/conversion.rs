@@ -51,7 +51,8 @@ impl ConsumerGroup {
                 member.revoked_until = Some(now + member.rebalance_timeout);
             }
         }
-        new.follow_topics(view, true);
+        // The topics are news to it: whoever joins, also in the place of another, has it share out anew. The leader may have
+        // been about to.
         Ok(new)
     }
 

@@ -267,6 +267,20 @@ fn what_a_leader_took_from_a_member_is_its_own_until_that_joins_again() {
 }
 
 #[test]
+fn who_takes_a_place_in_the_middle_of_a_rebalance_has_partitions_shared_out() {
+    let mut stage = Stage::new();
+    let joined = stage.joins("", Some("i"), &[]);
+    assert_eq!(joined.generation, 1);
+    // The leader never said who has what.
+    let beat = Heartbeat {
+        instance_id: Some("i".to_owned()),
+        ..joining("two")
+    };
+    let back = stage.try_beat(&beat).unwrap();
+    assert_eq!((back.epoch, back.assignment), (2, Some(parts(0..4))));
+}
+
+#[test]
 fn no_epoch_comes_under_the_number_of_a_generation_or_the_other_way_round() {
     let (mut stage, one) = Stage::classic();
     stage.leaves(&one);
