@@ -57,6 +57,11 @@ impl Coordinator {
         })
     }
 
+    /// Whether there are such members, or were.
+    pub(super) fn knows_any(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     /// A member by the other protocol comes under this name, and whoever had it before has nothing any more.
     pub(super) fn succeeds(&mut self, instance: u32) {
         let holders = self.members.values_mut();
