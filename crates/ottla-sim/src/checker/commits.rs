@@ -105,10 +105,10 @@ impl GroupOffsets {
         Some((sent.at_ms, &sent.by))
     }
 
-    /// No commit of anybody else for this can be stored any more.
-    pub(super) fn forget_strays(&mut self, part: Part, owner: &str) {
-        let of_others = self.sent.values_mut();
-        for sent in of_others.filter(|sent| !sent.by.is_empty() && sent.by != owner) {
+    /// No commit of these members for this can be stored any more.
+    pub(super) fn forget_strays(&mut self, part: Part, refused: impl Fn(&str) -> bool) {
+        let sent = self.sent.values_mut();
+        for sent in sent.filter(|sent| refused(&sent.by)) {
             sent.offsets.retain(|(of, _)| *of != part);
         }
     }

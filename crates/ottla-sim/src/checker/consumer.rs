@@ -70,6 +70,11 @@ impl Coordinator {
         }
     }
 
+    /// Whether that is, or was, a member by the consumer protocol.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.members.contains_key(id)
+    }
+
     /// Who has had a partition without a break since `from`, in the eyes of the coordinator, and has it still.
     pub(super) fn owner_since(&self, part: Part, from: u64, now: u64) -> Option<&str> {
         let mut owners = self.members.iter();

@@ -423,10 +423,10 @@ impl Checker<'_> {
             if let Some(group) = group {
                 // By the consumer protocol, whoever had it before cannot commit for it any more once it is this member's.
                 let id = &reader.reconciliation.id;
-                let of_group = self.groups.entry(group).or_default();
-                if of_group.coordinator.owner_since(part, now, now) == Some(id) {
+                let coordinator = &self.groups.entry(group).or_default().coordinator;
+                if coordinator.owner_since(part, now, now) == Some(id) {
                     let offsets = self.offsets.entry(group).or_default();
-                    offsets.forget_strays(part, id);
+                    offsets.forget_strays(part, |by| by != id && coordinator.knows(by));
                 }
                 // A commit that was under way may have been stored since: from here on, it starts before that.
                 let offsets = self.offsets.entry(group).or_default();
