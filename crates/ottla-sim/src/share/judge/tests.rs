@@ -529,6 +529,23 @@ fn who_leaves_and_joins_again_has_what_it_acquired_in_a_session_that_goes_on() {
 }
 
 #[test]
+fn a_renewal_is_one_of_what_the_member_has_now() {
+    let renewed = |story: Story, count| {
+        let story = story.gets(1, 0, count).says(1, 0, count, RENEW);
+        story
+            .says(1, 0, count, RENEW)
+            .acknowledges(1, &[(0, RENEW)])
+    };
+    let told = |story: Story| story.answered(1, 0, &[]).told(1, 0, Verdict::Stored);
+    let twice = || {
+        let story = told(renewed(Story::new().acquires(1, 0, 1), 1));
+        renewed(story.after(3 * LOCK_MS).acquires(1, 0, 2), 2)
+    };
+    told(twice()).ends(1).keeps_all();
+    twice().ends(1).breaks(Rule::EveryWordHasAnOutcome);
+}
+
+#[test]
 fn the_application_is_told_what_was_answered() {
     let refused = Verdict::Refused(121);
     let said = || Story::said(ACCEPT);

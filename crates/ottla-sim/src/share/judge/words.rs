@@ -129,13 +129,13 @@ impl Holding {
     pub(super) fn sent(&mut self, place: Place, kind: i8, number: u64) -> Outcome {
         let held = self.records.get_mut(&place).into_iter().flatten();
         if kind != GAP {
-            // What was left over of one that is done comes last.
+            // What was left over of one that is done, or was given away since, comes last.
             let words = held.flat_map(|held| {
-                let done = held.done;
-                held.words.iter_mut().map(move |word| (done, word))
+                let over = (held.done, held.lost_ms.is_some());
+                held.words.iter_mut().map(move |word| (over, word))
             });
             let words = words.filter(|(_, word)| word.kind == kind && word.sent.is_none());
-            if let Some((_, word)) = words.min_by_key(|(done, _)| *done) {
+            if let Some((_, word)) = words.min_by_key(|(over, _)| *over) {
                 word.sent = Some(number);
                 return Ok(());
             }
