@@ -290,7 +290,7 @@ fn an_answer_to_who_it_was_before_gives_no_name() {
         ..Terms::default()
     };
     let anew = Story(Vec::new())
-        .subscribed(1, terms)
+        .subscribed(1, terms.clone())
         .begins()
         .then(joined("one", 1))
         .then(joins("one", 0, &[]))
@@ -305,6 +305,20 @@ fn an_answer_to_who_it_was_before_gives_no_name() {
         .then(joins("two", 3, &[P, Q]))
         .then(joined("two", 4));
     anew.gets(1, 4, [3]).keeps_all();
+    // Nor is that one's question, which leaves late and is answered where members of both protocols meet.
+    let late = Story(Vec::new())
+        .subscribed(1, terms)
+        .then(joins("one", 1, &[P]))
+        .begins()
+        .then(joined("one", 2))
+        .then(joins("two", 0, &[]))
+        .then(joined("two", 3))
+        .given_both(3, true)
+        .learns()
+        .gets(1, 3, 0..3)
+        .then(joins("two", 3, &[P, Q]))
+        .then(joined("two", 4));
+    late.gets(1, 4, [3]).keeps_all();
 }
 
 #[test]
