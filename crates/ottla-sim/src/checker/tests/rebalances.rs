@@ -290,7 +290,7 @@ fn an_answer_to_who_it_was_before_gives_no_name() {
         ..Terms::default()
     };
     let anew = Story(Vec::new())
-        .subscribed(1, terms.clone())
+        .subscribed(1, terms)
         .begins()
         .then(joined("one", 1))
         .then(joins("one", 0, &[]))
