@@ -84,6 +84,12 @@ impl ConsumerGroup {
         let Ok((version, subscription)) = subscription else {
             return refuse(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
         };
+        let brings = subscription.owned_partitions.iter();
+        let brings = brings.map(|of| of.partitions.len()).sum::<usize>() > 0;
+        if brings && !known && !join.member_id.is_empty() {
+            // Its membership is over, and what it had may be others' by now. Kafka lets it in, and takes its commits for that.
+            return refuse(ErrorCode::UNKNOWN_MEMBER_ID);
+        }
         let id = self.admit_classic(join, now)?;
         let Some(member) = self.members.get_mut(&id) else {
             return refuse(ErrorCode::UNKNOWN_MEMBER_ID);

@@ -281,6 +281,16 @@ fn who_takes_a_place_in_the_middle_of_a_rebalance_has_partitions_shared_out() {
 }
 
 #[test]
+fn who_brings_partitions_of_a_membership_that_is_over_is_told_so() {
+    let (mut stage, one) = Stage::mixed();
+    stage.leaves(&one);
+    let late = stage.joins(&one, None, &[0, 1]);
+    assert_eq!(late.error, ErrorCode::UNKNOWN_MEMBER_ID);
+    // With nothing, it is as good as any that was told its id.
+    assert_eq!(stage.joins(&one, None, &[]).error, ErrorCode::NONE);
+}
+
+#[test]
 fn no_epoch_comes_under_the_number_of_a_generation_or_the_other_way_round() {
     let (mut stage, one) = Stage::classic();
     stage.leaves(&one);
