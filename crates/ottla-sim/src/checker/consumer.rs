@@ -501,7 +501,9 @@ impl Reader {
         let Some(assignment) = assignment else {
             // With the answer it took what it had not named before.
             for part in std::mem::take(&mut self.reconciliation.pending) {
-                self.readings.insert(part, Reading::anywhere(None));
+                // It may have been sent somewhere since.
+                let reading = self.readings.entry(part);
+                reading.or_insert_with(|| Reading::anywhere(None));
                 self.reconciliation.untaken.insert(part);
             }
             return;

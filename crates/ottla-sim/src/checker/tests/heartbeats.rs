@@ -217,6 +217,20 @@ fn what_was_not_named_is_taken_with_an_answer_that_may_have_been_late() {
     story(|story| story).breaks(Rule::TrueClaims);
     let late = story(|story| story.answered(1, 1, None, 0, false));
     late.reads(1, 1, 3).keeps_all();
+    // Where it was sent as soon as it had taken it, it is.
+    let sought = || {
+        story(|story| {
+            let (part, to) = (P, Start::At(2));
+            let late = story.answered(1, 1, None, 0, false);
+            late.next(What::Sought {
+                member: 1,
+                part,
+                to,
+            })
+        })
+    };
+    sought().reads(1, 1, 2).keeps_all();
+    sought().reads(1, 1, 1).breaks(Rule::SeekHolds);
 }
 
 #[test]
