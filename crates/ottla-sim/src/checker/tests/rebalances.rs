@@ -289,36 +289,25 @@ fn an_answer_to_who_it_was_before_gives_no_name() {
         cooperative: true,
         ..Terms::default()
     };
-    let anew = Story(Vec::new())
-        .subscribed(1, terms)
-        .begins()
-        .then(joined("one", 1))
-        .then(joins("one", 0, &[]))
-        .begins()
-        // It asked for that as the one that it was.
-        .then(joined("one", 2))
-        .then(joins("two", 0, &[]))
-        .then(joined("two", 3))
-        .given_both(3, true)
-        .learns()
-        .gets(1, 3, 0..3)
-        .then(joins("two", 3, &[P, Q]))
-        .then(joined("two", 4));
-    anew.gets(1, 4, [3]).keeps_all();
-    // Nor is that one's question, which leaves late and is answered where members of both protocols meet.
-    let late = Story(Vec::new())
-        .subscribed(1, terms)
-        .then(joins("one", 1, &[P]))
-        .begins()
-        .then(joined("one", 2))
-        .then(joins("two", 0, &[]))
-        .then(joined("two", 3))
-        .given_both(3, true)
-        .learns()
-        .gets(1, 3, 0..3)
-        .then(joins("two", 3, &[P, Q]))
-        .then(joined("two", 4));
-    late.gets(1, 4, [3]).keeps_all();
+    // Its former self is answered, and it joins as another one.
+    let goes_on = |story: Story| {
+        story
+            .then(joined("one", 2))
+            .then(joins("two", 0, &[]))
+            .then(joined("two", 3))
+            .given_both(3, true)
+            .learns()
+            .gets(1, 3, 0..3)
+            .then(joins("two", 3, &[P, Q]))
+            .then(joined("two", 4))
+            .gets(1, 4, [3])
+            .keeps_all();
+    };
+    let begun = || Story(Vec::new()).subscribed(1, terms);
+    let joined_before = begun().begins().then(joined("one", 1));
+    goes_on(joined_before.then(joins("one", 0, &[])).begins());
+    // Its question left late, and is answered where members of both protocols meet.
+    goes_on(begun().then(joins("one", 1, &[P])).begins());
 }
 
 #[test]
