@@ -14,7 +14,7 @@ pub(crate) mod share;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use ottla_wire::decode_versioned;
@@ -379,6 +379,19 @@ impl Group {
         };
         self.offsets
             .retain(|topic, committed| in_use.contains(topic) || !is_expired(committed))
+    }
+}
+
+/// Whether the member is the one that goes by its instance id, if it names one (KIP-345).
+fn check_instance(
+    instances: &HashMap<String, String>,
+    member_id: &str,
+    instance_id: Option<&str>,
+) -> Result<(), ErrorCode> {
+    match instance_id.map(|instance| instances.get(instance)) {
+        Some(None) => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+        Some(Some(id)) if id != member_id => Err(ErrorCode::FENCED_INSTANCE_ID),
+        _ => Ok(()),
     }
 }
 

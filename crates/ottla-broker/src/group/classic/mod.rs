@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ottla_wire::ErrorCode;
 
+use super::{CONSUMER, check_instance};
+
 pub(crate) use join::PROTOCOLS_MAX;
 pub(crate) use member::Member;
 pub(crate) use message::{Action, Join, Joined, Sync, Synced, Waiter};
@@ -177,7 +179,7 @@ impl ClassicGroup {
         *self = Self::new(self.settings, now);
         self.state = State::Stable;
         self.generation = generation;
-        self.protocol_type = Some("consumer".to_owned());
+        self.protocol_type = Some(CONSUMER.to_owned());
         self.leader = members.first().map(|member| member.id.clone());
         for member in members {
             if let Some(instance) = &member.instance_id {
@@ -289,13 +291,7 @@ impl ClassicGroup {
         instance_id: Option<&str>,
         generation: Option<i32>,
     ) -> Result<(), ErrorCode> {
-        if let Some(instance) = instance_id {
-            match self.instances.get(instance) {
-                None => return Err(ErrorCode::UNKNOWN_MEMBER_ID),
-                Some(id) if id != member_id => return Err(ErrorCode::FENCED_INSTANCE_ID),
-                Some(_) => {}
-            }
-        }
+        check_instance(&self.instances, member_id, instance_id)?;
         if !self.members.contains_key(member_id) {
             return Err(ErrorCode::UNKNOWN_MEMBER_ID);
         }

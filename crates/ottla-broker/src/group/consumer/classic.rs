@@ -13,10 +13,11 @@ use bytes::Bytes;
 use ottla_wire::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
 use ottla_wire::{ErrorCode, decode_versioned};
 
-use super::conversion::{CONSUMER, assignment, ids};
+use super::conversion::{assignment, ids};
 use super::message::{TopicPartition, TopicsView};
 use super::{ConsumerGroup, Member, MemberState};
 use crate::group::classic::{Join, Joined, PROTOCOLS_MAX, Sync, Synced};
+use crate::group::{CONSUMER, check_instance};
 
 /// What else is known of such a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,13 +258,7 @@ impl ConsumerGroup {
         instance_id: Option<&str>,
         generation: i32,
     ) -> Result<&mut Member, ErrorCode> {
-        if let Some(instance) = instance_id {
-            match self.instances.get(instance) {
-                None => return Err(ErrorCode::UNKNOWN_MEMBER_ID),
-                Some(id) if id != member_id => return Err(ErrorCode::FENCED_INSTANCE_ID),
-                Some(_) => {}
-            }
-        }
+        check_instance(&self.instances, member_id, instance_id)?;
         let member = self.members.get_mut(member_id);
         match member.filter(|member| member.classic.is_some()) {
             None => Err(ErrorCode::UNKNOWN_MEMBER_ID),

@@ -17,6 +17,7 @@ use ottla_wire::{Message, Uuid, decode_versioned, encode_versioned};
 use super::classic::ClassicTerms;
 use super::message::{TopicPartition, TopicsView};
 use super::{ConsumerGroup, ConsumerGroupSettings, Member, MemberState};
+use crate::group::CONSUMER;
 use crate::group::classic::{self, ClassicGroup};
 
 impl ConsumerGroup {
@@ -170,6 +171,3 @@ pub(super) fn assignment<'a>(
     // Names of topics are short enough to be written.
     encode_versioned(&message, version).unwrap_or_default()
 }
-
-/// The protocol type of consumers.
-pub(super) const CONSUMER: &str = "consumer";
