@@ -75,11 +75,10 @@ pub(crate) struct Committer {
     out: bool,
     /// Whether the first job was sent without an answer.
     unsure: bool,
+    /// Why the first job is tried again; [`UNKNOWN`] if it is for nothing but topics that the coordinator does not know.
     last: ErrorCode,
     failures: u32,
     retry_at: Option<Instant>,
-    /// Whether nothing but topics that the coordinator does not know is waited for.
-    lacks_topics: bool,
     tickets: u64,
     settled: Vec<(Ticket, Outcome)>,
     /// Who waits for all tickets before their own.
@@ -131,7 +130,6 @@ impl Committer {
             last: ErrorCode::NONE,
             failures: 0,
             retry_at: None,
-            lacks_topics: false,
             tickets: 0,
             settled: Vec::new(),
             barriers: Vec::new(),
@@ -159,7 +157,7 @@ impl Committer {
             left: offsets.keys().cloned().collect(),
             refused: None,
         };
-        if self.lacks_topics {
+        if self.last == UNKNOWN {
             // Nobody else waits for a topic that may never come.
             self.retry_at = None;
         }
@@ -244,7 +242,6 @@ impl Committer {
             CommitAnswer::None { sent } => {
                 self.unsure |= sent;
                 self.last = ErrorCode::COORDINATOR_NOT_AVAILABLE;
-                self.lacks_topics = false;
                 self.retry_later(now);
                 return None;
             }
@@ -294,7 +291,6 @@ impl Committer {
         let done = job.waiters.extract_if(.., |waiter| waiter.left.is_empty());
         self.settled
             .extend(done.map(|waiter| waiter.outcome(Outcome::Committed)));
-        self.lacks_topics = retry == Some(UNKNOWN);
         let Some(error) = retry else {
             self.settle(|| Outcome::Committed);
             return None;
@@ -339,7 +335,6 @@ impl Committer {
                 .extend(waiters.map(|waiter| waiter.outcome(outcome())));
         }
         self.unsure = false;
-        self.lacks_topics = false;
         self.last = ErrorCode::NONE;
         self.failures = 0;
         self.retry_at = None;
@@ -453,6 +448,11 @@ mod tests {
         }
     }
 
+    /// The answer, where no error of the member's passes and no partition is gone.
+    fn hears(committer: &mut Committer, answer: CommitAnswer, now: Instant) -> Option<ErrorCode> {
+        committer.handle_answer(answer, |_| false, |_| false, now)
+    }
+
     #[test]
     fn what_queues_behind_a_request_becomes_one_and_the_latest_counts() {
         let (mut c, now) = (committer(), Instant::now());
@@ -462,11 +462,11 @@ mod tests {
         let second = c.commit(me(1), offsets(&[(0, 5), (1, 5)]), later);
         let third = c.commit(me(1), offsets(&[(0, 7)]), later);
         assert!(matches!(c.poll(now), CommitStep::Wait(_)), "one at a time");
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
+        hears(&mut c, all(&out, ErrorCode::NONE), now);
         assert_eq!(c.take_settled(), [(first, Outcome::Committed)]);
         let out = sent(&mut c, now);
         assert_eq!(out, offsets(&[(0, 7), (1, 5)]));
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
+        hears(&mut c, all(&out, ErrorCode::NONE), now);
         assert_eq!(
             c.take_settled(),
             [(second, Outcome::Committed), (third, Outcome::Committed)]
@@ -482,7 +482,7 @@ mod tests {
             ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
         ] {
             let out = sent(&mut c, now);
-            c.handle_answer(all(&out, error), |_| false, |_| false, now);
+            hears(&mut c, all(&out, error), now);
             assert!(
                 matches!(c.poll(now), CommitStep::Wait(Some(_))),
                 "{error:?}: a pause first"
@@ -490,7 +490,7 @@ mod tests {
             now += Duration::from_secs(1);
         }
         let out = sent(&mut c, now);
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
+        hears(&mut c, all(&out, ErrorCode::NONE), now);
         assert_eq!(c.take_settled(), [(ticket, Outcome::Committed)]);
     }
 
@@ -499,7 +499,7 @@ mod tests {
         let (mut c, now) = (committer(), Instant::now());
         let ticket = c.commit(me(1), offsets(&[(0, 1)]), now + Duration::from_secs(5));
         sent(&mut c, now);
-        c.handle_answer(CommitAnswer::None { sent: true }, |_| false, |_| false, now);
+        hears(&mut c, CommitAnswer::None { sent: true }, now);
         let end = now + Duration::from_secs(5);
         assert_eq!(c.poll(end), CommitStep::Wait(None));
         let last = ErrorCode::COORDINATOR_NOT_AVAILABLE;
@@ -517,12 +517,7 @@ mod tests {
         sent(&mut c, now);
         c.commit(me(1), offsets(&[(0, 2)]), later);
         c.commit(me(2), offsets(&[(0, 3)]), later);
-        c.handle_answer(
-            all(&offsets(&[(0, 1)]), ErrorCode::NONE),
-            |_| false,
-            |_| false,
-            now,
-        );
+        hears(&mut c, all(&offsets(&[(0, 1)]), ErrorCode::NONE), now);
         assert_eq!(
             c.poll(now),
             CommitStep::Send {
@@ -530,10 +525,9 @@ mod tests {
                 offsets: offsets(&[(0, 2)])
             }
         );
-        let told = c.handle_answer(
+        let told = hears(
+            &mut c,
             all(&offsets(&[(0, 2)]), ErrorCode::ILLEGAL_GENERATION),
-            |_| false,
-            |_| false,
             now,
         );
         assert_eq!(told, Some(ErrorCode::ILLEGAL_GENERATION));
@@ -571,11 +565,11 @@ mod tests {
             c.take_settled(),
             [(hasty, Outcome::Expired { sent: false, last })]
         );
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
+        hears(&mut c, all(&out, ErrorCode::NONE), now);
         assert_eq!(c.take_settled(), [(first, Outcome::Committed)]);
         let out = sent(&mut c, now);
         let fatal = ErrorCode::OFFSET_METADATA_TOO_LARGE;
-        c.handle_answer(all(&out, fatal), |_| false, |_| false, now);
+        hears(&mut c, all(&out, fatal), now);
         let settled: Vec<Ticket> = c.take_settled().into_iter().map(|s| s.0).collect();
         assert_eq!(settled, [second, third, barrier], "however they ended");
     }
@@ -595,7 +589,7 @@ mod tests {
             (TopicPartition::new("t", 0), ErrorCode::NONE),
             (bad.clone(), error),
         ];
-        c.handle_answer(CommitAnswer::Partitions(answer), |_| false, |_| false, now);
+        hears(&mut c, CommitAnswer::Partitions(answer), now);
         let partition = Some(bad);
         assert_eq!(
             c.take_settled(),
@@ -623,7 +617,7 @@ mod tests {
             (TopicPartition::new("t", 7), error),
         ];
         let answer = CommitAnswer::Partitions(answer);
-        c.handle_answer(answer, |_| false, |_| false, now);
+        hears(&mut c, answer, now);
         let partition = Some(TopicPartition::new("t", 1));
         let refused = Outcome::Refused { partition, error };
         assert_eq!(
@@ -632,7 +626,7 @@ mod tests {
         );
         let out = sent(&mut c, now + Duration::from_secs(1));
         assert_eq!(out, offsets(&[(2, 1)]));
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
+        hears(&mut c, all(&out, ErrorCode::NONE), now);
         assert_eq!(c.take_settled(), [(patient, Outcome::Committed)]);
         assert!(c.is_idle());
     }
@@ -695,11 +689,11 @@ mod tests {
         let ticket = c.commit(me(1), offsets(&[(0, 1)]), now + Duration::from_secs(60));
         for _ in 0..20 {
             let out = sent(&mut c, now);
-            c.handle_answer(all(&out, UNKNOWN), |_| false, |_| false, now);
+            hears(&mut c, all(&out, UNKNOWN), now);
             now += Duration::from_secs(2);
         }
         let out = sent(&mut c, now);
-        c.handle_answer(all(&out, ErrorCode::NONE), |_| false, |_| false, now);
+        hears(&mut c, all(&out, ErrorCode::NONE), now);
         assert_eq!(c.take_settled(), [(ticket, Outcome::Committed)]);
     }
 
@@ -724,15 +718,15 @@ mod tests {
                         let offset = request[&TopicPartition::new("t", 0)].offset;
                         prop_assert!(offset >= stored);
                         stored = offset;
-                        c.handle_answer(all(&request, ErrorCode::NONE), |_| false, |_| false, now);
+                        hears(&mut c, all(&request, ErrorCode::NONE), now);
                     }
                     (3, Some(request)) => {
                         let request: Offsets = request;
                         stored = request[&TopicPartition::new("t", 0)].offset;
-                        c.handle_answer(CommitAnswer::None { sent: true }, |_| false, |_| false, now);
+                        hears(&mut c, CommitAnswer::None { sent: true }, now);
                     }
                     (_, Some(_)) => {
-                        c.handle_answer(CommitAnswer::None { sent: false }, |_| false, |_| false, now);
+                        hears(&mut c, CommitAnswer::None { sent: false }, now);
                     }
                     (_, None) => {
                         if let CommitStep::Send { offsets, .. } = c.poll(now) {
@@ -748,7 +742,7 @@ mod tests {
                 now += Duration::from_secs(2);
                 if let Some(request) = out.take() {
                     stored = request[&TopicPartition::new("t", 0)].offset;
-                    c.handle_answer(all(&request, ErrorCode::NONE), |_| false, |_| false, now);
+                    hears(&mut c, all(&request, ErrorCode::NONE), now);
                 } else if let CommitStep::Send { offsets, .. } = c.poll(now) {
                     out = Some(offsets);
                 }
