@@ -89,7 +89,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::commit`].
     pub async fn commit_record(&self, record: &Record) -> Result<(), Error> {
-        let offset = behind(record.offset(), record.leader_epoch());
+        let offset = behind(record);
         self.commit_read(record.topic_partition(), record.since(), offset)
             .await
     }
@@ -102,12 +102,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::commit`].
     pub async fn commit_batch(&self, batch: &RecordBatch) -> Result<(), Error> {
-        let offset = CommittedOffset {
-            offset: batch.next_offset(),
-            leader_epoch: batch.leader_epoch(),
-            metadata: Str::new(),
-        };
-        self.commit_read(batch.topic_partition(), batch.since(), offset)
+        self.commit_read(batch.topic_partition(), batch.since(), behind_batch(batch))
             .await
     }
 
@@ -131,7 +126,7 @@ impl Consumer {
     /// this consumer's any more, or is again, and the record was handed out before the group took it away: others may have been
     /// further meanwhile.
     pub fn store_offset(&self, record: &Record) -> Result<(), Error> {
-        let offset = behind(record.offset(), record.leader_epoch());
+        let offset = behind(record);
         let since = self.shared().is_subscribed().then(|| record.since());
         self.store(record.topic_partition(), since, offset)
     }
@@ -251,11 +246,20 @@ impl Consumer {
     }
 }
 
-/// What to commit when the record at `offset` is processed.
-pub(crate) fn behind(offset: i64, leader_epoch: Option<i32>) -> CommittedOffset {
+/// What to commit when a record is processed.
+pub(crate) fn behind(record: &Record) -> CommittedOffset {
     CommittedOffset {
-        offset: offset.saturating_add(1),
-        leader_epoch,
+        offset: record.offset().saturating_add(1),
+        leader_epoch: record.leader_epoch(),
+        metadata: Str::new(),
+    }
+}
+
+/// What to commit when a batch is processed.
+pub(crate) fn behind_batch(batch: &RecordBatch) -> CommittedOffset {
+    CommittedOffset {
+        offset: batch.next_offset(),
+        leader_epoch: batch.leader_epoch(),
         metadata: Str::new(),
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::coop;
 use crate::{
     CommittedOffset, Consumer, Error, GroupMetadata, Offset, Record, RecordBatch, Str, StreamEnd,
     TopicPartition,
-    consumer::committing::behind,
+    consumer::committing::{behind, behind_batch},
     core::{Core, LeaseHandout, Leased, Position, Token},
     current::{Current, Next},
     driver::{commit::CommitBy, now},
@@ -174,8 +174,7 @@ impl PartitionStream {
     /// As [`PartitionStream::commit`]; [`Error::Usage`] for a record of another partition.
     pub async fn commit_record(&mut self, record: &Record) -> Result<(), Error> {
         self.check(record.topic_partition(), record.since())?;
-        self.commit_offset(behind(record.offset(), record.leader_epoch()))
-            .await
+        self.commit_offset(behind(record)).await
     }
 
     /// Commits that this batch, and all before it, is processed; as [`PartitionStream::commit`].
@@ -208,7 +207,7 @@ impl PartitionStream {
     /// [`Error::NotAssigned`] if the partition is not this consumer's any more.
     pub fn store_offset(&mut self, record: &Record) -> Result<(), Error> {
         self.check(record.topic_partition(), record.since())?;
-        self.confirm(&behind(record.offset(), record.leader_epoch()), true)
+        self.confirm(&behind(record), true)
     }
 
     /// The same for a batch.
@@ -246,20 +245,16 @@ impl PartitionStream {
     fn place(&self) -> Option<Position> {
         let name = &self.leased.name;
         self.consumer.shared().core(|core| {
+            let holds = core.lease_holds(self.leased.id);
             match &self.current {
                 // Unless the partition was sought since.
-                Some(current)
-                    if core.is_current(current.token) || !core.lease_holds(self.leased.id) =>
-                {
+                Some(current) if !holds || core.is_current(current.token) => {
                     Some(match self.lent {
                         true => current.end,
                         false => current.at(current.handed),
                     })
                 }
-                _ => {
-                    let holds = core.lease_holds(self.leased.id);
-                    holds.then(|| core.position(name))?.ok().flatten()
-                }
+                _ => holds.then(|| core.position(name))?.ok().flatten(),
             }
         })
     }
@@ -474,12 +469,4 @@ fn give_back(core: &mut Core<Payload>, current: &Current, at: i64) {
         current.end,
         bytes,
     );
-}
-
-fn behind_batch(batch: &RecordBatch) -> CommittedOffset {
-    CommittedOffset {
-        offset: batch.next_offset(),
-        leader_epoch: batch.leader_epoch(),
-        metadata: Str::new(),
-    }
 }
