@@ -255,7 +255,7 @@ impl Consumer {
         let deadline = deadline(shared.config.default_api_timeout);
         // Once all is given up there is nothing to resume.
         let _resumed = AtLast(|| shared.resume_streams());
-        self.wind_up(StreamEnd::Revoked, deadline).await;
+        let (_, leaving) = self.wind_up(StreamEnd::Revoked, deadline).await;
         if let Some(group) = &shared.group {
             let mut group = group.lock();
             group.subscription = None;
@@ -263,6 +263,7 @@ impl Consumer {
             group.membership.leave("unsubscribed");
         }
         shared.unassign_all();
+        leaving.has_left();
         shared.forget_topics();
         shared.reader.lock().fatal = None;
         shared.membership.notify_one();

@@ -3,13 +3,9 @@
 //! Owns the calls to the application's [`RebalanceListener`]: one at a time, in the order of what happened, and never so
 //! that the group waits for a call that waits for the group.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Debug,
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeSet, fmt::Debug, pin::Pin, sync::Arc, time::Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,7 +18,7 @@ pub type ListenerFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 /// [`ConsumerConfig::rebalance_listener`](crate::ConsumerConfig::rebalance_listener).
 ///
 /// Each partition is told once to be assigned, and once to be revoked or lost, whichever is true when the call is made.
-/// (Where dropping the future of `unsubscribe` cuts such a call short, the consumer goes on, and the call is made again.)
+/// (Where the future of `unsubscribe` is dropped after such a call has begun, the consumer goes on, and the call is made again.)
 /// The calls come one at a time, in order, from a task of the consumer's. Heartbeats go on meanwhile. They may use
 /// the consumer: commit, seek, pause, ask for offsets, and subscribe. What would wait for the very rebalance that
 /// waits for the listener fails with [`Error::Usage`] instead: waiting for records, [`Consumer::unsubscribe`] and
@@ -94,6 +90,74 @@ pub(crate) enum News {
     Lost,
 }
 
+/// What the listener was told. Whose turn it is to call it is another matter.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Has been assigned, and has not heard of the end.
+    introduced: BTreeSet<TopicPartition>,
+    /// Has heard of the end from an application that is leaving: still this consumer's if it does not leave after all.
+    ended: BTreeSet<TopicPartition>,
+}
+
+impl Told {
+    /// These are the consumer's.
+    fn introduce(&mut self, partitions: &[TopicPartition]) {
+        self.introduced.extend(partitions.iter().cloned());
+    }
+
+    /// Heard that these are not the consumer's any more.
+    fn end(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.introduced.remove(partition);
+        }
+    }
+
+    /// The consumer loses these, whether or not the application leaves.
+    fn give_up(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.ended.remove(partition);
+        }
+    }
+
+    /// Heard that these will not be the consumer's when the application has left.
+    fn end_by_leaving(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.ended.extend(self.introduced.take(partition));
+        }
+    }
+
+    /// The application has left, or has not: whoever stays hears of the end again.
+    fn leave(&mut self, left: bool) {
+        let ended = std::mem::take(&mut self.ended);
+        if !left {
+            self.introduced.extend(ended);
+        }
+    }
+}
+
+/// The application is leaving its group, and has heard the last of it; until this is dropped it is told of nothing new.
+#[derive(Debug)]
+#[must_use = "what comes while it is leaving is none of its business"]
+pub(crate) struct Leaving<'a> {
+    told: &'a Mutex<Told>,
+    left: bool,
+    /// None if a call of the listener did not end in time.
+    _introducing: Option<MutexGuard<'a, ()>>,
+}
+
+impl Leaving<'_> {
+    /// Nothing is the group's any more.
+    pub(crate) fn has_left(mut self) {
+        self.left = true;
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.told.lock().leave(self.left);
+    }
+}
+
 impl Shared {
     /// Tells the application's listener, if it has one, and waits until it has dealt with it. What is no news any more
     /// when the call's turn comes is left out.
@@ -102,68 +166,92 @@ impl Shared {
         news: News,
         mut partitions: Vec<TopicPartition>,
     ) {
-        let mut introduced = self.listen().await;
-        if news == News::Revoked {
+        // What comes to an application that is leaving is told if it stays after all.
+        let _introducing = match news {
+            News::Assigned => Some(self.introducing.lock().await),
+            News::Revoked | News::Lost => None,
+        };
+        let _turn = self.listening.lock().await;
+        match news {
+            // Whoever has left has been told the last that there is to tell.
+            News::Assigned if self.is_leaving() || !self.is_subscribed() => return,
+            News::Assigned => {
+                self.tell_in_turn(news, partitions).await;
+                return;
+            }
             // While it was not its turn they may have been lost, and given back since: that is no revocation.
-            partitions.retain(|partition| self.revokes(partition));
+            News::Revoked => partitions.retain(|partition| self.revokes(partition)),
+            News::Lost => {}
         }
-        self.tell_in_turn(news, partitions, &mut introduced).await;
+        self.told.lock().give_up(&partitions);
+        let heard = self.tell_in_turn(news, partitions).await;
+        self.told.lock().end(&heard);
     }
 
-    /// What the listener was told to have is gone, without its being told in time.
-    pub(crate) fn forget_told(&self) {
-        self.told_is_void.store(true, Ordering::Release);
-    }
-
-    /// Waits for the turn to call the listener.
-    async fn listen(&self) -> MutexGuard<'_, BTreeSet<TopicPartition>> {
-        let mut introduced = self.listening.lock().await;
-        if self.told_is_void.swap(false, Ordering::AcqRel) {
-            introduced.clear();
+    /// Tells it by this time that it has nothing any more, because the application leaves the group.
+    pub(crate) async fn tell_listener_of_the_end(
+        self: &Arc<Self>,
+        deadline: Instant,
+    ) -> Leaving<'_> {
+        let telling = async {
+            let introducing = self.introducing.lock().await;
+            let _turn = self.listening.lock().await;
+            // What was lost in this very moment is lost; nobody would say so later.
+            for news in [News::Revoked, News::Lost] {
+                let all = self.told.lock().introduced.iter().cloned().collect();
+                let heard = self.tell_in_turn(news, all).await;
+                // Not before: who drops the future of `unsubscribe` still has them, and hears of their end again.
+                self.told.lock().end_by_leaving(&heard);
+            }
+            introducing
+        };
+        // Nobody waits for ever for the application's listener, which cannot be trusted to end.
+        let introducing = match self.is_subscribed() {
+            true => tokio::time::timeout_at(deadline.into(), telling)
+                .await
+                .map(Some),
+            false => Ok(None),
+        };
+        if introducing.is_err() {
+            *self.told.lock() = Told::default();
+            tracing::error!(
+                "the rebalance listener did not end in time for the consumer to leave its group"
+            );
         }
-        introduced
-    }
-
-    /// Tells it that it has nothing any more, because the application leaves the group.
-    pub(crate) async fn tell_listener_of_the_end(self: &Arc<Self>) {
-        let mut introduced = self.listen().await;
-        // What was lost in this very moment is lost; nobody would say so later.
-        for news in [News::Revoked, News::Lost] {
-            let all = introduced.iter().cloned().collect();
-            self.tell_in_turn(news, all, &mut introduced).await;
+        Leaving {
+            told: &self.told,
+            left: false,
+            _introducing: introducing.ok().flatten(),
         }
     }
 
     /// Tells what of it is still true and was not told: meanwhile partitions may have been lost, and may even be back.
+    /// What was told.
     async fn tell_in_turn(
         self: &Arc<Self>,
         news: News,
         mut partitions: Vec<TopicPartition>,
-        introduced: &mut BTreeSet<TopicPartition>,
-    ) {
+    ) -> Vec<TopicPartition> {
         if self.config.rebalance_listener.is_none() {
-            return;
+            return Vec::new();
         }
         let nothing = partitions.is_empty();
-        partitions.retain(|partition| match news {
-            // Whoever leaves has been told the last that there is to tell.
-            News::Assigned => {
-                self.owns(partition) && !introduced.contains(partition) && !self.is_leaving()
+        partitions.retain(|partition| {
+            let introduced = self.told.lock().introduced.contains(partition);
+            match news {
+                News::Assigned => !introduced && self.owns(partition),
+                News::Revoked => introduced && self.owns(partition),
+                News::Lost => introduced,
             }
-            News::Revoked => self.owns(partition) && introduced.contains(partition),
-            News::Lost => introduced.contains(partition),
         });
         if partitions.is_empty() && !(nothing && news == News::Assigned) {
-            return;
+            return partitions;
         }
         if news == News::Assigned {
-            introduced.extend(partitions.iter().cloned());
+            self.told.lock().introduce(&partitions);
         }
         self.call_listener(news, partitions.clone()).await;
-        if news != News::Assigned {
-            // Not before: who drops the future of `unsubscribe` still has them, and hears of their end again.
-            introduced.retain(|partition| !partitions.contains(partition));
-        }
+        partitions
     }
 
     /// Whether this is being given up.

@@ -1,13 +1,13 @@
 //! The end of a consumer, and of its subscription.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Consumer;
 use crate::{
     Error,
     core::StreamEnd,
     driver::{deadline, now},
-    listener::check_not_in_listener,
+    listener::{Leaving, check_not_in_listener},
 };
 
 impl Consumer {
@@ -31,8 +31,9 @@ impl Consumer {
         let leaving = async {
             // A commit that cannot be made must not keep the group waiting for this member.
             let commit_by = deadline - deadline.saturating_duration_since(now()) / 4;
-            let committed = self.wind_up(StreamEnd::Closed, commit_by).await;
+            let (committed, leaving) = self.wind_up(StreamEnd::Closed, commit_by).await;
             shared.leave_now();
+            leaving.has_left();
             shared.tasks.close();
             shared.left.notified().await;
             committed
@@ -56,7 +57,7 @@ impl Consumer {
 
     /// What comes before all partitions are given up: ends streams of single ones, commits, tells the rebalance listener;
     /// by the deadline. Whether there was time to commit.
-    pub(super) async fn wind_up(&self, end: StreamEnd, deadline: std::time::Instant) -> bool {
+    pub(super) async fn wind_up(&self, end: StreamEnd, deadline: Instant) -> (bool, Leaving<'_>) {
         let shared = self.shared();
         // What their readers still do, they do as the partitions' owners.
         let streams_by = deadline - deadline.saturating_duration_since(now()) / 4;
@@ -68,25 +69,9 @@ impl Consumer {
         let commit_by = deadline - deadline.saturating_duration_since(now()) / 4;
         // Whoever calls this is done with what it was handed.
         let committed = shared.finish_commits(true, commit_by).await;
-        // Nobody waits for ever for the application's listener, which cannot be trusted to end.
-        let told = tokio::time::timeout_at(deadline.into(), self.tell_revoked()).await;
-        if told.is_err() {
-            shared.forget_told();
-            tracing::error!(
-                "the rebalance listener did not end in time for the consumer to leave its group"
-            );
-        }
+        let leaving = shared.tell_listener_of_the_end(deadline).await;
         // What the listener began to commit, too.
-        shared.settled(deadline).await && committed
-    }
-
-    /// Partitions of the group are about to be given up because the application wants that.
-    async fn tell_revoked(&self) {
-        let shared = self.shared();
-        let Some(group) = &shared.group else { return };
-        if group.lock().subscription.is_some() {
-            shared.tell_listener_of_the_end().await;
-        }
+        (shared.settled(deadline).await && committed, leaving)
     }
 }
 

@@ -43,6 +43,7 @@ use crate::{
     consumer::Owner,
     core::{Core, CoreConfig, Effects, Leader, StreamEnd},
     driver::{commit::Commits, group::Group},
+    listener::Told,
     metrics::Counters,
     payload::{DecodeLimits, Decompressors, Payload},
     reader::Reader,
@@ -59,10 +60,12 @@ pub(crate) struct Shared {
     pub(crate) commits: Mutex<Commits>,
     core: Mutex<Core<Payload>>,
     pub(crate) counters: Counters,
-    /// Whose turn it is to call the application's listener, and what that was told to have.
-    pub(crate) listening: tokio::sync::Mutex<BTreeSet<TopicPartition>>,
-    /// Whether that is to be forgotten: the application left its group without waiting for the listener any longer.
-    pub(crate) told_is_void: AtomicBool,
+    /// Whose turn it is to call the application's listener.
+    pub(crate) listening: tokio::sync::Mutex<()>,
+    /// Who may tell it of something new, or have it told of nothing new; comes before its turn.
+    pub(crate) introducing: tokio::sync::Mutex<()>,
+    /// What it was told.
+    pub(crate) told: Mutex<Told>,
     /// What the application's handles keep, to make another of them for its listener.
     owner: OnceLock<Weak<Owner>>,
     /// Topics that the cluster keeps up to date on behalf of this consumer.
@@ -122,7 +125,8 @@ impl Shared {
             core: Mutex::new(core),
             counters: Counters::default(),
             listening: tokio::sync::Mutex::default(),
-            told_is_void: AtomicBool::new(false),
+            introducing: tokio::sync::Mutex::default(),
+            told: Mutex::default(),
             owner: OnceLock::new(),
             tracked: Mutex::default(),
             tracks_all: AtomicBool::new(false),

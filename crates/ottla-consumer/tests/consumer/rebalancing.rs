@@ -553,6 +553,87 @@ async fn unsubscribing_ends_in_time_whoever_does_not() {
     assert_eq!(scribe.heard(), ["assigned [0]"]);
 }
 
+/// A consumer that has been unsubscribing for 25 seconds: it waits for a commit that is answered after 29, and its listener
+/// was told of the end.
+async fn unsubscribing() -> (
+    ScriptedCluster,
+    Shared,
+    Consumer,
+    Arc<Scribe>,
+    tokio::task::JoinHandle<Result<(), Error>>,
+) {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let config = ConsumerConfig {
+        default_api_timeout: Duration::from_secs(32),
+        ..group_config()
+    };
+    let (config, scribe) = listening(config, Manner::Seeks);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    let (loading, begun) = (world.clone(), tokio::time::Instant::now());
+    cluster
+        .broker(1)
+        .on::<OffsetCommitRequest>(move |request, _| {
+            let error = match begun.elapsed() < Duration::from_secs(29) {
+                true => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+                false => ErrorCode::NONE,
+            };
+            loading.lock().unwrap().commit(&request, error).into()
+        });
+    drop(consumer.commit_async().unwrap());
+    let leaving = tokio::spawn({
+        let consumer = consumer.clone();
+        async move { consumer.unsubscribe().await }
+    });
+    // The end is told when three quarters of the time are over.
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!(scribe.heard(), ["assigned [0]", "revoked [0]"]);
+    (cluster, world, consumer, scribe, leaving)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_application_leaves_is_told_to_who_subscribes_next() {
+    let (cluster, world, consumer, scribe, leaving) = unsubscribing().await;
+    // Its coordinator forgets it, and it joins again.
+    world.lock().unwrap().heartbeat = ErrorCode::UNKNOWN_MEMBER_ID;
+    leaving.await.unwrap().unwrap();
+    assert!(consumer.assignment().is_empty());
+    assert_eq!(scribe.heard(), Vec::<String>::new(), "it has left");
+    serve(&cluster, &world, 1);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    assert_eq!(scribe.heard(), ["assigned [0]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_application_leaves_is_told_when_it_stays() {
+    let (_cluster, world, consumer, scribe, leaving) = unsubscribing().await;
+    world.lock().unwrap().heartbeat = ErrorCode::UNKNOWN_MEMBER_ID;
+    // Time to join again.
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    assert_eq!(assigned(&consumer), [0]);
+    assert_eq!(scribe.heard(), Vec::<String>::new());
+    leaving.abort();
+    assert!(leaving.await.unwrap_err().is_cancelled());
+    assert_eq!(read(&consumer, 2).await, [(0, 2), (0, 3)]);
+    assert_eq!(scribe.heard(), ["assigned [0]"], "and it may seek there");
+    consumer.unsubscribe().await.unwrap();
+    assert_eq!(scribe.heard(), ["revoked [0]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stays_hears_of_the_end_again() {
+    let (_cluster, _world, consumer, scribe, leaving) = unsubscribing().await;
+    leaving.abort();
+    assert!(leaving.await.unwrap_err().is_cancelled());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(assigned(&consumer), [0]);
+    consumer.unsubscribe().await.unwrap();
+    assert_eq!(scribe.heard(), ["revoked [0]"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_listener_may_seek_before_the_first_record_is_handed_out() {
     let (cluster, world) = start(1, 1);
