@@ -239,7 +239,8 @@ impl Shared {
         partitions.retain(|partition| {
             let introduced = self.told.lock().introduced.contains(partition);
             match news {
-                News::Assigned => !introduced && self.owns(partition),
+                // Perhaps it goes already, and its end, which is told without waiting for this, has been left out.
+                News::Assigned => !introduced && self.owns(partition) && !self.revokes(partition),
                 News::Revoked => introduced && self.owns(partition),
                 News::Lost => introduced,
             }

@@ -553,6 +553,32 @@ async fn unsubscribing_ends_in_time_whoever_does_not() {
     assert_eq!(scribe.heard(), ["assigned [0]"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_comes_and_goes_while_the_listener_is_busy_is_not_told_or_told_to_its_end() {
+    let (cluster, world) = start(1, 2);
+    let config = ConsumerConfig {
+        heartbeat_interval: Duration::from_millis(500),
+        ..cooperative()
+    };
+    let (config, scribe) = listening(config, Manner::Seeks);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    // It is told of partition 0 for two seconds. Meanwhile the other one comes and goes.
+    for partitions in [&[0][..], &[0, 1], &[0]] {
+        assign(&cluster, &world, partitions);
+        rebalance(&world);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        consumer.try_recv().unwrap();
+    }
+    assert_eq!(assigned(&consumer), [0, 1], "the listener is waited for");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(assigned(&consumer), [0]);
+    consumer.unsubscribe().await.unwrap();
+    let mut heard = scribe.heard();
+    heard.retain(|heard| heard != "assigned []");
+    assert_eq!(heard, ["assigned [0]", "revoked [0]"]);
+}
+
 /// A consumer that has been unsubscribing for 25 seconds: it waits for a commit that is answered after 29, and its listener
 /// was told of the end.
 async fn unsubscribing() -> (
