@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, fmt::Debug, pin::Pin, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::MutexGuard;
+use tokio::{sync::MutexGuard, time::timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Consumer, Error, TopicPartition, driver::Shared};
@@ -142,7 +142,7 @@ pub(crate) struct Leaving<'a> {
     told: &'a Mutex<Told>,
     left: bool,
     /// None if a call of the listener did not end in time.
-    _introducing: Option<MutexGuard<'a, ()>>,
+    introducing: Option<MutexGuard<'a, ()>>,
 }
 
 impl Leaving<'_> {
@@ -193,8 +193,19 @@ impl Shared {
         self: &Arc<Self>,
         deadline: Instant,
     ) -> Leaving<'_> {
+        let mut leaving = Leaving {
+            told: &self.told,
+            left: false,
+            introducing: None,
+        };
+        if !self.is_subscribed() {
+            return leaving;
+        }
+        // Nobody waits for ever for the application's listener, which cannot be trusted to end.
+        let deadline = deadline.into();
+        let introducing = timeout_at(deadline, self.introducing.lock()).await;
+        leaving.introducing = introducing.ok();
         let telling = async {
-            let introducing = self.introducing.lock().await;
             let _turn = self.listening.lock().await;
             // What was lost in this very moment is lost; nobody would say so later.
             for news in [News::Revoked, News::Lost] {
@@ -203,26 +214,14 @@ impl Shared {
                 // Not before: who drops the future of `unsubscribe` still has them, and hears of their end again.
                 self.told.lock().end_by_leaving(&heard);
             }
-            introducing
         };
-        // Nobody waits for ever for the application's listener, which cannot be trusted to end.
-        let introducing = match self.is_subscribed() {
-            true => tokio::time::timeout_at(deadline.into(), telling)
-                .await
-                .map(Some),
-            false => Ok(None),
-        };
-        if introducing.is_err() {
+        if leaving.introducing.is_none() || timeout_at(deadline, telling).await.is_err() {
             *self.told.lock() = Told::default();
             tracing::error!(
                 "the rebalance listener did not end in time for the consumer to leave its group"
             );
         }
-        Leaving {
-            told: &self.told,
-            left: false,
-            _introducing: introducing.ok().flatten(),
-        }
+        leaving
     }
 
     /// Tells what of it is still true and was not told: meanwhile partitions may have been lost, and may even be back.

@@ -634,6 +634,32 @@ async fn what_comes_while_the_application_leaves_is_told_to_who_subscribes_next(
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_while_the_listener_hears_of_the_end_for_too_long_is_not_told() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 4);
+    let (config, scribe) = listening(group_config(), Manner::Hangs);
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    let loading = world.clone();
+    cluster
+        .broker(1)
+        .on::<OffsetCommitRequest>(move |request, _| {
+            let error = ErrorCode::COORDINATOR_LOAD_IN_PROGRESS;
+            loading.lock().unwrap().commit(&request, error).into()
+        });
+    drop(consumer.commit_async().unwrap());
+    let closing = tokio::spawn({
+        let consumer = consumer.clone();
+        async move { consumer.close(Duration::from_secs(20)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(11_500)).await;
+    world.lock().unwrap().heartbeat = ErrorCode::UNKNOWN_MEMBER_ID;
+    closing.await.unwrap().unwrap_err();
+    assert_eq!(scribe.heard(), ["assigned [0]", "revoked [0]"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_while_the_application_leaves_is_told_when_it_stays() {
     let (_cluster, world, consumer, scribe, leaving) = unsubscribing().await;
     world.lock().unwrap().heartbeat = ErrorCode::UNKNOWN_MEMBER_ID;
