@@ -198,7 +198,15 @@ impl<'a> Checker<'a> {
                 Ok(())
             }
             What::Done { member } => {
-                self.done(*member);
+                self.done(*member, None);
+                Ok(())
+            }
+            What::DoneOf { member, part } => {
+                self.done(*member, Some(*part));
+                Ok(())
+            }
+            What::GivenBack { member, part } => {
+                self.given_back(*member, *part);
                 Ok(())
             }
             What::Delivered {
@@ -425,11 +433,15 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn done(&mut self, member: Member) {
+    /// The application is done with what it has, or with what it has of one partition.
+    fn done(&mut self, member: Member, only: Option<Part>) {
         let Some(reader) = self.members.get_mut(&member) else {
             return;
         };
-        let in_hand = std::mem::take(&mut reader.in_hand);
+        let in_hand = reader
+            .in_hand
+            .extract_if(.., |(part, _)| only.is_none_or(|only| *part == only))
+            .collect::<Vec<_>>();
         if let Some(group) = reader.group {
             let offsets = self.offsets.entry(group).or_default();
             for (part, offset) in in_hand {

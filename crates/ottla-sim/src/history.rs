@@ -157,6 +157,16 @@ pub(crate) enum What {
     Done {
         member: Member,
     },
+    /// The same of one partition.
+    DoneOf {
+        member: Member,
+        part: Part,
+    },
+    /// Whoever reads one partition lets go of it: what it has and is not done with comes again.
+    GivenBack {
+        member: Member,
+        part: Part,
+    },
     /// A record was handed out, under this generation.
     Delivered {
         member: Member,
@@ -398,6 +408,10 @@ impl fmt::Display for What {
                 write!(f, ", group {group:?}, reset {reset:?}")
             }
             Self::Done { member } => write!(f, "m{member} is done with what it has"),
+            Self::DoneOf { member, part } => {
+                write!(f, "m{member} is done with what it has of {part}")
+            }
+            Self::GivenBack { member, part } => write!(f, "the reader of {part} of m{member} ends"),
             Self::Delivered {
                 member,
                 generation,

@@ -9,6 +9,7 @@ mod listener;
 mod meddle;
 mod offers;
 mod settings;
+mod split;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ pub(crate) use self::goal::Goal;
 use self::listener::{Listener, Presence};
 use self::offers::is_cooperative;
 pub(crate) use self::settings::Mode;
+use self::split::Split;
 use crate::faults::FaultKind;
 use crate::history::{ConsumerTerms, End, History, Member, Part, Start, Terms, What};
 use crate::tap::Seat;
@@ -49,6 +51,10 @@ struct Life {
     terms: Terms,
     listener: Option<Arc<Listener>>,
     presence: Arc<Presence>,
+    /// Whether it hands partitions to tasks, at times. Nobody else uses the consumer then.
+    splits: bool,
+    /// Split, and about to end.
+    split: Option<Split>,
     max_poll_interval: Duration,
     api_timeout: Duration,
 }
@@ -78,8 +84,8 @@ impl Application {
         let first = Duration::from_millis(self.rng.u64(0..3_000));
         tokio::time::sleep(first).await;
         loop {
-            let life = self.begin()?;
-            let end = self.live(&life).await?;
+            let mut life = self.begin()?;
+            let end = self.live(&mut life).await?;
             self.goal.forget(self.slot);
             self.end(life, end).await?;
             if self.goal.is_over() {
@@ -99,6 +105,7 @@ impl Application {
         let member = self.history().new_member();
         seat.be(member);
         let presence = Presence::new(max_poll_interval);
+        let splits = self.mode.subscribes && self.rng.u32(0..3) == 0;
         let listens = self.mode.subscribes && self.rng.bool();
         let listener = listens.then(|| {
             Arc::new(Listener {
@@ -132,11 +139,13 @@ impl Application {
             terms,
             listener,
             presence,
+            splits,
+            split: None,
             max_poll_interval,
             api_timeout,
         };
         self.take_up(&life)?;
-        if self.rng.bool() {
+        if !splits && self.rng.bool() {
             let meddler = meddle::Meddler {
                 world: Arc::clone(&self.world),
                 goal: Arc::clone(&self.goal),
@@ -191,8 +200,14 @@ impl Application {
     }
 
     /// Uses the consumer until its time is up, and says how it is to end.
-    async fn live(&mut self, life: &Life) -> Result<End, String> {
+    async fn live(&mut self, life: &mut Life) -> Result<End, String> {
         loop {
+            if life.splits
+                && self.rng.u32(0..20) == 0
+                && let Some(end) = self.live_split(life).await?
+            {
+                return Ok(end);
+            }
             if std::mem::take(&mut self.refused) {
                 return Ok(End::Dropped);
             }
@@ -254,15 +269,7 @@ impl Application {
         if let Some(meddler) = &life.meddler {
             meddler.abort();
         }
-        let paused = life.consumer.paused();
-        if life.consumer.resume(&paused).is_ok() {
-            for part in paused.iter().filter_map(part) {
-                self.history().record(What::Resumed {
-                    member: life.member,
-                    part,
-                });
-            }
-        }
+        resume_all(self.history(), &life.consumer, life.member);
         self.receive(life).await?;
         self.positions(life);
         let positions = positions(&life.consumer);
@@ -288,19 +295,23 @@ impl Application {
             End::Dropped => {
                 self.fault(FaultKind::ClientDropped);
                 self.history().record(What::Ended { member, how });
+                // Those who read its partitions go with it.
+                drop(life.split);
                 drop(life.consumer);
                 tokio::time::sleep(Duration::from_millis(self.rng.u64(0..2_000))).await;
                 life.net.close().await;
             }
             End::Closed => {
-                if over && self.mode.group_id().is_some() {
+                if over && self.mode.group_id().is_some() && life.split.is_none() {
                     self.last_commit(&life).await?;
                 }
                 let patience = match over {
                     true => Duration::from_secs(60),
                     false => Duration::from_millis(self.rng.u64(0..10_000)),
                 };
-                self.history().record(What::Done { member });
+                if life.split.is_none() {
+                    self.history().record(What::Done { member });
+                }
                 self.history().record(What::Leaves { member });
                 let closing = life.consumer.close(patience);
                 let closed = self
@@ -308,13 +319,18 @@ impl Application {
                     .timed(member, "close", patience, closing)
                     .await;
                 self.history().record(What::Ended { member, how });
+                if let Some(split) = life.split {
+                    split.ends().await?;
+                }
                 life.net.close().await;
                 if over && let Some(Err(error)) = closed {
                     return Err(format!("close() failed in fair weather: {error}"));
                 }
             }
             End::Unsubscribed => {
-                self.history().record(What::Done { member });
+                if life.split.is_none() {
+                    self.history().record(What::Done { member });
+                }
                 self.history().record(What::Leaves { member });
                 if self.rng.u32(0..4) == 0 {
                     self.fault(FaultKind::CallerCancelled);
@@ -326,6 +342,10 @@ impl Application {
                     .timed(member, "unsubscribe", life.api_timeout, leaving)
                     .await;
                 self.history().record(What::Ended { member, how });
+                if let Some(split) = life.split.take() {
+                    split.ends().await?;
+                    life.presence.set_split(false);
+                }
                 // The same consumer goes on as another member.
                 let assigned = life.consumer.assignment();
                 if !assigned.is_empty() {
@@ -337,7 +357,7 @@ impl Application {
                     listener.member.store(life.member, Ordering::Relaxed);
                 }
                 self.take_up(&life)?;
-                let how = Box::pin(self.live(&life)).await?;
+                let how = Box::pin(self.live(&mut life)).await?;
                 self.goal.forget(self.slot);
                 // Not for ever.
                 let how = match how {
@@ -404,6 +424,15 @@ fn positions(consumer: &Consumer) -> Vec<(Part, i64)> {
     parts
         .filter_map(|part| Some((part, consumer.position(&name(part)).ok()??)))
         .collect()
+}
+
+fn resume_all(history: &History, consumer: &Consumer, member: Member) {
+    let paused = consumer.paused();
+    if consumer.resume(&paused).is_ok() {
+        for part in paused.iter().filter_map(part) {
+            history.record(What::Resumed { member, part });
+        }
+    }
 }
 
 fn tell_positions(history: &History, consumer: &Consumer, member: Member) {

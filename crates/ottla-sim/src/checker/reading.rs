@@ -148,6 +148,21 @@ impl Checker<'_> {
         Ok(())
     }
 
+    /// Whoever read the partition lets go of it, and what it is not done with comes again.
+    pub(super) fn given_back(&mut self, member: Member, part: Part) {
+        let Some(reader) = self.members.get_mut(&member) else {
+            return;
+        };
+        let back = reader.in_hand.extract_if(.., |(of, _)| *of == part);
+        let Some(first) = back.map(|(_, offset)| offset).min() else {
+            return;
+        };
+        let own = reader.readings.get_mut(&part);
+        if let Some(reading) = own.filter(|reading| reading.why == Why::Read) {
+            reading.place = Place::at(first);
+        }
+    }
+
     pub(super) fn sought(&mut self, member: Member, part: Part, to: Start) {
         let Some(reader) = self.members.get(&member) else {
             return;

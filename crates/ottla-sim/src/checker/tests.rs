@@ -520,3 +520,45 @@ fn the_first_broken_promise_is_told() {
     let violation = check(&story.0, &truth()).expect_err("two are broken");
     assert_eq!(violation.index, 5);
 }
+
+#[test]
+fn what_one_reader_is_done_with_says_nothing_of_others() {
+    let member = 1;
+    let other = Part { partition: 9, ..P };
+    let story = |part| {
+        let story = Story::member(None).gets(1, 1, 0..2);
+        story.then(What::DoneOf { member, part })
+    };
+    story(P).commits(1, 5, 2).keeps_all();
+    story(other)
+        .then(What::CommitSent {
+            member,
+            id: String::new(),
+            number: 5,
+            offsets: vec![(P, 2)],
+        })
+        .breaks(Rule::CommittedIsDone);
+}
+
+#[test]
+fn what_a_reader_had_in_its_hands_comes_again_and_nothing_else() {
+    let member = 1;
+    let story = || {
+        let story = Story::member(None).gets(1, 1, 0..2);
+        let story = story
+            .then(What::DoneOf { member, part: P })
+            .gets(1, 1, 2..4);
+        story.then(What::GivenBack { member, part: P })
+    };
+    story().gets(1, 1, 2..5).keeps_all();
+    story().gets(1, 1, [1]).breaks(Rule::NothingRepeated);
+    story().gets(1, 1, [3]).breaks(Rule::NothingSkipped);
+    // It had nothing in its hands.
+    let done = || {
+        let story = Story::member(None).gets(1, 1, 0..2);
+        let story = story.then(What::DoneOf { member, part: P });
+        story.then(What::GivenBack { member, part: P })
+    };
+    done().gets(1, 1, [2]).keeps_all();
+    done().gets(1, 1, [1]).breaks(Rule::NothingRepeated);
+}

@@ -283,4 +283,4 @@ impl Application {
 }
 
 /// So often everybody else has a turn before somebody who waits for records must have been woken.
-const SETTLING_TURNS: usize = 64;
+pub(super) const SETTLING_TURNS: usize = 64;

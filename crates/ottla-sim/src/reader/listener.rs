@@ -1,7 +1,8 @@
 //! A rebalance listener as an application may have one: it tells the history what it hears, and commits, seeks and takes
 //! its time.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,11 +19,15 @@ use crate::world::World;
 pub(super) struct Presence {
     max_poll_interval: Duration,
     seen: Mutex<Seen>,
+    /// What the application is done with is for those to say who read its partitions.
+    split: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Seen {
-    last: Instant,
+    /// When whoever has to come for records came last: the application itself, under 0, and those it has handed a partition.
+    last: BTreeMap<u64, Instant>,
+    numbers: u64,
     /// It was away for too long since this was last looked at.
     stayed_away: bool,
 }
@@ -30,25 +35,59 @@ struct Seen {
 impl Presence {
     pub(super) fn new(max_poll_interval: Duration) -> Arc<Self> {
         let seen = Mutex::new(Seen {
-            last: Instant::now(),
+            last: BTreeMap::from([(0, Instant::now())]),
+            numbers: 0,
             stayed_away: false,
         });
         Arc::new(Self {
             max_poll_interval,
             seen,
+            split: AtomicBool::new(false),
         })
+    }
+
+    fn is_split(&self) -> bool {
+        self.split.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_split(&self, split: bool) {
+        self.split.store(split, Ordering::Relaxed);
     }
 
     /// The application comes for records.
     pub(super) fn come(&self) {
+        self.come_as(0);
+    }
+
+    /// Somebody who reads one partition comes for more of it, and is there from now on.
+    pub(super) fn come_as(&self, number: u64) {
+        let now = Instant::now();
         let mut seen = lock(&self.seen);
-        seen.stayed_away |= seen.last.elapsed() >= self.max_poll_interval;
-        seen.last = Instant::now();
+        let before = seen.last.insert(number, now).unwrap_or(now);
+        seen.stayed_away |= now.duration_since(before) >= self.max_poll_interval;
+    }
+
+    /// A number for somebody who reads one partition.
+    pub(super) fn new_number(&self) -> u64 {
+        let number = {
+            let mut seen = lock(&self.seen);
+            seen.numbers += 1;
+            seen.numbers
+        };
+        self.come_as(number);
+        number
+    }
+
+    /// It has let go of its partition.
+    pub(super) fn gone(&self, number: u64) {
+        self.come_as(number);
+        lock(&self.seen).last.remove(&number);
     }
 
     fn take_stayed_away(&self) -> bool {
         let mut seen = lock(&self.seen);
-        let stays_away = seen.last.elapsed() >= self.max_poll_interval;
+        let mut last = seen.last.values();
+        let stays_away = last.any(|last| last.elapsed() >= self.max_poll_interval);
         std::mem::take(&mut seen.stayed_away) || stays_away
     }
 }
@@ -81,6 +120,7 @@ impl RebalanceListener for Listener {
             }
             self.dawdle(&mut rng).await;
             if let Some(name) = rng.choice(partitions)
+                && !self.presence.is_split()
                 && rng.u32(0..8) == 0
                 && let Some(part) = part(name)
             {
@@ -151,6 +191,11 @@ impl Listener {
             self.dawdle(&mut rng).await;
         }
         if rng.bool() {
+            return;
+        }
+        if self.presence.is_split() {
+            // What readers of partitions are done with.
+            let _ = consumer.commit().await;
             return;
         }
         // Whoever commits positions says that all before them is done.
