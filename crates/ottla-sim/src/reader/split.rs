@@ -253,7 +253,7 @@ impl Reader {
                     return Ok(());
                 }
                 950..955 => {
-                    self.done();
+                    self.done(stream);
                     stream.mark_processed();
                     return Ok(());
                 }
@@ -278,7 +278,7 @@ impl Reader {
     }
 
     async fn receive(&mut self, stream: &mut PartitionStream) -> Result<Then, String> {
-        self.come();
+        self.come(stream);
         let longest = if self.rng.u32(0..4) == 0 { 4_000 } else { 50 };
         let patience = Duration::from_millis(self.rng.u64(0..longest));
         let taken = if_woken(patience, stream.recv()).await;
@@ -300,7 +300,7 @@ impl Reader {
     }
 
     async fn receive_batch(&mut self, stream: &mut PartitionStream) -> Result<Then, String> {
-        self.come();
+        self.come(stream);
         let patience = Duration::from_millis(self.rng.u64(0..1_000));
         let Ok(taken) = tokio::time::timeout(patience, stream.next_batch()).await else {
             self.world.weather.faults().note(FaultKind::CallerCancelled);
@@ -380,7 +380,7 @@ impl Reader {
 
     /// Commits for its partition alone. Whether that is acknowledged.
     async fn commit(&mut self, stream: &mut PartitionStream) -> bool {
-        self.come();
+        self.come(stream);
         let number = self.commit_called(stream);
         let (member, history) = (self.member, &self.world.history);
         let committing = stream.commit();
@@ -428,16 +428,19 @@ impl Reader {
     }
 
     /// It comes for more, or commits: it is done with what this stream has handed out.
-    fn come(&self) {
+    fn come(&self, stream: &PartitionStream) {
         self.presence.come_as(self.number);
-        self.done();
+        self.done(stream);
     }
 
-    fn done(&self) {
-        self.world.history.record(What::DoneOf {
-            member: self.member,
-            part: self.part,
-        });
+    /// Of what it has lost another reader of the same consumer may have something in its hands.
+    fn done(&self, stream: &PartitionStream) {
+        if has_partition(stream) {
+            self.world.history.record(What::DoneOf {
+                member: self.member,
+                part: self.part,
+            });
+        }
     }
 
     fn position(&self, stream: &PartitionStream) {
