@@ -178,8 +178,13 @@ impl Checker<'_> {
             return Ok(());
         };
         let rebalance = &mut reader.rebalance;
-        if rebalance.id.is_empty() && !rebalance.former.contains(id) {
-            id.clone_into(&mut rebalance.id);
+        // Of a static member that asked twice the coordinator keeps the second.
+        let again = rebalance.instance.is_some() && rebalance.begun && rebalance.joining;
+        if (rebalance.id.is_empty() || again) && !rebalance.former.contains(id) {
+            let before = std::mem::replace(&mut rebalance.id, id.to_owned());
+            if !before.is_empty() && before != id {
+                rebalance.former.insert(before);
+            }
         }
         if rebalance.id == id {
             rebalance.joined = rebalance.joined.max(generation);

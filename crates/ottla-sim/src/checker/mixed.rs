@@ -27,6 +27,8 @@ struct Holder {
     alive_ms: u64,
     /// When it asked to join, and was not answered: the coordinator may yet hear that.
     asked: Vec<u64>,
+    /// It has said that it leaves: what it is given after that, somebody sent before he heard of it.
+    left: bool,
 }
 
 impl Holder {
@@ -87,6 +89,7 @@ impl Checker<'_> {
         let holder = group.classic.members.entry(member).or_default();
         (holder.instance, holder.patience_ms) = (instance, patience_ms);
         holder.given.clear();
+        holder.left = false;
         // Who has no name and asks without an id has another one in the end.
         if instance.is_some() || !id.is_empty() {
             holder.asked.push(now);
@@ -102,6 +105,9 @@ impl Checker<'_> {
         if let Some((group, _)) = self.group_of(member) {
             let group = self.groups.entry(group).or_default();
             group.classic.gives_up(member);
+            if let Some(holder) = group.classic.members.get_mut(&member) {
+                holder.left = true;
+            }
         }
     }
 
@@ -129,7 +135,9 @@ impl Checker<'_> {
         let group = self.groups.entry(group).or_default();
         let holder = group.classic.members.entry(member).or_default();
         holder.alive_ms = holder.alive_ms.max(sent_ms);
-        holder.given = parts.iter().map(|part| (*part, now)).collect();
+        if !holder.left {
+            holder.given = parts.iter().map(|part| (*part, now)).collect();
+        }
         for part in parts {
             let from = sent_ms.saturating_sub(1);
             if let Some(owner) = group.coordinator.owner_since(*part, from, now) {

@@ -157,8 +157,10 @@ impl Checker<'_> {
         let Some(first) = back.map(|(_, offset)| offset).min() else {
             return;
         };
-        let own = reader.readings.get_mut(&part);
-        if let Some(reading) = own.filter(|reading| reading.why == Why::Read) {
+        // What it is giving up, it may commit up to there.
+        let left = reader.rebalance.given_up(part);
+        let readings = reader.readings.get_mut(&part).into_iter().chain(left);
+        for reading in readings.filter(|reading| reading.why == Why::Read) {
             reading.place = Place::at(first);
         }
     }

@@ -562,3 +562,29 @@ fn what_a_reader_had_in_its_hands_comes_again_and_nothing_else() {
     done().gets(1, 1, [2]).keeps_all();
     done().gets(1, 1, [1]).breaks(Rule::NothingRepeated);
 }
+
+#[test]
+fn what_a_reader_had_in_its_hands_of_what_is_taken_away_is_not_committed() {
+    let member = 1;
+    let at = |offset| What::Position {
+        member,
+        part: P,
+        offset,
+    };
+    let story = |last| {
+        let mut story = Story::member(None).gets(1, 1, 0..2);
+        story.push(What::DoneOf { member, part: P });
+        story = story.gets(1, 1, [2]);
+        story.push(What::Synced {
+            member,
+            generation: 2,
+            sent_ms: 0,
+            parts: Vec::new(),
+            heeded: true,
+        });
+        story.push(What::GivenBack { member, part: P });
+        story.then(last)
+    };
+    story(at(2)).keeps_all();
+    story(at(1)).breaks(Rule::NothingRepeated);
+}

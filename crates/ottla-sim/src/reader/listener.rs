@@ -194,7 +194,8 @@ impl Listener {
             return;
         }
         if self.presence.is_split() {
-            // What readers of partitions are done with.
+            // What readers of partitions are done with, and where they were sent.
+            tell_positions(history, consumer, member);
             let _ = consumer.commit().await;
             return;
         }

@@ -164,6 +164,8 @@ impl Application {
     }
 
     async fn commit_of_all(&mut self, life: &Life) {
+        // Where nothing was read, that is where it was sent.
+        self.positions(life);
         let committing = life.consumer.commit();
         self.history()
             .timed(life.member, "commit", life.api_timeout, committing)
@@ -378,7 +380,7 @@ impl Reader {
         }
     }
 
-    /// Commits for its partition alone. Whether that is acknowledged.
+    /// Commits for its partition alone. Whether that is acknowledged. To wait for it is not to come for records.
     async fn commit(&mut self, stream: &mut PartitionStream) -> bool {
         self.come(stream);
         let number = self.commit_called(stream);
@@ -393,7 +395,6 @@ impl Reader {
                 .timed(member, "commit", self.api_timeout, committing)
                 .await
         };
-        self.presence.come_as(self.number);
         let acked = matches!(outcome, Some(Ok(())));
         if acked {
             history.record(What::CommitAcked { member, number });

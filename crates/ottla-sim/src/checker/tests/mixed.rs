@@ -123,6 +123,16 @@ fn what_a_classic_member_has_nobody_else_is_given() {
         claims: Claims::default(),
     };
     has().at(50, asks).consumer_takes(100).keeps_all();
+    // Or had left when it heard what it was given.
+    let mut late = has();
+    late.0.insert(
+        4,
+        Event {
+            at_ms: 12,
+            what: What::Left { member: 1 },
+        },
+    );
+    late.consumer_takes(100).keeps_all();
     has()
         .at(50, told_as("one", 1, true))
         .consumer_takes(100)

@@ -447,6 +447,41 @@ fn what_a_static_member_was_told_before_it_came_back_is_nothing_to_it() {
 }
 
 #[test]
+fn a_static_member_that_asked_twice_is_known_by_its_second_answer() {
+    let terms = Terms {
+        instance: Some(1),
+        ..Terms::default()
+    };
+    let joined = |id: &str| What::Joined {
+        member: 1,
+        generation: 1,
+        id: id.to_owned(),
+        claims: Claims::default(),
+    };
+    let got = |generation| What::Delivered {
+        member: 1,
+        generation,
+        part: P,
+        offset: 0,
+        id: id(0),
+    };
+    let story = |told| {
+        Story(Vec::new())
+            .subscribed(1, terms)
+            .begins()
+            .begins()
+            .then(joined("one"))
+            .then(joined("two"))
+            .given_both(1, true)
+            .learns()
+            .then(told)
+            .at_once(got(-1))
+    };
+    story(told_as("two", 1, true)).keeps_all();
+    story(told_as("one", 1, true)).breaks(Rule::OnlyAssigned);
+}
+
+#[test]
 fn records_that_no_listener_was_told_of_are_caught() {
     let terms = Terms {
         cooperative: true,
