@@ -176,10 +176,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     }
                 }
                 Step::Fail(error) if shared.falls_back(error) => {}
-                Step::Fail(error) => {
-                    let group = shared.config.group_id.clone().unwrap_or_default().into();
-                    shared.fail(Error::Group { group, error });
-                }
+                Step::Fail(error) => refused(&shared, error),
                 Step::Rediscover => rediscover(&shared).await,
                 step if step.is_farewell() => {
                     // What is not sent yet would come after it, as if it had joined again.
@@ -333,6 +330,21 @@ fn give_up(
             }
         }
     });
+}
+
+/// The group cannot be joined: no call for records succeeds, unless there is another subscription by now.
+fn refused(shared: &Arc<Shared>, error: ErrorCode) {
+    let mut reader = shared.reader.lock();
+    let Some(group) = &shared.group else { return };
+    // Kept until it is told: who subscribes after this forgets it.
+    let group = group.lock();
+    if group.subscription.is_none() || !group.membership.is_idle() {
+        return;
+    }
+    let name = shared.config.group_id.clone().unwrap_or_default().into();
+    reader.fatal = Some(Error::Group { group: name, error });
+    drop((group, reader));
+    shared.wake_for_error();
 }
 
 /// Whatever the application was kept from is over.

@@ -230,6 +230,11 @@ impl Shared {
     /// No call for records can succeed until there is another subscription.
     pub(crate) fn fail(self: &Arc<Self>, error: Error) {
         self.reader.lock().fatal = Some(error);
+        self.wake_for_error();
+    }
+
+    /// Whoever waits for records, or for a stream of them, looks again.
+    pub(crate) fn wake_for_error(self: &Arc<Self>) {
         self.application.ring();
         self.core(Core::wake_taker);
     }
