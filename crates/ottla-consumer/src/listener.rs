@@ -173,8 +173,8 @@ impl Shared {
         };
         let _turn = self.listening.lock().await;
         match news {
-            // Whoever has left has been told the last that there is to tell.
-            News::Assigned if self.is_leaving() || !self.is_subscribed() => return,
+            // Whoever closes, or has left, is told of nothing new: there will be no record of it.
+            News::Assigned if self.is_closed() || !self.is_subscribed() => return,
             News::Assigned => {
                 self.tell_in_turn(news, partitions).await;
                 return;
