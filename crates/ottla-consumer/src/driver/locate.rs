@@ -127,7 +127,8 @@ async fn ask_places(shared: Arc<Shared>, node: i32, places: Vec<Place>) {
             let offset = listed.get(&question.name)?.as_ref().ok()?.offset;
             let timestamp = match place {
                 Offset::Tail(_) => EARLIEST,
-                _ if offset < 0 => LATEST,
+                Offset::Timestamp(_) | Offset::Since(_) if offset < 0 => LATEST,
+                // Below zero: not known yet.
                 _ => return None,
             };
             Some((question.name.clone(), leader.epoch, timestamp))

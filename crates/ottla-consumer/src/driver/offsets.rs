@@ -163,6 +163,11 @@ pub(crate) async fn list(
             };
             for (name, _, timestamp) in wanted {
                 match listed.remove(&name) {
+                    // A time may have no offset, a log has its ends.
+                    Some(Ok(answer)) if answer.offset < 0 && timestamp < 0 => {
+                        last = Some(format!("no broker knows where {name} begins or ends"));
+                        left.push((name, timestamp));
+                    }
                     Some(Ok(answer)) => {
                         found.insert(name, answer);
                     }

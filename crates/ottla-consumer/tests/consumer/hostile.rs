@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::support::*;
-use ottla_consumer::{Bytes, ConsumerConfig, Error, GroupProtocol, Offset};
+use ottla_consumer::{Bytes, ConsumerConfig, Error, GroupProtocol, Offset, Str};
 use ottla_net::testing::{Call, Reply, ScriptedCluster};
 use ottla_wire::{
     ErrorCode, Request, Uuid,
@@ -23,26 +23,30 @@ use ottla_wire::{
         fetch::{
             AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
         },
+        find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse},
+        heartbeat::HeartbeatRequest,
         join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember},
+        list_offsets::ListOffsetsRequest,
         offset_commit::OffsetCommitRequest,
         offset_fetch::{
             OffsetFetchRequest, OffsetFetchResponse, OffsetFetchResponseGroup,
             OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
         },
+        offset_for_leader_epoch::OffsetForLeaderEpochRequest,
         sync_group::{SyncGroupRequest, SyncGroupResponse},
     },
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Requests of a kind that are bearable in a minute: some a second, as by `retry.backoff.max.ms`.
-const BEARABLE: usize = 240;
+pub(crate) const BEARABLE: usize = 240;
 /// Where the broker answers at once what it is to wait with; in ten seconds, for the sake of the test's own time.
 const UNPACED: usize = 1_100;
 
 const RECORDS: usize = 12;
 
 /// For a while the broker answers requests `R` like this; then it is as it should be, and all records are read.
-async fn survives<R: Request + 'static>(
+pub(crate) async fn survives<R: Request + 'static>(
     what: &str,
     config: ConsumerConfig,
     bearable: usize,
@@ -50,7 +54,19 @@ async fn survives<R: Request + 'static>(
 ) where
     R::Response: Send,
 {
-    let (cluster, world) = start(1, 2);
+    survives_at(what, start(1, 2), config, bearable, answer).await;
+}
+
+/// As [`survives`], of a cluster that is prepared for it.
+pub(crate) async fn survives_at<R: Request + 'static>(
+    what: &str,
+    (cluster, world): (ScriptedCluster, Shared),
+    config: ConsumerConfig,
+    bearable: usize,
+    answer: impl Fn(&R, &Call, &Shared) -> Reply<R::Response> + Send + 'static,
+) where
+    R::Response: Send,
+{
     serve_consumer_group(&cluster, &world);
     for partition in 0..2 {
         append(&world, partition, RECORDS as i64 / 2);
@@ -94,6 +110,7 @@ async fn survives<R: Request + 'static>(
     assert!(errors <= 2 * asked + 2, "{what}: told {errors} times");
     // It comes to its senses.
     serve(&cluster, &world, 1);
+    serve_coordinator(&cluster);
     serve_consumer_group(&cluster, &world);
     if consumer.assignment().is_empty() {
         world.lock().unwrap().heartbeat = ErrorCode::REBALANCE_IN_PROGRESS;
@@ -119,7 +136,7 @@ async fn survives<R: Request + 'static>(
     consumer.close(Duration::from_secs(10)).await.unwrap();
 }
 
-fn by_brokers() -> ConsumerConfig {
+pub(crate) fn by_brokers() -> ConsumerConfig {
     ConsumerConfig {
         group_protocol: GroupProtocol::Consumer,
         ..group_config()
@@ -127,7 +144,7 @@ fn by_brokers() -> ConsumerConfig {
 }
 
 /// A frame for this call that holds these bytes instead of an answer.
-fn rubbish<T>(call: &Call, body: &[u8]) -> Reply<T> {
+pub(crate) fn rubbish<T>(call: &Call, body: &[u8]) -> Reply<T> {
     let mut frame = (body.len() as i32 + 4).to_be_bytes().to_vec();
     frame.extend(call.correlation_id.to_be_bytes());
     frame.extend(body);
@@ -135,10 +152,30 @@ fn rubbish<T>(call: &Call, body: &[u8]) -> Reply<T> {
 }
 
 /// Bytes that are no message: too few, counts beyond all bounds, and varints without end.
-const RUBBISH: [&[u8]; 4] = [&[], &[0; 3], &[0x7f; 64], &[0xff; 64]];
+pub(crate) const RUBBISH: [&[u8]; 4] = [&[], &[0; 3], &[0x7f; 64], &[0xff; 64]];
+
+/// Says that broker 1 coordinates every group.
+fn serve_coordinator(cluster: &ScriptedCluster) {
+    let broker = cluster.broker(1);
+    let address = broker.address().clone();
+    broker.on::<FindCoordinatorRequest>(move |request, _| {
+        let found = |key: &Str| Coordinator {
+            key: key.clone(),
+            node_id: 1,
+            host: address.host().to_owned().into(),
+            port: address.port().into(),
+            ..Default::default()
+        };
+        FindCoordinatorResponse {
+            coordinators: request.coordinator_keys.iter().map(found).collect(),
+            ..Default::default()
+        }
+        .into()
+    });
+}
 
 /// The coordinator of a group of the consumer protocol, whose only member gets both partitions.
-fn serve_consumer_group(cluster: &ScriptedCluster, world: &Shared) {
+pub(crate) fn serve_consumer_group(cluster: &ScriptedCluster, world: &Shared) {
     let (id, mut joined) = (world.lock().unwrap().topic_id, false);
     cluster
         .broker(1)
@@ -212,6 +249,66 @@ async fn rubbish_in_place_of_any_answer() {
             |_, call, _| rubbish(call, body),
         )
         .await;
+        survives::<HeartbeatRequest>(&what("Heartbeat"), classic(), BEARABLE, |_, call, _| {
+            rubbish(call, body)
+        })
+        .await;
+        survives::<FindCoordinatorRequest>(
+            &what("FindCoordinator"),
+            classic(),
+            BEARABLE,
+            |_, call, _| rubbish(call, body),
+        )
+        .await;
+        survives::<ListOffsetsRequest>(&what("ListOffsets"), classic(), BEARABLE, |_, call, _| {
+            rubbish(call, body)
+        })
+        .await;
+        survives_at::<OffsetForLeaderEpochRequest>(
+            &what("OffsetForLeaderEpoch"),
+            doubtful(),
+            classic(),
+            BEARABLE,
+            |_, call, _| rubbish(call, body),
+        )
+        .await;
+    }
+}
+
+/// The group has committed offsets of an epoch before: the leaders have to be asked if their logs are the ones that those are
+/// from.
+pub(crate) fn doubtful() -> (ScriptedCluster, Shared) {
+    let (cluster, world) = start(1, 2);
+    for partition in 0..2 {
+        cluster.move_leader(TOPIC, partition, 1);
+    }
+    cluster.broker(1).on::<OffsetFetchRequest>(|_, _| {
+        OffsetFetchResponse {
+            groups: vec![committed(GROUP, 0, 0)],
+            ..Default::default()
+        }
+        .into()
+    });
+    (cluster, world)
+}
+
+/// Of both partitions.
+fn committed(group_id: &str, offset: i64, epoch: i32) -> OffsetFetchResponseGroup {
+    OffsetFetchResponseGroup {
+        group_id: group_id.to_owned().into(),
+        topics: vec![OffsetFetchResponseTopics {
+            name: TOPIC.into(),
+            partitions: (0..2)
+                .map(|partition_index| OffsetFetchResponsePartitions {
+                    partition_index,
+                    committed_offset: offset,
+                    committed_leader_epoch: epoch,
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
     }
 }
 
@@ -392,22 +489,6 @@ async fn a_member_is_not_named_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn offsets_that_cannot_be() {
-    let group = |group_id: &str, offset: i64, epoch: i32| OffsetFetchResponseGroup {
-        group_id: group_id.to_owned().into(),
-        topics: vec![OffsetFetchResponseTopics {
-            name: TOPIC.into(),
-            partitions: (0..2)
-                .map(|partition_index| OffsetFetchResponsePartitions {
-                    partition_index,
-                    committed_offset: offset,
-                    committed_leader_epoch: epoch,
-                    ..Default::default()
-                })
-                .collect(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
     let nothing = OffsetFetchResponseGroup {
         group_id: GROUP.into(),
         ..Default::default()
@@ -415,9 +496,9 @@ async fn offsets_that_cannot_be() {
     for (what, groups) in [
         ("no group", vec![]),
         ("no partition", vec![nothing]),
-        ("an epoch below zero", vec![group(GROUP, 0, i32::MIN)]),
-        ("the largest epoch", vec![group(GROUP, 0, i32::MAX)]),
-        ("an offset below zero", vec![group(GROUP, i64::MIN, -1)]),
+        ("an epoch below zero", vec![committed(GROUP, 0, i32::MIN)]),
+        ("the largest epoch", vec![committed(GROUP, 0, i32::MAX)]),
+        ("an offset below zero", vec![committed(GROUP, i64::MIN, -1)]),
     ] {
         survives::<OffsetFetchRequest>(what, group_config(), BEARABLE, move |_, _, _| {
             OffsetFetchResponse {

@@ -6,6 +6,7 @@ mod closing;
 mod committing;
 mod groups;
 mod hostile;
+mod hostile_places;
 mod positions;
 mod reading;
 mod rebalancing;

@@ -180,6 +180,15 @@ impl World {
                     });
                     continue;
                 }
+                if asked.fetch_offset > self.end(asked.partition) {
+                    partitions.push(PartitionData {
+                        partition_index: asked.partition,
+                        error_code: ErrorCode::OFFSET_OUT_OF_RANGE,
+                        high_watermark: -1,
+                        ..Default::default()
+                    });
+                    continue;
+                }
                 let mut records = BytesMut::new();
                 let limit = room.min(asked.partition_max_bytes as usize);
                 for (_, next, bytes) in self.logs.get(&asked.partition).into_iter().flatten() {
