@@ -34,7 +34,9 @@
 mod broker;
 mod cluster;
 mod drops;
+mod spans;
 
 pub use broker::{Call, Reply, ScriptedBroker};
 pub use cluster::ScriptedCluster;
 pub use drops::drop_after;
+pub use spans::{SeenSpan, SpanLog};
