@@ -9,6 +9,7 @@ use crate::{
     core::{Delivery, Position, Token},
     payload::Payload,
     record::Origin,
+    spans::{self, Spans},
 };
 
 /// The batch being handed out record by record.
@@ -36,10 +37,12 @@ pub(crate) enum Next {
 }
 
 impl Current {
-    /// Opens a batch that was taken for the application. `entered`: it came for it, and is done with all before.
+    /// Opens a batch that was taken for the application, in a span of its own. `entered`: it came for it, and is done with
+    /// all before.
     pub(crate) fn open(
         delivery: Delivery<Payload>,
         entered: bool,
+        spans: &Spans,
         decode: impl FnOnce(Payload) -> Result<DecodedBatch, BatchError>,
     ) -> Result<Self, (Token, Error)> {
         let Delivery {
@@ -50,8 +53,13 @@ impl Current {
             from,
             next,
         } = delivery;
-        match decode(data) {
+        let span = spans.poll(&name);
+        match span.in_scope(|| decode(data)) {
             Ok(batch) => {
+                let base_offset = batch.header().base_offset();
+                // Of a batch that begins before the position it is not known how many come.
+                let records = (from <= base_offset).then(|| batch.record_count() as u64);
+                spans::taken(&span, from.max(base_offset), records);
                 let origin = Arc::new(Origin {
                     name,
                     since,
@@ -73,6 +81,7 @@ impl Current {
                     offset: from,
                     source: Arc::new(source),
                 };
+                spans::fail(&span, spans::UNREADABLE, &error);
                 Err((token, error))
             }
         }

@@ -16,6 +16,7 @@ mod payload;
 mod reader;
 mod record;
 mod share;
+mod spans;
 mod split;
 mod stream;
 mod topic_partition;

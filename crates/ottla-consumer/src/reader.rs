@@ -235,7 +235,7 @@ impl Reader {
             Handout::Error(error) => return Err(error),
             Handout::Batch(delivery) => delivery,
         };
-        let opened = Current::open(delivery, entered, |data| {
+        let opened = Current::open(delivery, entered, &shared.spans, |data| {
             data.decode(self.limits, &mut self.decompressor)
         });
         match opened {

@@ -15,16 +15,18 @@ use ottla_wire::{
     },
 };
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::{Shared, group::Group, now};
 use crate::{
-    CommittedOffset, TopicPartition,
+    CommittedOffset, Error, TopicPartition,
     core::{LeaseId, Position},
     group::{
         commit::{CommitAnswer, CommitStep, Committer, Offsets, Outcome, Ticket},
         membership::{CommitAs, Identity},
     },
     metrics::Counters,
+    spans,
 };
 
 /// The committer, and who waits for what it does.
@@ -55,6 +57,7 @@ pub(crate) enum CommitBy {
 struct Waiter {
     sender: oneshot::Sender<Outcome>,
     wants: Wanted,
+    span: Span,
 }
 
 /// What is to be taken back if it fails.
@@ -91,6 +94,7 @@ impl Commits {
                     }
                 };
                 Counters::add(counter, 1);
+                spans::settled(&waiter.span, &outcome);
             }
             if outcome != Outcome::Committed {
                 // Here and not by who waits: that one may have gone.
@@ -147,6 +151,7 @@ impl Shared {
         if commits.ended {
             return receiver;
         }
+        let span = self.spans.commit(&offsets);
         let holds = |group: &Group| match by {
             CommitBy::Stream(lease) => self.core(|core| core.lease_holds(lease)),
             CommitBy::Reader(since) => {
@@ -184,6 +189,7 @@ impl Shared {
                     partition: None,
                     error,
                 };
+                spans::settled(&span, &refused);
                 // It may have been taken for about to be written.
                 if let Wanted::ByItself(offsets) | Wanted::ByHand(offsets) = &wants {
                     self.core(|core| {
@@ -201,7 +207,12 @@ impl Shared {
             self.core(|core| core.note_commit(offsets.iter().map(|(name, o)| (name, *o))));
         }
         let ticket = commits.committer.commit(identity, offsets, deadline);
-        commits.waiters.insert(ticket, Waiter { sender, wants });
+        let waiter = Waiter {
+            sender,
+            wants,
+            span,
+        };
+        commits.waiters.insert(ticket, waiter);
         commits.settle(self);
         self.committing.notify_one();
         receiver
@@ -304,9 +315,13 @@ impl Shared {
                 return true;
             }
             let (sender, receiver) = oneshot::channel();
-            let wants = Wanted::Settled;
+            let waiter = Waiter {
+                sender,
+                wants: Wanted::Settled,
+                span: Span::none(),
+            };
             let ticket = commits.committer.barrier(deadline);
-            commits.waiters.insert(ticket, Waiter { sender, wants });
+            commits.waiters.insert(ticket, waiter);
             commits.settle(self);
             receiver
         };
@@ -352,11 +367,12 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let mut commits = self.0.commits.lock();
         commits.ended = true;
-        let waiters = std::mem::take(&mut commits.waiters);
-        let commits = waiters
-            .values()
-            .filter(|w| !matches!(w.wants, Wanted::Settled));
-        Counters::add(&self.0.counters.commit_failures, commits.count());
+        for waiter in std::mem::take(&mut commits.waiters).into_values() {
+            if !matches!(waiter.wants, Wanted::Settled) {
+                Counters::add(&self.0.counters.commit_failures, 1);
+                spans::fail(&waiter.span, "CLOSED", Error::Closed);
+            }
+        }
     }
 }
 

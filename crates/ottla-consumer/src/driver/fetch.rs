@@ -13,6 +13,7 @@ use ottla_wire::{
     },
 };
 use tokio::sync::Notify;
+use tracing::{Instrument, Span};
 
 use super::{Shared, now, wait};
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     core::{FetchOrder, FetchPlan, FetchedPartition, Watermarks},
     metrics::Counters,
     payload::{Payload, split},
+    spans,
 };
 
 pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
@@ -28,39 +30,63 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
         match shared.core(|core| core.plan_fetch(node, ids, now())) {
             FetchPlan::Gone => return,
             FetchPlan::Wait(until) => wait(&wake, until).await,
-            FetchPlan::Send(order) => match exchange(&shared, node, order).await {
-                Ok(Exchange::Answer(response, took)) => {
-                    let counters = &shared.counters;
-                    Counters::add(&counters.fetches, 1);
-                    Counters::add_time(&counters.fetch_micros, took);
-                    let partitions = response
-                        .responses
-                        .iter()
-                        .flat_map(|topic| &topic.partitions);
-                    let records = partitions.filter_map(|data| data.records.as_ref());
-                    Counters::add(&counters.fetched_bytes, records.map(Bytes::len).sum());
-                    let (pause, brings) = (EMPTY_MIN.saturating_sub(took), !is_empty(&response));
-                    take_in(&shared, node, response);
-                    if !brings && !pause.is_zero() {
-                        tokio::time::sleep(pause).await;
-                    }
+            FetchPlan::Send(order) => {
+                let span = shared.spans.fetch(node);
+                let answer = exchange(&shared, node, order)
+                    .instrument(span.clone())
+                    .await;
+                let pause = span.in_scope(|| handle(&shared, node, answer, &mut ids, &span));
+                drop(span);
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
                 }
-                Ok(Exchange::NoIds) => {
-                    ids = false;
-                    shared.core(|core| core.handle_unsent(node));
+            }
+        }
+    }
+}
+
+/// Takes in what came of a fetch. How long to wait before the next one, of a broker that did not wait as it was told.
+fn handle(
+    shared: &Arc<Shared>,
+    node: i32,
+    answer: Result<Exchange, ottla_net::Error>,
+    ids: &mut bool,
+    span: &Span,
+) -> Option<Duration> {
+    let counters = &shared.counters;
+    match answer {
+        Ok(Exchange::Answer(response, took)) => {
+            let parts = || response.responses.iter().flat_map(|of| &of.partitions);
+            let bytes = parts().map(len).sum();
+            Counters::add(&counters.fetches, 1);
+            Counters::add_time(&counters.fetch_micros, took);
+            Counters::add(&counters.fetched_bytes, bytes);
+            span.record("partitions", parts().count());
+            span.record("bytes", bytes);
+            if response.error_code.is_err() {
+                spans::refused(span, response.error_code);
+            }
+            let (pause, brings) = (EMPTY_MIN.saturating_sub(took), !is_empty(&response));
+            take_in(shared, node, response);
+            (!brings && !pause.is_zero()).then_some(pause)
+        }
+        Ok(Exchange::NoIds) => {
+            *ids = false;
+            shared.core(|core| core.handle_unsent(node));
+            None
+        }
+        Err(error) => {
+            tracing::warn!(node, %error, "cannot fetch");
+            spans::fail(span, spans::NO_ANSWER, &error);
+            Counters::add(&counters.fetch_failures, 1);
+            let fatal = !error.is_retriable();
+            shared.core(|core| {
+                core.handle_fetch_failure(node, now());
+                if fatal {
+                    core.report(error.into());
                 }
-                Err(error) => {
-                    tracing::warn!(node, %error, "cannot fetch");
-                    Counters::add(&shared.counters.fetch_failures, 1);
-                    let fatal = !error.is_retriable();
-                    shared.core(|core| {
-                        core.handle_fetch_failure(node, now());
-                        if fatal {
-                            core.report(error.into());
-                        }
-                    });
-                }
-            },
+            });
+            None
         }
     }
 }

@@ -9,11 +9,14 @@ use ottla_net::{CoordinatorKind, Error as NetError, Lane};
 use ottla_wire::{Bytes, ErrorCode, Request, Str, Uuid};
 use parking_lot::Mutex;
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument;
 
 use super::{
     Shared, classic_group, consumer_group,
     group::{Group, Subscribed, Told},
-    now, unassign_all,
+    now,
+    rebalance::Rebalance,
+    unassign_all,
 };
 use crate::{
     Error, GroupProtocol, Offset, TopicPartition,
@@ -73,7 +76,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut numbers = 0;
     let (mut polls, mut waited) = (0, false);
     let mut leaving = false;
-    let mut joining_since = None;
+    let mut rebalance = Rebalance::default();
     let counters = &shared.counters;
     loop {
         if shared.is_leaving() && !leaving {
@@ -109,7 +112,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             match step {
                 Step::Wait(until) => break until,
                 Step::Revoke { partitions, all } => {
-                    joining_since.get_or_insert_with(now);
+                    rebalance.begin(&shared);
                     numbers += 1;
                     end_streams(&shared, group, &partitions, StreamEnd::Revoked);
                     let mut reader = shared.reader.lock();
@@ -159,9 +162,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     numbers += 1;
                     Counters::add(&counters.rebalances, 1);
                     Counters::add(&counters.partitions_assigned, partitions.len());
-                    if let Some(since) = joining_since.take() {
-                        Counters::add_time(&counters.rebalance_micros, now() - since);
-                    }
+                    rebalance.adopted(&shared, partitions.len());
                     let shared = shared.clone();
                     let introduce = adopt(&shared, partitions.clone(), numbers);
                     shared.follow_assigned();
@@ -176,9 +177,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     }
                 }
                 Step::Fail(error) if shared.falls_back(error) => {}
-                Step::Fail(error) => refused(&shared, error),
+                Step::Fail(error) => {
+                    rebalance.end(Some(error));
+                    refused(&shared, error);
+                }
                 Step::Rediscover => rediscover(&shared).await,
                 step if step.is_farewell() => {
+                    rebalance.end(None);
                     // What is not sent yet would come after it, as if it had joined again.
                     if let Some(beating) = beating.take() {
                         beating.abort();
@@ -192,7 +197,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         _ => false,
                     };
                     if joins {
-                        joining_since.get_or_insert_with(now);
+                        rebalance.begin(&shared);
                     }
                     let beats = matches!(step, Step::Beat(_));
                     let request = begin(&shared, step, &mut requests);
@@ -202,6 +207,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
             }
         };
+        if group.lock().membership.is_idle() {
+            // A static member leaves without a word.
+            rebalance.end(None);
+        }
         if let Some(revocation) = revocation
             .as_mut()
             .filter(|revocation| !revocation.committing)
@@ -217,7 +226,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             if done {
                 revocation.committing = true;
                 let (shared, partitions) = (shared.clone(), revocation.partitions.clone());
-                requests.spawn(async move {
+                let giving_up = async move {
                     // It came back: it is done with all it has of them.
                     if !all {
                         shared.core(|core| core.mark_processed_of(&partitions));
@@ -230,7 +239,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         shared.settled(deadline()).await;
                     }
                     Event::Committed(number)
-                });
+                };
+                // What the listener does is part of it.
+                requests.spawn(giving_up.instrument(rebalance.span()));
             }
         }
         if leaving && requests.is_empty() && farewells.is_empty() {
@@ -272,6 +283,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }) = done
                 {
                     Counters::add(&counters.partitions_revoked, partitions.len());
+                    rebalance.revoked(partitions.len());
                     tracing::info!(
                         group = shared.config.group_id,
                         ?partitions,

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`fetch`], one per broker | sends a fetch, splits the answer, sends the next |
 //! | [`locate`] | finds out committed offsets and the offsets of places |
-//! | [`membership`] | joins, heartbeats, gives up and adopts partitions, leaves; [`classic_group`] and [`consumer_group`] have its requests in either protocol, [`group`] what is known of the group |
+//! | [`membership`] | joins, heartbeats, gives up and adopts partitions, leaves; [`classic_group`] and [`consumer_group`] have its requests in either protocol, [`group`] what is known of the group, [`rebalance`] since when it rebalances |
 //! | [`commit`] | sends commits one by one; commits automatically |
 //! | [`metadata`] | tells the core of new leaders |
 //! | [`decode`] | decompresses ahead of the application |
@@ -22,6 +22,7 @@ pub(crate) mod locate;
 pub(crate) mod membership;
 pub(crate) mod metadata;
 pub(crate) mod offsets;
+mod rebalance;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -47,6 +48,7 @@ use crate::{
     metrics::Counters,
     payload::{DecodeLimits, Decompressors, Payload},
     reader::Reader,
+    spans::Spans,
     waiting::Bell,
 };
 
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) commits: Mutex<Commits>,
     core: Mutex<Core<Payload>>,
     pub(crate) counters: Counters,
+    pub(crate) spans: Spans,
     /// Whose turn it is to call the application's listener.
     pub(crate) listening: tokio::sync::Mutex<()>,
     /// Who may tell it of something new, or have it told of nothing new; comes before its turn.
@@ -124,6 +127,7 @@ impl Shared {
             commits: Mutex::new(Commits::new(backoff)),
             core: Mutex::new(core),
             counters: Counters::default(),
+            spans: Spans::new(&cluster, config.group_id.as_deref()),
             listening: tokio::sync::Mutex::default(),
             introducing: tokio::sync::Mutex::default(),
             told: Mutex::default(),

@@ -54,6 +54,15 @@ pub(super) struct Order {
 }
 
 impl Order {
+    /// How many records are acknowledged. Gaps are none.
+    pub(super) fn records(&self) -> u64 {
+        let runs = self.acknowledged.iter().flat_map(|(_, runs)| runs);
+        let runs = runs.filter(|(_, kind)| *kind != GAP);
+        // A broker may have handed over more offsets than there can be.
+        runs.map(|(run, _)| run_len(*run))
+            .fold(0, u64::saturating_add)
+    }
+
     /// Whether a lock is to begin anew.
     pub(super) fn renews(&self) -> bool {
         let mut runs = self.acknowledged.iter().flat_map(|(_, runs)| runs);

@@ -30,7 +30,7 @@ use super::{
     outcome::AcknowledgeOutcome,
     reader::Reader,
 };
-use crate::{Error, driver::now, payload::DecodeLimits, waiting::Bell};
+use crate::{Error, driver::now, payload::DecodeLimits, spans::Spans, waiting::Bell};
 
 /// How a group is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub(super) struct Shared {
     pub(super) membership: Mutex<Membership>,
     core: Mutex<Core>,
     pub(super) counters: Counters,
+    pub(super) spans: Spans,
     /// What the coordinator assigned.
     pub(super) assigned: Mutex<Assignment>,
     /// Of topics that were assigned at some time.
@@ -98,6 +99,7 @@ impl Shared {
             membership: Mutex::new(membership),
             core: Mutex::new(core),
             counters: Counters::default(),
+            spans: Spans::new(&cluster, Some(&config.group_id)),
             assigned: Mutex::default(),
             names: Mutex::default(),
             tracked: Mutex::default(),

@@ -14,10 +14,11 @@ use ottla_wire::{
     messages::{share_acknowledge as ack, share_fetch as fetch},
 };
 use tokio::sync::Notify;
+use tracing::{Instrument, Span};
 
 use super::{
     config::ShareAcquireMode,
-    core::{Answer, Api, LOCK_TIMEOUT, Order, Part, Plan},
+    core::{Answer, Api, LOCK_TIMEOUT, Order, Part, PartitionId, Plan},
     driver::{Shared, millis},
     fetched::Fetched,
     held::Run,
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     TopicPartition,
     driver::{now, wait},
+    spans,
 };
 
 pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
@@ -36,27 +38,93 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, wake: Arc<Notify>) {
             Plan::Wait(until) => wait(&wake, until).await,
             Plan::Send(order) => {
                 let (sent, fetches) = (now(), order.api == Api::ShareFetch);
-                match exchange(&shared, node, order).await {
-                    Ok(answer) => {
-                        let pause = EMPTY_MIN.saturating_sub(now() - sent);
-                        let brought = shared.core(|core| core.handle_answer(node, answer, now()));
-                        if fetches && !brought && !pause.is_zero() {
-                            // It did not wait as it was told.
-                            tokio::time::sleep(pause).await;
-                        }
-                    }
+                let spans = Exchanging::new(&shared, node, &order);
+                let answer =
+                    exchange(&shared, node, order, &spans.fetch).instrument(spans.innermost());
+                let answer = answer.await;
+                spans.answered(&answer);
+                let brought = spans.innermost().in_scope(|| match answer {
+                    Ok(answer) => shared.core(|core| core.handle_answer(node, answer, now())),
                     Err(error) => {
                         shared.counters.failures.fetch_add(1, Relaxed);
                         tracing::warn!(node, %error, "no answer from the broker to a share group's request");
                         shared.core(|core| core.handle_failure(node, &error, now()));
+                        // It is asked again later.
+                        true
                     }
+                });
+                drop(spans);
+                let pause = EMPTY_MIN.saturating_sub(now() - sent);
+                if fetches && !brought && !pause.is_zero() {
+                    // It did not wait as it was told.
+                    tokio::time::sleep(pause).await;
                 }
             }
         }
     }
 }
 
-async fn exchange(shared: &Shared, node: i32, order: Order) -> Result<Answer, NetError> {
+/// The spans of a request, which may both fetch and acknowledge.
+struct Exchanging {
+    fetch: Span,
+    acknowledge: Span,
+}
+
+impl Exchanging {
+    fn new(shared: &Shared, node: i32, order: &Order) -> Self {
+        let spans = &shared.spans;
+        let fetch = match order.api {
+            Api::ShareFetch => spans.fetch(node),
+            Api::ShareAcknowledge => Span::none(),
+        };
+        let acknowledge = match order.records() {
+            0 => Span::none(),
+            records => {
+                let ids = || order.acknowledged.iter().map(|(id, _)| *id);
+                let name =
+                    |id: PartitionId| Some(TopicPartition::new(shared.topic_name(id.0)?, id.1));
+                let names = || ids().filter_map(name).collect();
+                spans.acknowledge(node, records, names, &fetch)
+            }
+        };
+        Self { fetch, acknowledge }
+    }
+
+    /// What is done for either is done in this one.
+    fn innermost(&self) -> Span {
+        match self.acknowledge.is_none() {
+            true => self.fetch.clone(),
+            false => self.acknowledge.clone(),
+        }
+    }
+
+    fn answered(&self, answer: &Result<Answer, NetError>) {
+        let error = match answer {
+            Ok(answer) => answer.error,
+            Err(error) => {
+                spans::fail(&self.fetch, spans::NO_ANSWER, error);
+                spans::fail(&self.acknowledge, spans::NO_ANSWER, error);
+                return;
+            }
+        };
+        if error.is_err() {
+            spans::refused(&self.fetch, error);
+            spans::refused(&self.acknowledge, error);
+        } else if let Ok(answer) = answer {
+            let errors = answer.partitions.iter().map(|part| part.acknowledge_error);
+            if let Some(error) = errors.into_iter().find(|error| error.is_err()) {
+                spans::refused(&self.acknowledge, error);
+            }
+        }
+    }
+}
+
+async fn exchange(
+    shared: &Shared,
+    node: i32,
+    order: Order,
+    fetching: &Span,
+) -> Result<Answer, NetError> {
     let patience = match order.epoch {
         // Nobody waits for more than the deadline of closing.
         ..0 => shared.config.request_timeout.min(CLOSE_TIMEOUT),
@@ -74,7 +142,7 @@ async fn exchange(shared: &Shared, node: i32, order: Order) -> Result<Answer, Ne
             let request = fetch_request(shared, order);
             let sent = now();
             let reply = connection.submit(&request, version, deadline)?.await?;
-            count(shared, &reply, now() - sent);
+            count(shared, &reply, now() - sent, fetching);
             Ok(take_in(shared, node, reply))
         }
         Api::ShareAcknowledge => {
@@ -108,9 +176,11 @@ async fn exchange(shared: &Shared, node: i32, order: Order) -> Result<Answer, Ne
     }
 }
 
-fn count(shared: &Shared, reply: &fetch::ShareFetchResponse, took: Duration) {
+fn count(shared: &Shared, reply: &fetch::ShareFetchResponse, took: Duration, fetching: &Span) {
     let partitions = reply.responses.iter().flat_map(|topic| &topic.partitions);
+    fetching.record("partitions", partitions.clone().count());
     let bytes: usize = partitions.map(|data| data.records.len()).sum();
+    fetching.record("bytes", bytes);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let counters = &shared.counters;
     counters.fetches.fetch_add(1, Relaxed);

@@ -1,9 +1,10 @@
 //! The application's side: the answer it is reading. Behind a lock of its own, so that decoding delays no request.
 
 use ottla_wire::compress::Decompressor;
+use tracing::Span;
 
-use super::{core::Core, driver::Shared, fetched::Fetched, record::ShareRecord};
-use crate::{Error, driver::now, payload::DecodeLimits};
+use super::{core::Core, driver::Shared, fetched::Fetched, held::run_len, record::ShareRecord};
+use crate::{Error, driver::now, payload::DecodeLimits, spans};
 
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -42,12 +43,24 @@ impl Reader {
             let current = self.current.take();
             let next = shared.core(|core| {
                 let current = current.and_then(|current| core.go_on(current, now()));
-                current.or_else(|| core.next_ready(now()))
+                let current = current.map(|current| (current, false));
+                current.or_else(|| Some((core.next_ready(now())?, true)))
             });
-            let Some(mut current) = next else { break };
+            let Some((mut current, new)) = next else {
+                break;
+            };
+            let span = match new {
+                true => opened(shared, &current),
+                false => Span::none(),
+            };
             let room = max - records.len();
             let before = records.len();
-            let mut read = current.read(room, self.limits, &mut self.decompressor, &mut records);
+            let mut read = span
+                .in_scope(|| current.read(room, self.limits, &mut self.decompressor, &mut records));
+            if let Some(error) = &read.error {
+                spans::fail(&span, spans::UNREADABLE, error);
+            }
+            drop(span);
             if shared.core(|core| core.lend(&current, &mut read, now())) {
                 self.current = Some(current).filter(|_| !read.done);
             } else {
@@ -63,4 +76,17 @@ impl Reader {
         }
         Ok(records)
     }
+}
+
+/// The span of a partition's part of an answer, of which the first records are handed out. It counts what is acquired: of
+/// offsets where the log has no record there come fewer.
+fn opened(shared: &Shared, fetched: &Fetched) -> Span {
+    let span = shared.spans.poll(&fetched.name);
+    if !span.is_disabled()
+        && let Some((first, _)) = fetched.acquired().next()
+    {
+        let records: u64 = fetched.acquired().map(run_len).sum();
+        spans::taken(&span, first, Some(records));
+    }
+    span
 }

@@ -382,7 +382,7 @@ impl PartitionStream {
             LeaseHandout::Batch(delivery) => delivery,
         };
         let decode = |data| shared.decompressors.decode(data, self.limits);
-        match Current::open(delivery, true, decode) {
+        match Current::open(delivery, true, &shared.spans, decode) {
             Ok(current) => {
                 if self.place.replace(current.token) != Some(current.token) {
                     // It was sought.
