@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use ottla_net::Backoff;
 
 use crate::{
-    Error, RebalanceListener,
+    CommitListener, Error, RebalanceListener,
     assignor::{self, Assignor},
 };
 
@@ -62,6 +62,8 @@ pub struct ConsumerConfig {
     pub assignors: Vec<Arc<dyn Assignor>>,
     /// Is told of partitions that the group gives and takes. Default: none.
     pub rebalance_listener: Option<Arc<dyn RebalanceListener>>,
+    /// Is told what becomes of commits, automatic ones among them. Default: none.
+    pub commit_listener: Option<Arc<dyn CommitListener>>,
     /// `auto.offset.reset`: where to start when the group has no committed offset, or the position
     /// lies outside of the log. Default: latest.
     pub auto_offset_reset: OffsetReset,
@@ -281,6 +283,7 @@ impl Default for ConsumerConfig {
             max_poll_records: 500,
             assignors: vec![Arc::new(assignor::Range)],
             rebalance_listener: None,
+            commit_listener: None,
             auto_offset_reset: OffsetReset::Latest,
             enable_auto_commit: true,
             enable_auto_offset_store: true,

@@ -270,6 +270,36 @@ impl Consumer {
         Ok(())
     }
 
+    /// Has the group distribute its partitions anew, by its leader's assignor: for an assignor of one's own that goes by
+    /// something that has changed. Returns at once; while the group rebalances already, or is not joined yet, there is nothing to
+    /// do.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] without a subscription, and for a member by the consumer protocol (KIP-848), whose coordinator
+    /// distributes; [`Error::Closed`].
+    pub fn enforce_rebalance(&self) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let Some(group) = &shared.group else {
+            return Err(Error::Usage("there is no rebalance without group.id"));
+        };
+        let mut group = group.lock();
+        if group.subscription.is_none() {
+            return Err(Error::Usage("there is no rebalance without a subscription"));
+        }
+        if group.membership.consumer().is_some() {
+            return Err(Error::Usage(
+                "by the consumer protocol the group's coordinator decides when to rebalance",
+            ));
+        }
+        if let Some(classic) = group.membership.classic() {
+            classic.enforce_rebalance(now());
+        }
+        drop(group);
+        shared.membership.notify_one();
+        Ok(())
+    }
+
     /// The partitions that are read now, in no order.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.shared()

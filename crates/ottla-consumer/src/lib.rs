@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assignor;
+mod commit_listener;
 mod config;
 mod consumer;
 mod core;
@@ -30,6 +31,7 @@ pub use ottla_wire::{
 };
 
 pub use self::{
+    commit_listener::{CommitListener, CommitOutcome},
     config::{ConsumerConfig, GroupProtocol, IsolationLevel, OffsetReset},
     consumer::Consumer,
     core::{StreamEnd, Watermarks},

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use super::{Consumer, check};
 use crate::{
-    CommittedOffset, Error, Offset, Record, RecordBatch, Str, TopicPartition,
+    CommittedOffset, Error, Offset, Record, RecordBatch, Str, TopicPartition, commit_listener,
     core::Position,
     driver::{
         commit::{CommitBy, committed},
         now,
         offsets::{self, Stragglers::AreWaitedFor},
     },
-    group::commit::{Offsets, Outcome},
+    group::commit::Offsets,
     listener::check_not_in_listener,
 };
 
@@ -224,25 +224,7 @@ impl Consumer {
         let group = self.group_id()?;
         let timeout = shared.config.default_api_timeout;
         let outcome = shared.queue_commit(offsets, now() + timeout, by);
-        Ok(async move {
-            match outcome.await {
-                Ok(Outcome::Committed) => Ok(()),
-                Ok(Outcome::Refused { partition, error }) => Err(Error::CommitRefused {
-                    group,
-                    partition,
-                    error,
-                }),
-                Ok(Outcome::Expired { sent: true, last }) => {
-                    Err(Error::CommitUnknown { group, last })
-                }
-                Ok(Outcome::Expired { sent: false, last }) => Err(Error::Timeout {
-                    what: "committing offsets",
-                    waited: timeout,
-                    last: last.to_string(),
-                }),
-                Err(_) => Err(Error::Closed),
-            }
-        })
+        Ok(async move { commit_listener::result(group, outcome.await.ok(), timeout) })
     }
 }
 

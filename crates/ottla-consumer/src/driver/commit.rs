@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ottla_net::{Backoff, CoordinatorKind, GroupMetadata, Lane, Metadata, Sent};
@@ -19,7 +19,8 @@ use tracing::Span;
 
 use super::{Shared, group::Group, now};
 use crate::{
-    CommittedOffset, Error, TopicPartition,
+    CommitOutcome, CommittedOffset, Error, TopicPartition,
+    commit_listener::{self, Report},
     core::{LeaseId, Position},
     group::{
         commit::{CommitAnswer, CommitStep, Committer, Offsets, Outcome, Ticket},
@@ -38,6 +39,8 @@ pub(crate) struct Commits {
     ended: bool,
     /// How many automatic commits failed.
     failed_by_itself: u64,
+    /// What the application's listener has not been told yet, if it has one.
+    outcomes: Vec<CommitOutcome>,
 }
 
 /// Who asked for a commit.
@@ -58,6 +61,7 @@ struct Waiter {
     sender: oneshot::Sender<Outcome>,
     wants: Wanted,
     span: Span,
+    report: Option<Report>,
 }
 
 /// What is to be taken back if it fails.
@@ -78,6 +82,7 @@ impl Commits {
             waiters: HashMap::new(),
             ended: false,
             failed_by_itself: 0,
+            outcomes: Vec::new(),
         }
     }
 
@@ -100,6 +105,9 @@ impl Commits {
                 // Here and not by who waits: that one may have gone.
                 self.take_back(shared, &waiter.wants, &outcome);
             }
+            let outcome_told =
+                |report: Report| report.outcome(&shared.config, Some(outcome.clone()));
+            self.outcomes.extend(waiter.report.map(outcome_told));
             // Who does not wait any more does not care.
             let _ = waiter.sender.send(outcome);
         }
@@ -174,6 +182,7 @@ impl Shared {
             }
             None => Ok(Identity::nobody()),
         };
+        let report = Report::of(&self.config, &offsets, by == CommitBy::Itself);
         let numbers = offsets.iter().map(|(name, o)| (name.clone(), o.offset));
         let wants = match by {
             CommitBy::Itself => Wanted::ByItself(numbers.collect()),
@@ -198,8 +207,11 @@ impl Shared {
                         }
                     });
                 }
+                let refusal = |report: Report| report.outcome(&self.config, Some(refused.clone()));
+                commits.outcomes.extend(report.map(refusal));
                 // The receiver is still here.
                 let _ = sender.send(refused);
+                self.committing.notify_one();
                 return receiver;
             }
         };
@@ -211,11 +223,21 @@ impl Shared {
             sender,
             wants,
             span,
+            report,
         };
         commits.waiters.insert(ticket, waiter);
         commits.settle(self);
         self.committing.notify_one();
         receiver
+    }
+
+    /// Tells the application's listener what became of commits. Called with no lock held: it may do anything.
+    fn tell_of_commits(&self) {
+        let Some(listener) = &self.config.commit_listener else {
+            return;
+        };
+        let outcomes = std::mem::take(&mut self.commits.lock().outcomes);
+        commit_listener::tell(listener.as_ref(), &outcomes);
     }
 
     /// Who this consumer is as long as `lease` has its partition: what is written on its behalf is refused once another
@@ -319,6 +341,7 @@ impl Shared {
                 sender,
                 wants: Wanted::Settled,
                 span: Span::none(),
+                report: None,
             };
             let ticket = commits.committer.barrier(deadline);
             commits.waiters.insert(ticket, waiter);
@@ -372,7 +395,11 @@ impl Drop for Ending {
                 Counters::add(&self.0.counters.commit_failures, 1);
                 spans::fail(&waiter.span, "CLOSED", Error::Closed);
             }
+            let outcome = |report: Report| report.outcome(&self.0.config, None);
+            commits.outcomes.extend(waiter.report.map(outcome));
         }
+        drop(commits);
+        self.0.tell_of_commits();
     }
 }
 
@@ -397,6 +424,7 @@ async fn send_in_order(shared: Arc<Shared>) {
             commits.settle(&shared);
             step
         };
+        shared.tell_of_commits();
         let until = match step {
             CommitStep::Send { identity, offsets } => {
                 let (commit_as, joining) = match &shared.group {
@@ -583,4 +611,4 @@ async fn try_send(
 const LAST_BY_NAME: i16 = 9;
 
 /// An interval of 0 commits often, not always.
-const INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(10);
+const INTERVAL_MIN: Duration = Duration::from_millis(10);

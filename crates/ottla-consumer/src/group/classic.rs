@@ -224,6 +224,13 @@ impl Classic {
         }
     }
 
+    /// The group is to distribute its partitions anew; that it is about to is enough.
+    pub(crate) fn enforce_rebalance(&mut self, now: Instant) {
+        if self.state == State::Stable {
+            self.rebalance(now, "the application asked for a rebalance");
+        }
+    }
+
     /// The group is left, and not joined again until there is a subscription. The coordinator is told,
     /// unless this is a static member, which may be back.
     pub(crate) fn leave(&mut self, reason: &'static str) {

@@ -1,9 +1,13 @@
 //! What becomes of commits that are still under way when something ends, over scripted brokers and with a paused clock.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use ottla_consumer::{
-    Consumer, ConsumerConfig, Error, ListenerFuture, Offset, RebalanceListener, TopicPartition,
+    CommitOutcome, CommittedOffset, Consumer, ConsumerConfig, Error, ListenerFuture, Offset,
+    RebalanceListener, TopicPartition,
 };
 use ottla_net::testing::{Reply, ScriptedCluster};
 use ottla_wire::{
@@ -345,4 +349,118 @@ async fn what_is_read_again_up_to_where_it_was_is_committed_again() {
     read(&consumer, 1).await;
     consumer.close(SOON).await.unwrap();
     assert_eq!(committed(), Some(4), "on close");
+}
+
+/// What a listener heard: whether automatic, the offsets by partition, and the outcome.
+type Heard = Arc<Mutex<Vec<String>>>;
+
+fn listening(config: ConsumerConfig) -> (ConsumerConfig, Heard) {
+    let heard = Heard::default();
+    let notes = heard.clone();
+    let listener = move |outcome: &CommitOutcome| {
+        let offsets = outcome.offsets.iter();
+        let offsets: Vec<_> = offsets
+            .map(|(name, committed)| (name.partition, committed.offset))
+            .collect();
+        let result = match &outcome.result {
+            Ok(()) => "stored",
+            Err(Error::CommitRefused { .. }) => "refused",
+            Err(Error::Timeout { .. }) => "not sent",
+            Err(Error::CommitUnknown { .. }) => "unknown",
+            Err(Error::Closed) => "closed",
+            Err(error) => panic!("{error}"),
+        };
+        let by = if outcome.automatic {
+            "timer"
+        } else {
+            "application"
+        };
+        let mut notes = notes.lock().unwrap();
+        notes.push(format!("{by} {offsets:?} {result}"));
+        if outcome.automatic && matches!(outcome.result, Err(Error::CommitRefused { .. })) {
+            drop(notes);
+            panic!("the listener is not up to that");
+        }
+    };
+    let config = ConsumerConfig {
+        commit_listener: Some(Arc::new(listener)),
+        ..config
+    };
+    (config, heard)
+}
+
+fn take(heard: &Heard) -> Vec<String> {
+    std::mem::take(&mut heard.lock().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_hears_what_becomes_of_every_commit_whoever_began_it() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 0, 2);
+    let (config, heard) = listening(group_config());
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    read(&consumer, 2).await;
+    let done = async || assert!(consumer.poll(SOON).await.unwrap().is_empty());
+    done().await;
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(take(&heard), ["timer [(0, 2)] stored"]);
+    // Nobody waits for this one; that one has both partitions, of which one was never read.
+    drop(consumer.commit_async().unwrap());
+    sleep(SOON).await;
+    let all = take(&heard);
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(all[0].starts_with("application [(0, 2)"), "{all:?}");
+    assert!(all[0].ends_with("stored"), "{all:?}");
+
+    // The coordinator refuses; the listener panics, and goes on to hear.
+    append(&world, 0, 1);
+    let w = world.clone();
+    let broker = cluster.broker(1);
+    broker.on::<OffsetCommitRequest>(move |request, _| {
+        let error = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+        w.lock().unwrap().commit(&request, error).into()
+    });
+    read(&consumer, 1).await;
+    done().await;
+    sleep(Duration::from_secs(6)).await;
+    let heard_of = take(&heard);
+    assert_eq!(heard_of.first().unwrap(), "timer [(0, 3)] refused");
+    consumer
+        .commit_offsets([(
+            tp(0),
+            CommittedOffset {
+                offset: 1,
+                ..CommittedOffset::default()
+            },
+        )])
+        .await
+        .unwrap_err();
+    sleep(SOON).await;
+    let heard_of = take(&heard);
+    assert_eq!(heard_of.first().unwrap(), "application [(0, 1)] refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_hears_of_commits_that_end_with_their_time_or_the_consumer() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let (config, heard) = listening(by_hand());
+    let consumer = consumer(&cluster, config);
+    consumer.subscribe([TOPIC]).unwrap();
+    let record = consumer.recv().await.unwrap();
+    load(&cluster, &world, Duration::from_secs(600));
+    drop(consumer.commit_async().unwrap());
+    sleep(SOON).await;
+    assert_eq!(take(&heard), Vec::<String>::new());
+    // A second one waits behind the first, and is not answered in time; the first one may be stored.
+    let late = consumer.commit_record(&record).await.unwrap_err();
+    assert!(
+        matches!(late, Error::Timeout { .. } | Error::CommitUnknown { .. }),
+        "{late}"
+    );
+    assert_eq!(take(&heard).len(), 2);
+    drop(consumer.commit_async().unwrap());
+    consumer.close(SOON).await.unwrap_err();
+    assert_eq!(take(&heard), ["application [(0, 1)] closed"]);
 }

@@ -871,3 +871,32 @@ async fn a_subscription_and_partitions_by_hand_exclude_each_other_whichever_come
         assert_eq!(consumer.subscription(), [TOPIC]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_application_may_have_its_group_rebalance() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 2);
+    let consumer = consumer(&cluster, group_config());
+    let joins = || {
+        let events = std::mem::take(&mut world.lock().unwrap().events);
+        events.iter().filter(|event| *event == "join").count()
+    };
+    let refused = consumer.enforce_rebalance().unwrap_err();
+    assert!(matches!(refused, Error::Usage(_)), "{refused}");
+    consumer.subscribe([TOPIC]).unwrap();
+    // It is about to join: that will do.
+    consumer.enforce_rebalance().unwrap();
+    read(&consumer, 2).await;
+    assert_eq!(joins(), 1);
+    consumer.enforce_rebalance().unwrap();
+    // Partitions are given up when the application comes.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(joins(), 0);
+    assert!(consumer.try_recv().unwrap().is_none());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(joins(), 1);
+    assert_eq!(assigned(&consumer), [0]);
+    consumer.close(Duration::from_secs(5)).await.unwrap();
+    let refused = consumer.enforce_rebalance().unwrap_err();
+    assert!(matches!(refused, Error::Closed), "{refused}");
+}
