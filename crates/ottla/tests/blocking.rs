@@ -5,16 +5,17 @@
 )]
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ottla::ErrorCode;
 use ottla::admin::{AlterConfig, Resource};
-use ottla::blocking::{Client, Consumer, Error, RebalanceListener, RunError};
+use ottla::blocking::{Client, Consumer, Error, ExactlyOnce, RebalanceListener, RunError};
 use ottla::consumer::{
-    ConsumerConfig, Error as ConsumerError, IsolationLevel, ShareAcknowledgementMode,
-    ShareConsumerConfig, StreamEnd,
+    CommitOutcome, ConsumerConfig, Error as ConsumerError, IsolationLevel,
+    ShareAcknowledgementMode, ShareConsumerConfig, StreamEnd,
 };
+use ottla::exactly_once::Outcome;
 use ottla::prelude::*;
 use ottla::producer::{ProducerConfig, Purge, SendError};
 use ottla::testing::{ApiKey, Fault, Rule, TestCluster};
@@ -329,6 +330,133 @@ fn a_thread_copies_in_transactions() {
             .is_none()
     );
     reader.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_thread_copies_exactly_once() {
+    let broker = broker("from", 1);
+    let client = broker.client();
+    let producer = client.producer().unwrap();
+    for n in 0..20 {
+        let text = n.to_string();
+        let record = ProducerRecord::to("from").value(&text);
+        producer.send(record).unwrap().wait().unwrap();
+    }
+    producer.close(PATIENCE).unwrap();
+    let consumer = client
+        .consumer_with(ConsumerConfig {
+            enable_auto_commit: false,
+            ..client.consumer_config()
+        })
+        .unwrap();
+    consumer.subscribe(["from"]).unwrap();
+    let mut partitions = consumer.split().unwrap();
+    let stream = partitions.next_partition().unwrap();
+    assert_eq!(stream.topic(), "from");
+    assert!(stream.group_metadata().is_some());
+    let copier = client
+        .transactional_producer_with(ProducerConfig {
+            transactional_id: Some("copier".into()),
+            ..client.producer_config()
+        })
+        .unwrap();
+    let mut session = ExactlyOnce::new(stream, copier).unwrap();
+    assert_eq!(session.topic_partition().partition, 0);
+    // The first transaction is dropped, and its batch comes again.
+    let (mut copied, mut dropped) = (0, false);
+    while copied < 20 {
+        let step = session.next().unwrap().unwrap();
+        let mut records = 0;
+        for record in step.batch() {
+            let record = record.unwrap();
+            let copy = ProducerRecord::to("to").value(record.value().unwrap());
+            drop(step.send(copy).unwrap());
+            records += 1;
+        }
+        if !std::mem::replace(&mut dropped, true) {
+            continue;
+        }
+        assert!(matches!(step.commit().unwrap(), Outcome::Committed(_)));
+        copied += records;
+    }
+    assert_eq!(session.end(), None);
+    session.close(PATIENCE).unwrap();
+    consumer.close(PATIENCE).unwrap();
+
+    let reader = client
+        .consumer_with(ConsumerConfig {
+            isolation_level: IsolationLevel::ReadCommitted,
+            group_id: None,
+            enable_auto_commit: false,
+            ..client.consumer_config()
+        })
+        .unwrap();
+    reader.assign([(("to", 0), Offset::Beginning)]).unwrap();
+    let copies = reader.records().take(20);
+    let copies: Vec<_> = copies
+        .map(|copy| copy.unwrap().value().map(<[u8]>::to_vec))
+        .collect();
+    let expected: Vec<_> = (0..20).map(|n| Some(n.to_string().into_bytes())).collect();
+    assert_eq!(copies, expected);
+    let more = reader.recv_for(Duration::from_millis(300)).unwrap();
+    assert!(more.is_none(), "{more:?}");
+}
+
+#[test]
+fn a_thread_need_not_wait_for_its_commits() {
+    let broker = broker("t", 1);
+    let client = broker.client();
+    let producer = client.producer().unwrap();
+    for _ in 0..3 {
+        let record = ProducerRecord::to("t").value("v");
+        producer.send(record).unwrap().wait().unwrap();
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let listener = move |outcome: &CommitOutcome| {
+        let place = outcome.offsets.iter().map(|(_, to)| to.offset).next();
+        let _ = tell.send((place, outcome.result.is_ok()));
+    };
+    let consumer = client
+        .consumer_with(ConsumerConfig {
+            enable_auto_commit: false,
+            commit_listener: Some(Arc::new(listener)),
+            ..client.consumer_config()
+        })
+        .unwrap();
+    assert!(!consumer.config().enable_auto_commit);
+    consumer.subscribe(["t"]).unwrap();
+    consumer.recv().unwrap();
+    drop(consumer.commit_async().unwrap());
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (Some(1), true));
+    let name = consumer.assignment().remove(0);
+    let begun = consumer.commit_offsets_async([(name.clone(), 2.into())]);
+    begun.unwrap().wait().unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (Some(2), true));
+    consumer.enforce_rebalance().unwrap();
+    let mut partitions = consumer.split().unwrap();
+    let mut stream = partitions.next_partition().unwrap();
+    // Which may be the one from before the rebalance.
+    let record = loop {
+        match stream.recv_for(PATIENCE).unwrap() {
+            Some(record) => break record,
+            None => {
+                drop(stream);
+                stream = partitions.next_partition().unwrap();
+            }
+        }
+    };
+    assert!(record.offset() >= 1);
+    stream.mark_processed();
+    stream.commit().unwrap();
+    let place = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(place, (Some(record.offset() + 1), true));
+    let late = loop {
+        match stream.recv_for(Duration::from_millis(200)) {
+            Ok(Some(_)) => {}
+            outcome => break outcome,
+        }
+    };
+    assert!(matches!(late, Err(Error::Timeout { .. })), "{late:?}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The consumer, for programs without tokio.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +11,9 @@ use super::error::Error;
 use super::runtime::{Held, Runtime};
 use super::streams::PartitionStreams;
 use crate::consumer::{
-    CommittedOffset, Consumer as AsyncConsumer, ConsumerMetrics, Error as ConsumerError,
-    GroupMetadata, Offset, OffsetForTime, Record, RecordBatch, Str, TopicPartition, TopicPattern,
-    Watermarks,
+    CommittedOffset, Consumer as AsyncConsumer, ConsumerConfig, ConsumerMetrics,
+    Error as ConsumerError, GroupMetadata, Offset, OffsetForTime, Record, RecordBatch, Str,
+    TopicPartition, TopicPattern, Watermarks,
 };
 
 /// Reads records. Cheap to clone; clones are the same consumer.
@@ -247,6 +249,30 @@ impl Consumer {
         Ok(self.wait("blocking::Consumer::commit", self.get().commit())??)
     }
 
+    /// Starts a commit of what was handed out so far, as
+    /// [`consumer::Consumer::commit_async`](crate::consumer::Consumer::commit_async). What becomes of it,
+    /// [`ConsumerConfig::commit_listener`](crate::consumer::ConsumerConfig::commit_listener) is told, and
+    /// [`Commit::wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn commit_async(&self) -> Result<Commit, ConsumerError> {
+        let _here = self.held.runtime.enter();
+        Ok(self.begun(self.get().commit_async()?))
+    }
+
+    /// Starts a commit of these offsets.
+    ///
+    /// # Errors
+    /// As [`commit_async`](Self::commit_async).
+    pub fn commit_offsets_async(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, CommittedOffset)>,
+    ) -> Result<Commit, ConsumerError> {
+        let _here = self.held.runtime.enter();
+        Ok(self.begun(self.get().commit_offsets_async(offsets)?))
+    }
+
     /// Commits these offsets.
     ///
     /// # Errors
@@ -382,6 +408,20 @@ impl Consumer {
         self.get().group_metadata()
     }
 
+    /// Has the group distribute its partitions anew.
+    ///
+    /// # Errors
+    /// As [`consumer::Consumer::enforce_rebalance`](crate::consumer::Consumer::enforce_rebalance).
+    pub fn enforce_rebalance(&self) -> Result<(), ConsumerError> {
+        let _here = self.held.runtime.enter();
+        self.get().enforce_rebalance()
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &ConsumerConfig {
+        self.get().config()
+    }
+
     /// Leaves the group and ends the consumer, within `timeout`.
     ///
     /// # Errors
@@ -394,8 +434,42 @@ impl Consumer {
         self.held.get()
     }
 
+    fn begun(
+        &self,
+        outcome: impl Future<Output = Result<(), ConsumerError>> + Send + 'static,
+    ) -> Commit {
+        Commit {
+            outcome: Box::pin(outcome),
+            runtime: self.held.runtime.clone(),
+        }
+    }
+
     fn wait<F: Future>(&self, call: &'static str, future: F) -> Result<F::Output, Error> {
         self.held.runtime.wait(call, future)
+    }
+}
+
+/// A commit that was begun. It goes on whether or not anybody waits for it, and never overtakes an earlier one.
+pub struct Commit {
+    outcome: Pin<Box<dyn Future<Output = Result<(), ConsumerError>> + Send>>,
+    runtime: Arc<Runtime>,
+}
+
+impl Commit {
+    /// Waits for the outcome, for up to `default.api.timeout.ms`.
+    ///
+    /// # Errors
+    /// [`Error::Consumer`]; [`Error::InsideRuntime`].
+    pub fn wait(self) -> Result<(), Error> {
+        Ok(self
+            .runtime
+            .wait("blocking::Commit::wait", self.outcome)??)
+    }
+}
+
+impl fmt::Debug for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commit").finish_non_exhaustive()
     }
 }
 

@@ -34,6 +34,7 @@
 mod client;
 mod consumer;
 mod error;
+mod exactly_once;
 mod listener;
 mod producer;
 mod runtime;
@@ -42,8 +43,9 @@ mod streams;
 mod transaction;
 
 pub use client::Client;
-pub use consumer::{Consumer, Records};
+pub use consumer::{Commit, Consumer, Records};
 pub use error::Error;
+pub use exactly_once::{ExactlyOnce, Step};
 pub use listener::RebalanceListener;
 pub use producer::{Delivery, Producer};
 pub use share::{ShareConsumer, ShareRecords};

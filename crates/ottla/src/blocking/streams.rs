@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::error::Error;
 use super::runtime::{Held, Runtime};
 use crate::consumer::{
-    CommittedOffset, Error as ConsumerError, Offset, PartitionStream as AsyncPartitionStream,
-    PartitionStreams as AsyncPartitionStreams, Record, RecordBatch, StreamEnd, TopicPartition,
+    CommittedOffset, Error as ConsumerError, GroupMetadata, Offset,
+    PartitionStream as AsyncPartitionStream, PartitionStreams as AsyncPartitionStreams, Record,
+    RecordBatch, Str, StreamEnd, TopicPartition,
 };
 
 /// Gives out one stream per partition, as [`consumer::PartitionStreams`](crate::consumer::PartitionStreams).
@@ -122,6 +123,19 @@ impl PartitionStream {
         }
     }
 
+    /// The next record, or `None` when the stream has ended.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if none comes within `timeout`; otherwise as [`recv`](Self::recv).
+    pub fn recv_for(&mut self, timeout: Duration) -> Result<Option<Record>, Error> {
+        let (inner, runtime) = self.held.parts();
+        let next = async { tokio::time::timeout(timeout, inner.recv()).await };
+        match runtime.wait("blocking::PartitionStream::recv_for", next)? {
+            Ok(record) => Ok(record?),
+            Err(_) => Err(Error::Timeout { waited: timeout }),
+        }
+    }
+
     /// Why the stream has ended, or is about to.
     pub fn end(&self) -> Option<StreamEnd> {
         self.held.get().end()
@@ -193,6 +207,26 @@ impl PartitionStream {
     /// As [`store_offset`](Self::store_offset).
     pub fn store_batch(&mut self, batch: &RecordBatch) -> Result<(), ConsumerError> {
         self.held.parts().0.store_batch(batch)
+    }
+
+    /// Says that all that was handed out is processed, without asking for more.
+    pub fn mark_processed(&mut self) {
+        self.held.parts().0.mark_processed();
+    }
+
+    /// Who reads this partition, for [`Transaction::send_offsets`](super::Transaction::send_offsets): offsets are refused once
+    /// the group may have given the partition to another member. None without `group.id`, and if it may have by now.
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        self.held.get().group_metadata()
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &Str {
+        self.held.get().topic()
+    }
+
+    pub(super) fn into_parts(self) -> (AsyncPartitionStream, Arc<Runtime>) {
+        self.held.into_parts()
     }
 
     /// Lets go of the partition, being done with all that was handed out.

@@ -128,6 +128,11 @@ impl TransactionalProducer {
         }
     }
 
+    /// Whatever is done with it must be done within its runtime.
+    pub(super) fn into_inner(self) -> AsyncProducer {
+        self.held.into_parts().0
+    }
+
     /// Ends the producer, within `timeout`.
     ///
     /// # Errors
