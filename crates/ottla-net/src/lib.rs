@@ -23,6 +23,7 @@ mod config;
 mod connection;
 mod error;
 mod group;
+mod histogram;
 mod pool;
 mod race;
 #[cfg(feature = "testing")]
@@ -40,6 +41,7 @@ pub use connection::{
 };
 pub use error::{CloseCause, Error, ForeignAnswer, Peer, Sent};
 pub use group::GroupMetadata;
+pub use histogram::{Histogram, Recorder};
 pub use pool::Lane;
 pub use transport::{Connector, Stream, TcpConnector, TcpOptions};
 

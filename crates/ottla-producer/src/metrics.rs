@@ -3,13 +3,11 @@
 //! Owns the counters. They are counted per batch and per request, by whoever settles or sends one, and
 //! read in one [snapshot](ProducerMetrics); nothing is counted per record, and nothing is sent anywhere.
 
-mod histogram;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use histogram::Histogram;
-use histogram::Recorder;
+pub use ottla_net::Histogram;
+use ottla_net::Recorder;
 
 use crate::delivery::Outcome;
 use crate::error::SendError;
