@@ -24,7 +24,7 @@ mod topic_partition;
 mod topics;
 mod waiting;
 
-pub use ottla_net::GroupMetadata;
+pub use ottla_net::{GroupMetadata, Histogram};
 pub use ottla_wire::{
     Bytes, Str,
     record::{RecordHeaders, RecordRef, TimestampType},

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use ottla_net::{Histogram, Recorder};
+
 use crate::{TopicPartition, Watermarks};
 
 /// A snapshot of a consumer, from [`Consumer::metrics`](crate::Consumer::metrics). Counts begin with the consumer and only
@@ -22,14 +24,27 @@ pub struct ConsumerMetrics {
     pub fetched_bytes: u64,
     /// The time from sending fetches to their answers, in all. Includes what brokers waited for data.
     pub fetch_time: Duration,
+    /// Bytes of batches that a fetch brought, still compressed, per fetch that brought some. They add up to
+    /// [`fetched_bytes`](Self::fetched_bytes).
+    pub fetch_size: Histogram,
+    /// From sending a fetch to its answer, in microseconds, per fetch that brought records: how fast brokers are, for a reader
+    /// that lags behind. One that has caught up waits here for the next record, for up to `fetch.max.wait.ms`; what
+    /// waited in vain does not count.
+    pub fetch_latency: Histogram,
     /// Commits the coordinator has accepted.
     pub commits: u64,
     /// Commits that were refused, or not answered in time.
     pub commit_failures: u64,
+    /// From asking for a commit to its acceptance, in microseconds, per accepted commit: what came before it, and what had to
+    /// be tried again, included.
+    pub commit_latency: Histogram,
     /// Assignments that the group gave this member.
     pub rebalances: u64,
-    /// The time from joining to the assignment, in all.
+    /// The time from joining to the assignment, in all; where partitions are given up first, from then on.
     pub rebalance_time: Duration,
+    /// The same, in microseconds, per rebalance. One that the coordinator made without this member's joining or giving up
+    /// anything took no time, and does not count.
+    pub rebalance_latency: Histogram,
     /// Partitions that the group gave, took away, and took without asking.
     pub partitions_assigned: u64,
     /// Partitions given up in rebalances.
@@ -66,12 +81,13 @@ pub struct PartitionMetrics {
 pub(crate) struct Counters {
     pub(crate) fetches: AtomicU64,
     pub(crate) fetch_failures: AtomicU64,
-    pub(crate) fetched_bytes: AtomicU64,
     pub(crate) fetch_micros: AtomicU64,
-    pub(crate) commits: AtomicU64,
+    pub(crate) fetch_size: Recorder,
+    pub(crate) fetch_latency: Recorder,
+    pub(crate) commit_latency: Recorder,
     pub(crate) commit_failures: AtomicU64,
     pub(crate) rebalances: AtomicU64,
-    pub(crate) rebalance_micros: AtomicU64,
+    pub(crate) rebalance_latency: Recorder,
     pub(crate) partitions_assigned: AtomicU64,
     pub(crate) partitions_revoked: AtomicU64,
     pub(crate) partitions_lost: AtomicU64,
@@ -94,16 +110,23 @@ impl Counters {
         partitions: Vec<PartitionMetrics>,
     ) -> ConsumerMetrics {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let fetch_size = self.fetch_size.snapshot();
+        let commit_latency = self.commit_latency.snapshot();
+        let rebalance_latency = self.rebalance_latency.snapshot();
         ConsumerMetrics {
             polls,
             fetches: of(&self.fetches),
             fetch_failures: of(&self.fetch_failures),
-            fetched_bytes: of(&self.fetched_bytes),
+            fetched_bytes: fetch_size.sum(),
             fetch_time: Duration::from_micros(of(&self.fetch_micros)),
-            commits: of(&self.commits),
+            fetch_size,
+            fetch_latency: self.fetch_latency.snapshot(),
+            commits: commit_latency.count(),
             commit_failures: of(&self.commit_failures),
+            commit_latency,
             rebalances: of(&self.rebalances),
-            rebalance_time: Duration::from_micros(of(&self.rebalance_micros)),
+            rebalance_time: Duration::from_micros(rebalance_latency.sum()),
+            rebalance_latency,
             partitions_assigned: of(&self.partitions_assigned),
             partitions_revoked: of(&self.partitions_revoked),
             partitions_lost: of(&self.partitions_lost),

@@ -60,6 +60,7 @@ pub(crate) enum CommitBy {
 struct Waiter {
     sender: oneshot::Sender<Outcome>,
     wants: Wanted,
+    since: Instant,
     span: Span,
     report: Option<Report>,
 }
@@ -92,13 +93,16 @@ impl Commits {
                 continue;
             };
             if !matches!(waiter.wants, Wanted::Settled) {
-                let counter = match outcome {
-                    Outcome::Committed => &shared.counters.commits,
-                    Outcome::Refused { .. } | Outcome::Expired { .. } => {
-                        &shared.counters.commit_failures
+                let counters = &shared.counters;
+                match outcome {
+                    Outcome::Committed => {
+                        let latency = now().saturating_duration_since(waiter.since);
+                        counters.commit_latency.add_time(latency);
                     }
-                };
-                Counters::add(counter, 1);
+                    Outcome::Refused { .. } | Outcome::Expired { .. } => {
+                        Counters::add(&counters.commit_failures, 1);
+                    }
+                }
                 spans::settled(&waiter.span, &outcome);
             }
             if outcome != Outcome::Committed {
@@ -222,6 +226,7 @@ impl Shared {
         let waiter = Waiter {
             sender,
             wants,
+            since: now(),
             span,
             report,
         };
@@ -340,6 +345,7 @@ impl Shared {
             let waiter = Waiter {
                 sender,
                 wants: Wanted::Settled,
+                since: now(),
                 span: Span::none(),
                 report: None,
             };

@@ -57,10 +57,13 @@ fn handle(
     match answer {
         Ok(Exchange::Answer(response, took)) => {
             let parts = || response.responses.iter().flat_map(|of| &of.partitions);
-            let bytes = parts().map(len).sum();
+            let bytes: usize = parts().map(len).sum();
             Counters::add(&counters.fetches, 1);
             Counters::add_time(&counters.fetch_micros, took);
-            Counters::add(&counters.fetched_bytes, bytes);
+            if bytes > 0 {
+                counters.fetch_size.add(bytes as u64);
+                counters.fetch_latency.add_time(took);
+            }
             span.record("partitions", parts().count());
             span.record("bytes", bytes);
             if response.error_code.is_err() {

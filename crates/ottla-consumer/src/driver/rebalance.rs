@@ -7,7 +7,7 @@ use ottla_wire::ErrorCode;
 use tracing::Span;
 
 use super::{Shared, now};
-use crate::{metrics::Counters, spans};
+use crate::spans;
 
 /// The rebalance that is under way, if one is.
 #[derive(Debug, Default)]
@@ -48,7 +48,8 @@ impl Rebalance {
     pub(super) fn adopted(&mut self, shared: &Shared, partitions: usize) {
         if let Some(begun) = self.0.take() {
             begun.span.record("partitions.assigned", partitions);
-            Counters::add_time(&shared.counters.rebalance_micros, now() - begun.since);
+            let latency = &shared.counters.rebalance_latency;
+            latency.add_time(now() - begun.since);
         }
     }
 

@@ -136,13 +136,18 @@ async fn exchange(
         .connection(node, Lane::Fetch, deadline)
         .await?;
     let cap = i16::MAX;
+    let (acknowledges, latency) = (order.records() > 0, &shared.counters.acknowledge_latency);
     match order.api {
         Api::ShareFetch => {
             let version = connection.version::<fetch::ShareFetchRequest>(cap)?;
             let request = fetch_request(shared, order);
             let sent = now();
             let reply = connection.submit(&request, version, deadline)?.await?;
-            count(shared, &reply, now() - sent, fetching);
+            let took = now() - sent;
+            count(shared, &reply, took, fetching);
+            if acknowledges {
+                latency.add_time(took);
+            }
             Ok(take_in(shared, node, reply))
         }
         Api::ShareAcknowledge => {
@@ -154,7 +159,11 @@ async fn exchange(
                 request.is_renew_ack = false;
                 unsupported = without_renewals(&mut request);
             }
+            let sent = now();
             let reply = connection.submit(&request, version, deadline)?.await?;
+            if acknowledges {
+                latency.add_time(now() - sent);
+            }
             let mut answer = acknowledged(shared, reply, renews);
             for part in &mut answer.partitions {
                 if unsupported.contains(&part.id) && part.acknowledge_error.is_ok() {
@@ -185,7 +194,10 @@ fn count(shared: &Shared, reply: &fetch::ShareFetchResponse, took: Duration, fet
     let counters = &shared.counters;
     counters.fetches.fetch_add(1, Relaxed);
     counters.fetch_micros.fetch_add(micros, Relaxed);
-    counters.fetched_bytes.fetch_add(bytes as u64, Relaxed);
+    if bytes > 0 {
+        counters.fetch_size.add(bytes as u64);
+        counters.fetch_latency.add_time(took);
+    }
 }
 
 fn fetch_request(shared: &Shared, order: Order) -> fetch::ShareFetchRequest {

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use ottla_net::{Histogram, Recorder};
+
 use super::acknowledge::AcknowledgeType;
 use crate::TopicPartition;
 
@@ -23,6 +25,13 @@ pub struct ShareConsumerMetrics {
     pub fetched_bytes: u64,
     /// The time from sending ShareFetches to their answers, in all. Includes what brokers waited for records.
     pub fetch_time: Duration,
+    /// Bytes of batches that a ShareFetch brought, still compressed, per ShareFetch that brought some. They add up to
+    /// [`fetched_bytes`](Self::fetched_bytes).
+    pub fetch_size: Histogram,
+    /// From sending a ShareFetch to its answer, in microseconds, per ShareFetch that brought records: how fast brokers are,
+    /// while there are records to acquire. Otherwise the first one is waited for here, for up to `fetch.max.wait.ms`;
+    /// what waited in vain does not count.
+    pub fetch_latency: Histogram,
     /// Heartbeats that were answered.
     pub heartbeats: u64,
     /// Records handed out.
@@ -41,6 +50,9 @@ pub struct ShareConsumerMetrics {
     pub renewed: u64,
     /// Records whose acknowledgement was refused, or was not answered.
     pub acknowledge_failures: u64,
+    /// From sending a request with acknowledgements to its answer, in microseconds, per request. Those that a ShareFetch takes
+    /// along are answered with it, when it has found records or waited for them.
+    pub acknowledge_latency: Histogram,
     /// Records that are handed out and not acknowledged, as far as their locks have not timed out.
     pub records_held: u64,
     /// The partitions that this member is to read now, by name.
@@ -83,8 +95,10 @@ pub(super) struct Counters {
     pub(super) polls: AtomicU64,
     pub(super) fetches: AtomicU64,
     pub(super) failures: AtomicU64,
-    pub(super) fetched_bytes: AtomicU64,
     pub(super) fetch_micros: AtomicU64,
+    pub(super) fetch_size: Recorder,
+    pub(super) fetch_latency: Recorder,
+    pub(super) acknowledge_latency: Recorder,
     pub(super) heartbeats: AtomicU64,
 }
 
@@ -96,13 +110,16 @@ impl Counters {
         partitions: Vec<TopicPartition>,
     ) -> ShareConsumerMetrics {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let fetch_size = self.fetch_size.snapshot();
         let [accepted, released, rejected, renewed] = tally.acknowledged;
         ShareConsumerMetrics {
             polls: of(&self.polls),
             fetches: of(&self.fetches),
             failures: of(&self.failures),
-            fetched_bytes: of(&self.fetched_bytes),
+            fetched_bytes: fetch_size.sum(),
             fetch_time: Duration::from_micros(of(&self.fetch_micros)),
+            fetch_size,
+            fetch_latency: self.fetch_latency.snapshot(),
             heartbeats: of(&self.heartbeats),
             records: tally.records,
             records_redelivered: tally.redelivered,
@@ -112,6 +129,7 @@ impl Counters {
             rejected,
             renewed,
             acknowledge_failures: tally.failures,
+            acknowledge_latency: self.acknowledge_latency.snapshot(),
             records_held,
             partitions,
         }

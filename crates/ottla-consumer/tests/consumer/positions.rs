@@ -5,7 +5,11 @@ use std::time::Duration;
 use ottla_consumer::{CommittedOffset, ConsumerConfig, Error, IsolationLevel, Offset};
 
 use crate::support::*;
-use ottla_wire::{ErrorCode, messages::offset_commit::OffsetCommitRequest};
+use ottla_net::testing::Reply;
+use ottla_wire::{
+    ErrorCode,
+    messages::{join_group::JoinGroupRequest, offset_commit::OffsetCommitRequest},
+};
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_partition_is_told_each_time_it_is_reached() {
@@ -221,7 +225,16 @@ async fn the_numbers_add_up() {
     let fetched = world.lock().unwrap().fetched_bytes as u64;
     assert_eq!(metrics.fetched_bytes, fetched);
     assert_eq!((metrics.commits, metrics.commit_failures), (1, 0));
+    let sizes = &metrics.fetch_size;
+    assert_eq!((sizes.count(), sizes.sum()), (1, fetched));
+    assert_eq!(sizes.max(), fetched);
+    // Long polls that brought nothing are most of the time, and none of the latency.
+    assert_eq!(metrics.fetch_latency.count(), 1);
+    assert!(metrics.fetch_latency.time(1.0) < Duration::from_millis(1));
+    assert!(metrics.fetch_time > Duration::from_secs(9));
+    assert_eq!(metrics.commit_latency.count(), 1);
     assert_eq!((metrics.rebalances, metrics.partitions_assigned), (1, 2));
+    assert_eq!(metrics.rebalance_latency.count(), 1);
     let [first, second] = &metrics.partitions[..] else {
         panic!("{metrics:?}")
     };
@@ -230,4 +243,58 @@ async fn the_numbers_add_up() {
     assert_eq!(first.watermarks.unwrap().high, 5);
     cluster.broker(1).fall_silent();
     assert!(consumer.close(Duration::from_secs(1)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn latencies_are_those_of_the_coordinator_and_the_leader() {
+    let (cluster, world) = start(1, 1);
+    let broker = cluster.broker(1);
+    let config = ConsumerConfig {
+        enable_auto_commit: false,
+        // Leaves its group without a word.
+        group_instance_id: Some("one".into()),
+        ..group_config()
+    };
+    let consumer = consumer(&cluster, config);
+    // Nobody else joins, and the group waits for that.
+    broker.on::<JoinGroupRequest>(|_, _| Reply::Skip);
+    consumer.subscribe([TOPIC]).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    consumer.unsubscribe().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    // What nobody waited for does not count.
+    serve(&cluster, &world, 1);
+    consumer.subscribe([TOPIC]).unwrap();
+    append(&world, 0, 5);
+    read(&consumer, 5).await;
+    let metrics = consumer.metrics();
+    assert_eq!(metrics.rebalance_latency.count(), 1);
+    assert!(
+        metrics.rebalance_time < Duration::from_secs(60),
+        "{metrics:?}"
+    );
+    let micros = metrics.rebalance_latency.sum();
+    assert_eq!(metrics.rebalance_time, Duration::from_micros(micros));
+
+    let delay = Duration::from_millis(40);
+    let of = world.clone();
+    broker.on::<OffsetCommitRequest>(move |request, _| {
+        let answer = of.lock().unwrap().commit(&request, ErrorCode::NONE);
+        Reply::after(delay, answer)
+    });
+    consumer.commit().await.unwrap();
+    consumer.commit().await.unwrap();
+    let metrics = consumer.metrics();
+    assert_eq!((metrics.commits, metrics.commit_latency.count()), (2, 2));
+    let (least, most) = (delay.as_micros() as f64, delay.as_micros() as f64 * 1.1);
+    let mean = metrics.commit_latency.mean();
+    assert!((least..most).contains(&mean), "{mean}");
+    // Two answers that bring records, at different times.
+    append(&world, 0, 2);
+    read(&consumer, 2).await;
+    let metrics = consumer.metrics();
+    assert_eq!(metrics.fetch_size.count(), 2);
+    assert_eq!(metrics.fetch_size.sum(), metrics.fetched_bytes);
+    assert_eq!(metrics.fetch_latency.count(), 2);
+    assert!(metrics.fetch_time >= Duration::from_micros(metrics.fetch_latency.sum()));
 }

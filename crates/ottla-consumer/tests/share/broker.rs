@@ -175,7 +175,10 @@ impl World {
         Reply::after(wait, response)
     }
 
-    fn acknowledge(&mut self, request: &ShareAcknowledgeRequest) -> ShareAcknowledgeResponse {
+    pub(crate) fn acknowledge(
+        &mut self,
+        request: &ShareAcknowledgeRequest,
+    ) -> ShareAcknowledgeResponse {
         if request.share_session_epoch >= 0 {
             assert_eq!(request.share_session_epoch, self.epoch);
         }

@@ -366,3 +366,46 @@ async fn a_listener_may_call_the_consumer() {
     *slot.lock().unwrap() = None;
     consumer.close(PATIENCE).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn sizes_and_latencies_add_up() {
+    let (cluster, world) = start(12);
+    let consumer = member(&cluster, config(EXPLICIT));
+    for _ in 0..12 {
+        let record = timeout(PATIENCE, consumer.recv()).await;
+        let record = record.expect("it hangs").unwrap();
+        consumer
+            .acknowledge(&record, AcknowledgeType::Accept)
+            .unwrap();
+    }
+    let delay = Duration::from_millis(40);
+    let of = world.clone();
+    let acknowledged = Arc::<AtomicUsize>::default();
+    let count = acknowledged.clone();
+    cluster
+        .broker(1)
+        .on::<ShareAcknowledgeRequest>(move |request, _| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Reply::after(delay, of.lock().unwrap().acknowledge(&request))
+        });
+    let before = consumer.metrics().acknowledge_latency;
+    consumer.commit_all().await.unwrap();
+    // Long polls that bring nothing.
+    assert!(consumer.poll(PATIENCE).await.unwrap().is_empty());
+    let metrics = consumer.metrics();
+    assert_eq!(metrics.accepted, 12);
+    let latency = metrics.acknowledge_latency.since(&before);
+    let requests = acknowledged.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((latency.count(), requests), (1, 1));
+    assert!(
+        latency.time(0.5) >= delay && latency.time(0.5) < delay * 2,
+        "{latency:?}"
+    );
+    let sizes = &metrics.fetch_size;
+    assert!(sizes.count() > 0 && sizes.count() < metrics.fetches);
+    assert_eq!(sizes.sum(), metrics.fetched_bytes);
+    assert_eq!(metrics.fetch_latency.count(), sizes.count());
+    assert!(metrics.fetch_latency.time(1.0) < Duration::from_millis(500));
+    assert!(metrics.fetch_time > Duration::from_secs(50), "{metrics:?}");
+    consumer.close(PATIENCE).await.unwrap();
+}
