@@ -4,7 +4,8 @@
 //!
 //! A plain chain loses no key. In a transactional one (`ottla::exactly_once`) each topic has each key once, in order.
 //!
-//! `OTTLA_CHAIN_KEYS=1000000` has so many keys pass, as fast as they can; by name a test can be run alone.
+//! `OTTLA_CHAIN_KEYS=1000000` has so many keys pass, as fast as they can, `OTTLA_CHAIN_NODES=3` starts so many nodes; by name a
+//! test can be run alone.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../client/mod.rs"]
@@ -56,9 +57,11 @@ static NEWEST: Shared = OnceLock::new();
 static OLDEST: Shared = OnceLock::new();
 
 fn start(version: Version) -> Option<KafkaCluster> {
+    let asked = std::env::var("OTTLA_CHAIN_NODES").ok();
+    let nodes = asked.map(|nodes| nodes.parse().unwrap());
     let options = Options {
         version,
-        nodes: if version == Version::V3_9 { 1 } else { 3 },
+        nodes: nodes.unwrap_or(if version == Version::V3_9 { 1 } else { 3 }),
         ..Options::default()
     };
     // The dead are missed while a test can wait.

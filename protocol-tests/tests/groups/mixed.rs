@@ -1,9 +1,14 @@
-//! Groups that our consumer shares with other clients', on the range assignor and on the cooperative one.
+//! Groups that our consumer shares with other clients', by every assignor.
 
 use std::sync::Arc;
 
-use ottla_consumer::{Consumer, ConsumerConfig, assignor::CooperativeSticky};
-use ottla_protocol_tests::{Kafka, Python, Tool, or_skip, unique};
+use ottla_consumer::{
+    Consumer, ConsumerConfig,
+    assignor::{Assignor, CooperativeSticky, Range, RoundRobin, Sticky},
+};
+use ottla_protocol_tests::{
+    Kafka, KafkaCluster, Options, Python, Tool, Tools, Version, or_skip, unique,
+};
 
 use crate::client::{PATIENCE, Reading, busy_member, cluster, committing, until, within, write};
 
@@ -175,6 +180,102 @@ fn with_both_rebalancing_cooperatively() {
         let all: Vec<u32> = (0..240).collect();
         assert_eq!(together, all, "each record went to one of us, once");
     });
+}
+
+#[test]
+fn with_java_by_the_other_eager_assignors() {
+    let Some(kafka) = Kafka::shared() else { return };
+    within(PATIENCE * 4, async {
+        for (assignor, java) in eager().into_iter().skip(1) {
+            let topic = unique("mixed");
+            kafka.create_topic(&topic, PARTITIONS, &[]);
+            share_with_java(kafka.bootstrap(), &kafka.tools(), &topic, assignor, java).await;
+        }
+    });
+}
+
+#[test]
+fn with_java_on_kafka_3_9() {
+    let options = Options {
+        version: Version::V3_9,
+        ..Options::default()
+    };
+    let Some(kafka) = or_skip(KafkaCluster::start(options)) else {
+        return;
+    };
+    let cooperative: Arc<dyn Assignor> = Arc::new(CooperativeSticky);
+    within(PATIENCE * 6, async {
+        for (assignor, java) in eager()
+            .into_iter()
+            .chain([(cooperative, "CooperativeStickyAssignor")])
+        {
+            let topic = unique("mixed");
+            kafka.create_topic(&topic, PARTITIONS, &[]);
+            share_with_java(&kafka.bootstrap(), &kafka.tools(), &topic, assignor, java).await;
+        }
+    });
+}
+
+/// Ours, and what Java calls them.
+fn eager() -> [(Arc<dyn Assignor>, &'static str); 3] {
+    [
+        (Arc::new(Range), "RangeAssignor"),
+        (Arc::new(RoundRobin), "RoundRobinAssignor"),
+        (Arc::new(Sticky), "StickyAssignor"),
+    ]
+}
+
+/// Java's console consumer joins ours, has half of the partitions, and leaves: each record goes to one of the two.
+async fn share_with_java(
+    bootstrap: &str,
+    tools: &Tools,
+    topic: &str,
+    assignor: Arc<dyn Assignor>,
+    java: &str,
+) {
+    let group = unique("with-java");
+    let config = ConsumerConfig {
+        assignors: vec![assignor],
+        ..busy_member(&group)
+    };
+    let consumer = Consumer::new(cluster(bootstrap), config).unwrap();
+    consumer.subscribe([topic.to_owned()]).unwrap();
+    let ours = Reading::start(consumer);
+    until(&format!("{java}: we have all"), || ours.has().len() == 4).await;
+    let strategy =
+        format!("partition.assignment.strategy=org.apache.kafka.clients.consumer.{java}");
+    let mut args = vec!["--topic", topic, "--group", &group, "--from-beginning"];
+    for property in [&strategy, "heartbeat.interval.ms=200"] {
+        args.extend(["--consumer-property", property]);
+    }
+    let mut guest = tools.spawn(Tool::ConsoleConsumer, &args).record();
+    until(&format!("{java}: Java has its share"), || {
+        ours.has().len() == 2
+    })
+    .await;
+    let had = ours.has();
+    write(bootstrap, topic, PARTITIONS, 0..40).await;
+    until(&format!("{java}: we read our share"), || {
+        ours.seen().len() == 20
+    })
+    .await;
+    blocking(|| guest.wait_until("Java reads its share", |out| lines(out).len() == 20));
+    assert!(ours.seen().iter().all(|seen| had.contains(&seen.0)));
+    blocking(|| guest.terminate());
+    until(&format!("{java}: we have all again"), || {
+        ours.has().len() == 4
+    })
+    .await;
+    write(bootstrap, topic, PARTITIONS, 40..80).await;
+    until(&format!("{java}: we read all that came"), || {
+        ours.seen().len() >= 60
+    })
+    .await;
+    let mut together = lines(&guest.stdout());
+    together.extend(numbers(ours.leave().await));
+    together.sort_unstable();
+    let all: Vec<u32> = (0..80).collect();
+    assert_eq!(together, all, "{java}: each record went to one of us, once");
 }
 
 /// The numbers among what the console consumer printed; it complains of its options there too.
