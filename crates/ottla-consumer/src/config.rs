@@ -103,6 +103,13 @@ pub struct ConsumerConfig {
     /// application, in all partitions together. Counts what is being fetched, what is fetched
     /// and still compressed, and what was decompressed ahead of the application.
     /// One fetch and one batch are let through even when they alone exceed it. Default: 64 MiB.
+    ///
+    /// It holds against brokers that do not keep to what they are asked for, too: of each of their answers stays what was
+    /// asked for, and at most one batch that is larger, as Kafka sends one that is larger than the limits (KIP-74). What goes
+    /// beyond is dropped, and fetched again when there is room. While an answer comes in and is taken apart, what bounds it
+    /// is not this but `receive.message.max.bytes`
+    /// ([`receive_message_max_bytes`](ottla_net::ClusterConfig::receive_message_max_bytes)), for each broker that is fetched
+    /// from.
     pub queued_bytes_max: usize,
     /// How much of that one partition may hold; it is not fetched again until the application
     /// has taken enough of it. Bounds what a paused partition keeps. Default: 8 MiB.

@@ -6,6 +6,10 @@
 //! another from fetching. A partition is asked for only while it has room, is not paused and is led by
 //! that broker: nothing comes twice.
 //!
+//! A broker that sends more than it was asked for is not believed to know better: what goes beyond is dropped, and asked for
+//! again when there is room. One batch of an answer may be larger than that; brokers do so, or such a batch could never be read
+//! (KIP-74).
+//!
 //! Where partitions are read one by one, each has an equal share of its broker's: one that nobody takes anything of
 //! fills that and is not asked for any more, and takes nothing from the others.
 
@@ -53,9 +57,48 @@ pub(crate) struct FetchedPartition<D> {
     /// The follower that should be asked instead (KIP-392).
     pub(crate) follower: Option<i32>,
     pub(crate) entries: Vec<Entry<D>>,
-    /// How to make a batch's data independent of the answer that it came in, where that answer is so much larger than this
-    /// part of it that keeping it alive for that is a waste.
+    /// How to make a batch's data independent of the answer that it came in.
     pub(crate) detach: Option<fn(&mut D)>,
+    /// Bytes of records in the whole of that answer, which is kept alive as long as any of its batches.
+    pub(crate) answer_bytes: usize,
+}
+
+/// What an answer may still leave in memory.
+#[derive(Debug)]
+struct Allowance {
+    /// Of what was asked for.
+    left: usize,
+    asked: usize,
+    /// Whether the one batch came that may be larger.
+    oversized: bool,
+}
+
+impl Allowance {
+    fn of(asked: usize) -> Self {
+        Self {
+            left: asked,
+            asked,
+            oversized: false,
+        }
+    }
+
+    /// Whether a batch of a partition is to be kept, of which so many bytes of this answer are, and so many were asked for.
+    fn admits(&mut self, batch: usize, kept: usize, asked: usize) -> bool {
+        if batch > self.left || kept + batch > asked {
+            if kept > 0 || self.oversized {
+                return false;
+            }
+            self.oversized = true;
+            return true;
+        }
+        self.left -= batch;
+        true
+    }
+
+    /// Whether a part of which so much is kept would keep much more alive than was asked for, and than it is worth.
+    fn is_wasted_on(&self, kept: usize, answer_bytes: usize) -> bool {
+        answer_bytes > self.asked && kept < answer_bytes / 2
+    }
 }
 
 /// Behind so many batches, further ones do not keep an answer alive that is much larger than they are.
@@ -76,6 +119,8 @@ pub(crate) struct Broker {
     pub(super) queued_bytes: usize,
     /// Whether a fetch is out.
     in_flight: bool,
+    /// How many bytes the latest one asked for at the most.
+    asked_bytes: usize,
     /// Whether its loop waits to be woken.
     waiting: bool,
     /// Whether it waits for room. How much was missing is not remembered: the shares change with the brokers.
@@ -131,6 +176,7 @@ impl<D> Core<D> {
         }
         broker.waiting = false;
         broker.in_flight = true;
+        broker.asked_bytes = max_bytes;
         FetchPlan::Send(FetchOrder {
             session: broker.session.next_request(ids),
             max_bytes: max_bytes.min(i32::MAX as usize) as i32,
@@ -161,6 +207,7 @@ impl<D> Core<D> {
             return;
         }
         let failures = std::mem::take(&mut broker.failures) + 1;
+        let mut allowance = Allowance::of(broker.asked_bytes);
         let mut disagree = false;
         for fetched in partitions {
             let Some(broker) = self.brokers.get_mut(&node) else {
@@ -175,7 +222,7 @@ impl<D> Core<D> {
                 disagree = true;
                 continue;
             };
-            self.take_in(node, fetched, want, now);
+            self.take_in(node, fetched, want, &mut allowance, now);
         }
         if disagree {
             // A broker that goes on like this is asked ever less.
@@ -224,7 +271,14 @@ impl<D> Core<D> {
         }
     }
 
-    fn take_in(&mut self, node: i32, answer: FetchedPartition<D>, want: Want, now: Instant) {
+    fn take_in(
+        &mut self,
+        node: i32,
+        answer: FetchedPartition<D>,
+        want: Want,
+        allowance: &mut Allowance,
+        now: Instant,
+    ) {
         let slot = want.token.slot;
         let Some(partition) = self.current(want.token) else {
             return;
@@ -274,27 +328,38 @@ impl<D> Core<D> {
         let mut useful = false;
         // What is read soon costs no copy. Behind a slow reader a trickle would keep one whole answer alive for each of its
         // batches, and the budget knows of nothing but the batches.
-        let detach = answer
-            .detach
-            .filter(|_| partition.queue.len() >= PINNED_MAX);
-        for mut entry in answer.entries {
+        let own: usize = answer.entries.iter().map(|entry| entry.bytes).sum();
+        let small = own < answer.answer_bytes / 16 && partition.queue.len() >= PINNED_MAX;
+        let first = partition.queue.len();
+        for entry in answer.entries {
             let last = entry.next == NOWHERE;
             // A broker answers with the whole batch that holds the offset; one that ends before it is of
             // no use, and it must never take us back.
             if !last && entry.next.offset <= partition.fetched.offset {
                 continue;
             }
+            if !allowance.admits(entry.bytes, bytes, want.bytes_max.max(0) as usize) {
+                tracing::warn!(node, partition = %partition.name, offset = partition.fetched.offset,
+                    "the broker sent more than it was asked for: dropped, to be fetched again");
+                break;
+            }
             if !last {
                 partition.fetched = entry.next;
-            }
-            if let (Some(detach), Body::Batch(data, _)) = (detach, &mut entry.body) {
-                detach(data);
             }
             useful = true;
             bytes += entry.bytes;
             partition.enqueue(entry);
             if last {
                 break;
+            }
+        }
+        if let Some(detach) = answer.detach
+            && (small || allowance.is_wasted_on(bytes, answer.answer_bytes))
+        {
+            for entry in partition.queue.iter_mut().skip(first) {
+                if let Body::Batch(data, _) = &mut entry.body {
+                    detach(data);
+                }
             }
         }
         partition.queued_bytes += bytes;

@@ -74,6 +74,7 @@ fn answer(partition: i32, entries: Vec<Entry<Data>>) -> FetchedPartition<Data> {
         follower: None,
         entries,
         detach: None,
+        answer_bytes: 0,
     }
 }
 
@@ -170,7 +171,7 @@ fn reading_goes_on_behind_a_batch_that_lost_its_tail_or_is_empty() {
         1,
         ErrorCode::NONE,
         7,
-        vec![answer(0, vec![batch(10, 29, 50), empty])],
+        vec![answer(0, vec![batch(10, 29, 30), empty])],
         now,
     );
     assert_eq!(deliver(&mut core), Some((0, 10, 29)));
@@ -299,9 +300,11 @@ fn paused_data_is_kept_and_starves_nobody() {
     let now = Instant::now();
     core.assign(tp(0), Offset::At(0), leader(1, 1));
     core.assign(tp(1), Offset::At(0), leader(1, 1));
-    order(&mut core, 1, now);
-    let full = (0..9).map(|i| batch(i, i, 100)).collect();
-    core.handle_fetched(1, ErrorCode::NONE, 7, vec![answer(0, full)], now);
+    for i in 0..9 {
+        order(&mut core, 1, now);
+        let next = answer(0, vec![batch(i, i, 100)]);
+        core.handle_fetched(1, ErrorCode::NONE, 7, vec![next], now);
+    }
     assert!(matches!(core.plan_fetch(1, false, now), FetchPlan::Wait(_)));
     core.pause(&tp(0), true).unwrap();
     let next = order(&mut core, 1, now);

@@ -227,7 +227,6 @@ fn fetched(
     data: PartitionData,
     whole: usize,
 ) -> FetchedPartition<Payload> {
-    let small = len(&data) < whole / 16;
     let config = &shared.config;
     let follower = Some(data.preferred_read_replica).filter(|node| *node >= 0);
     let unknown = follower.is_some_and(|node| shared.cluster.metadata().broker(node).is_none());
@@ -256,7 +255,8 @@ fn fetched(
             last_stable: data.last_stable_offset,
         },
         entries,
-        detach: small.then_some(Payload::detach),
+        detach: Some(Payload::detach),
+        answer_bytes: whole,
     }
 }
 

@@ -47,7 +47,8 @@ pub struct ShareConsumerConfig {
     /// 500 ms.
     pub fetch_max_wait: Duration,
     /// `fetch.max.bytes`: the most bytes, still compressed, one answer to a fetch carries; a first batch that is larger
-    /// comes whole. At most one answer of each broker waits in memory. Range 1 to 2³¹−1. Default: 50 MiB.
+    /// comes whole. At most one answer of each broker waits in memory; one of a broker that sends more than it was asked for
+    /// is bounded by `receive.message.max.bytes`. Range 1 to 2³¹−1. Default: 50 MiB.
     pub fetch_max_bytes: u32,
     /// The most one batch may decompress to; a larger one is an error that names it. Default: 256 MiB.
     pub batch_bytes_max: usize,

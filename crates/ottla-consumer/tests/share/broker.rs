@@ -48,6 +48,10 @@ pub(crate) struct World {
     pub(crate) fetches: usize,
     /// Members may give back what they were told that they have.
     pub(crate) talked_nonsense: bool,
+    /// The base offset of a batch whose records are a megabyte each, compressed.
+    pub(crate) large: Option<i64>,
+    /// How often a record is delivered before it is given up. 0: without end.
+    pub(crate) deliveries_max: i16,
 }
 
 pub(crate) type Shared = Arc<Mutex<World>>;
@@ -129,7 +133,9 @@ impl World {
         // One batch at a time, of four.
         let begins = (0..self.records).step_by(4);
         let is_free = |world: &Self, offset: &i64| {
-            !world.acquired.contains(offset) && !world.accepted.contains(offset)
+            let delivered = world.counts.get(offset).copied().unwrap_or(0);
+            let given_up = world.deliveries_max > 0 && delivered >= world.deliveries_max;
+            !given_up && !world.acquired.contains(offset) && !world.accepted.contains(offset)
         };
         let free: Vec<i64> = (0..self.records)
             .filter(|offset| is_free(self, offset))
@@ -138,7 +144,13 @@ impl World {
         for base in begins {
             let count = (self.records - base).min(4);
             if (base..base + count).any(|offset| free.contains(&offset)) {
-                records.extend_from_slice(&batch(base, count));
+                let bytes = match self.large {
+                    Some(large) if large == base => {
+                        batch_with(base, count, Compression::Gzip, 1 << 20)
+                    }
+                    _ => batch(base, count),
+                };
+                records.extend_from_slice(&bytes);
             }
         }
         let ranges = free.iter().map(|&offset| {
@@ -227,9 +239,13 @@ impl World {
 }
 
 pub(crate) fn batch(base: i64, count: i64) -> Bytes {
+    batch_with(base, count, Compression::None, 0)
+}
+
+fn batch_with(base: i64, count: i64, codec: Compression, padding: usize) -> Bytes {
     let mut writer = BatchWriter::new(BytesMut::new());
     for offset in base..base + count {
-        let value = offset.to_string();
+        let value = format!("{offset}{}", " ".repeat(padding));
         let record = NewRecord {
             timestamp: 7,
             key: None,
@@ -239,7 +255,7 @@ pub(crate) fn batch(base: i64, count: i64) -> Bytes {
         writer.append(&record).unwrap();
     }
     let options = SealOptions {
-        codec: Codec::from(Compression::None),
+        codec: Codec::from(codec),
     };
     let mut sealed = writer.seal(&options, &mut Compressor::new()).unwrap();
     sealed.stamp(-1, -1, -1, false);

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ottla_consumer::{AcknowledgeType, Bytes, Error};
+use ottla_consumer::{AcknowledgeType, Bytes, Error, ShareConsumerConfig};
 use ottla_net::testing::{Call, Reply};
 use ottla_wire::{
     ErrorCode, Request, Uuid,
@@ -401,4 +401,39 @@ async fn acknowledgements_that_are_answered_with_nonsense() {
         assert!((1..BEARABLE).contains(&asked), "{what}: {asked}");
         let _ = consumer.close(Duration::from_secs(10)).await;
     }
+}
+
+/// A batch that decompresses to more than it may is told, and given back each time, until the broker gives it up. The others are
+/// read.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_too_large_once_decompressed() {
+    let (cluster, world) = start(RECORDS);
+    {
+        let mut world = world.lock().unwrap();
+        (world.large, world.deliveries_max) = (Some(4), 5);
+    }
+    let config = ShareConsumerConfig {
+        batch_bytes_max: 64 << 10,
+        ..config(IMPLICIT)
+    };
+    let consumer = member(&cluster, config);
+    let (mut seen, mut told) = (Vec::new(), 0);
+    let until = Instant::now() + Duration::from_secs(60);
+    while let Ok(next) = timeout_at(until, consumer.recv()).await {
+        match next {
+            Ok(record) => seen.push(record.offset()),
+            Err(error) => {
+                assert!(
+                    matches!(error, Error::Unreadable { offset: 4, .. }),
+                    "{error:?}"
+                );
+                assert!(error.to_string().contains("65536"), "{error}");
+                told += 1;
+            }
+        }
+    }
+    assert_eq!(seen, [0, 1, 2, 3, 8, 9]);
+    assert_eq!(told, 5, "as often as it was delivered");
+    consumer.close(PATIENCE).await.unwrap();
+    assert_eq!(super::accepted(&world), seen.into_iter().collect());
 }

@@ -143,7 +143,8 @@ fn what_waits_behind_others_keeps_no_large_answer_alive() {
         order(&mut core, 1, now);
         let trickle = FetchedPartition {
             detach: Some(|data: &mut Data| data.0 = -1),
-            ..answer(0, vec![batch(at, at, 10)])
+            answer_bytes: 100,
+            ..answer(0, vec![batch(at, at, 5)])
         };
         core.handle_fetched(1, ErrorCode::NONE, 7, vec![trickle], now);
     }
@@ -152,4 +153,63 @@ fn what_waits_behind_others_keeps_no_large_answer_alive() {
     order(&mut core, 1, now);
     answered(&mut core, vec![batch(4, 4, 10)], now);
     assert_eq!(detached(&core), [false, false, true, true, false]);
+}
+
+/// Kept as it came is what was asked for, and one batch that is larger.
+#[test]
+fn what_goes_beyond_what_was_asked_for_is_dropped_and_fetched_again() {
+    // 100 bytes of each partition.
+    let (mut core, now) = assigned(3, 0);
+    order(&mut core, 1, now);
+    let excess = vec![
+        answer(0, vec![batch(0, 0, 60), batch(1, 1, 60), batch(2, 2, 10)]),
+        answer(1, vec![batch(0, 0, 300), batch(1, 1, 10)]),
+        answer(2, vec![batch(0, 0, 300)]),
+    ];
+    core.handle_fetched(1, ErrorCode::NONE, 7, excess, now);
+    let told: Vec<_> = std::iter::from_fn(|| deliver(&mut core)).collect();
+    assert_eq!(told, [(0, 0, 0), (1, 0, 0)]);
+    // The third brought nothing of use: not at once.
+    let again = order(&mut core, 1, now);
+    assert_eq!(offsets(&again), HashMap::from([(0, 1), (1, 1)]));
+    core.handle_fetched(1, ErrorCode::NONE, 7, vec![], now);
+    let FetchPlan::Send(again) = core.plan_fetch(1, false, now + Duration::from_secs(2)) else {
+        panic!("must ask");
+    };
+    assert!(
+        again
+            .session
+            .partitions
+            .iter()
+            .any(|(of, want)| { (of.partition, want.offset) == (2, 0) })
+    );
+    core.handle_fetched(
+        1,
+        ErrorCode::NONE,
+        7,
+        vec![answer(2, vec![batch(0, 0, 300)])],
+        now,
+    );
+    assert_eq!(deliver(&mut core), Some((2, 0, 0)));
+}
+
+#[test]
+fn an_answer_that_is_larger_than_asked_for_is_kept_only_by_most_of_it() {
+    let detached = |answer_bytes, bytes| {
+        let (mut core, now) = assigned(1, 0);
+        order(&mut core, 1, now);
+        let fetched = FetchedPartition {
+            detach: Some(|data: &mut Data| data.0 = -1),
+            answer_bytes,
+            ..answer(0, vec![batch(0, 0, bytes)])
+        };
+        core.handle_fetched(1, ErrorCode::NONE, 7, vec![fetched], now);
+        let queue = &core.slots[0].as_ref().unwrap().queue;
+        matches!(queue[0].body, Body::Batch((-1, _), _))
+    };
+    // Asked for were 100.
+    assert!(!detached(100, 10));
+    assert!(detached(101, 10));
+    assert!(!detached(300, 300), "a batch that is larger");
+    assert!(detached(1_000, 300));
 }

@@ -112,11 +112,13 @@ fn a_reader_that_stands_still_holds_up_no_other_and_stays_within_its_share() {
 fn batches_behind_the_next_are_decoded_ahead_of_each_reader() {
     // 125 bytes ahead in all, 62 of each.
     let (mut core, mut readers, now) = split(2);
-    let batches = || (0..9).map(|i| batch(i, i, 20)).collect();
-    order(&mut core, 1, now);
-    let answers = vec![answer(0, batches()), answer(1, batches())];
-    core.effects = Effects::default();
-    core.handle_fetched(1, ErrorCode::NONE, 7, answers, now);
+    for offsets in [0..5, 5..9] {
+        let batches = || offsets.clone().map(|i| batch(i, i, 20)).collect();
+        order(&mut core, 1, now);
+        let answers = vec![answer(0, batches()), answer(1, batches())];
+        core.effects = Effects::default();
+        core.handle_fetched(1, ErrorCode::NONE, 7, answers, now);
+    }
     assert!(core.effects.decode);
     let (one, other) = (
         core.take_work(1000, |_| true),
@@ -158,7 +160,9 @@ fn batches_behind_the_next_are_decoded_ahead_of_each_reader() {
 #[test]
 fn a_partition_that_got_a_larger_share_is_fetched_again() {
     let (mut core, mut readers, now) = split(10);
-    fetch(&mut core, now, 0, (0..2).map(|i| batch(i, i, 50)).collect());
+    for i in 0..2 {
+        fetch(&mut core, now, 0, vec![batch(i, i, 50)]);
+    }
     assert!(
         offsets(&order(&mut core, 1, now)).is_empty(),
         "it is full, the others are asked for already"
