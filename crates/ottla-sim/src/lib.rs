@@ -47,7 +47,7 @@ pub enum Scenario {
     Group,
     /// Consumers that take partitions by hand, seek, and lose the beginnings of logs.
     Assign,
-    /// Share groups of one to five members that acknowledge in every way, come, go, crash and stall.
+    /// Share groups of one to six members that acknowledge in every way, come, go, crash and stall.
     Share,
     /// Instances of transactional ids that fence each other, others that read and write exactly once, and readers.
     Transactions,

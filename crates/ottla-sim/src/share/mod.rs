@@ -43,7 +43,7 @@ impl Stage {
     }
 }
 
-/// One or two share groups of one to five members.
+/// One or two share groups of one to six members.
 pub(crate) async fn run(world: &Arc<World>) -> Result<String, String> {
     let mut rng = world.rng();
     let mut parts = Vec::new();
@@ -55,7 +55,7 @@ pub(crate) async fn run(world: &Arc<World>) -> Result<String, String> {
     let mut tasks = Vec::new();
     for group in 0..groups {
         let lock = set_up(world, group, &mut rng)?;
-        for _ in 0..rng.usize(1..=5) {
+        for _ in 0..rng.usize(1..=6) {
             let application = Application {
                 world: Arc::clone(world),
                 stage: Arc::clone(&stage),
