@@ -299,8 +299,17 @@ impl Classic {
             }
             error => return self.handle_error(error, now),
         }
+        // Its place was kept while a generation began without it, in which others may have been given what it reads. Where the
+        // coordinator assigns (KIP-848), nobody leads, and it counts otherwise.
+        let passed = joined.generation > self.generation.saturating_add(1)
+            && self.config.is_static
+            && !joined.leader.is_empty();
         self.member_id = joined.member_id;
         self.generation = joined.generation;
+        if passed && !self.owned.is_empty() {
+            self.lose();
+            return self.rejoin(now, "a generation passed without this member");
+        }
         self.next_heartbeat = Some(now + self.config.heartbeat_interval);
         let leads = joined.leader == self.member_id;
         if leads {

@@ -707,6 +707,51 @@ fn commits_of_a_cooperative_member_hold_from_one_generation_to_the_next() {
     assert!(!eager.may_commit_later(&made_by, ErrorCode::REBALANCE_IN_PROGRESS));
 }
 
+/// The coordinator keeps its place while a generation begins in which it is silent, and others may have been given what it
+/// reads. It would go on behind them, and commit that.
+#[test]
+fn a_static_member_without_which_a_generation_passed_has_lost_what_it_had() {
+    let story = |is_static, passed, leader: &'static str| {
+        let mut member = Cooperative::new(&["t"]);
+        member.classic.config_mut().is_static = is_static;
+        member.joins();
+        member.syncs(&[tp("t", 0)]);
+        member.step();
+        member.rebalances();
+        let Step::Join { attempt, owned, .. } = member.step() else {
+            panic!("must join")
+        };
+        assert_eq!(owned, [tp("t", 0)]);
+        member.generation += 1 + passed;
+        let joined = Joined {
+            leader: leader.into(),
+            ..joined(member.generation)
+        };
+        (member.classic).handle_joined(attempt, joined, member.now);
+        member
+    };
+    let mut member = story(true, 1, "other");
+    assert_eq!(member.step(), lost());
+    // Whoever gets that now, waits for nothing.
+    assert_eq!(member.joins(), []);
+    member.reads.clear();
+    member.syncs(&[tp("t", 0)]);
+    assert!(matches!(member.step(), Step::Wait(Some(_))));
+    assert_eq!(member.reads(), [tp("t", 0)]);
+    // It was in all of them; the coordinator drops those that are not static; and where it assigns itself, it gives nobody
+    // what a member has not given up.
+    let keep = [
+        story(true, 0, "other"),
+        story(false, 1, "other"),
+        story(true, 1, ""),
+    ];
+    for mut member in keep {
+        member.syncs(&[tp("t", 0)]);
+        assert!(matches!(member.step(), Step::Wait(Some(_))));
+        assert_eq!(member.reads(), [tp("t", 0)]);
+    }
+}
+
 /// The other member is told to give a partition up, dies, and is back before its session ends: it has nothing to give up
 /// any more, and does not join a second time.
 #[test]
