@@ -23,8 +23,10 @@
 //! - What a member is told late (nobody may wait for it any more), it may have heeded or not: from there until it says
 //!   what it has, the rules about owners and places do not judge it, all others do.
 //! - A static member that comes back takes the place of the one before it, in the same generation. So it does between
-//!   the two rebalances in which a cooperative group hands a partition over; then the second one does not come, and nobody has
-//!   that partition until the group rebalances for another reason. Static members here are eager.
+//!   the two rebalances in which a cooperative group hands a partition over. Then it is the leader's to ask for the second
+//!   one, or nobody would ever have that partition.
+//! - A static member also keeps its place in a generation that it was silent in, and what it has may have been another's
+//!   there: it goes on where the group has committed, and its listener hears of a loss.
 
 mod commits;
 mod consumer;

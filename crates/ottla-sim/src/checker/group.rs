@@ -1,6 +1,7 @@
 //! Rules about members of groups and about what is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use ottla_wire::ErrorCode;
 
@@ -31,6 +32,15 @@ enum Owner {
 }
 
 impl Group {
+    /// Whether somebody else was given this in a generation between these.
+    fn was_others(&self, part: Part, owner: Owner, between: Range<i32>) -> bool {
+        let mut generations = between;
+        generations.any(|generation| {
+            let given = self.owners.get(&(generation, part));
+            given.is_some_and(|given| *given != owner)
+        })
+    }
+
     /// Whoever has given nothing up keeps it: what somebody brings along is nobody else's in that generation. Of two who
     /// say that they have it, the one with the newer assignment knows better.
     fn claim_is_respected(&self, generation: i32, part: Part) -> Outcome {
@@ -187,7 +197,11 @@ impl Checker<'_> {
             }
         }
         if rebalance.id == id {
-            rebalance.joined = rebalance.joined.max(generation);
+            let before = rebalance.joined;
+            let passed = rebalance.instance.is_some() && generation > before + 1;
+            // Its place was kept in one that it was not in: it learns from this that it has lost what it had.
+            rebalance.losses |= passed && !reader.readings.is_empty();
+            rebalance.joined = before.max(generation);
         }
         let owner = rebalance.owner(member);
         let group = self.groups.entry(group).or_default();
@@ -324,6 +338,9 @@ impl Checker<'_> {
         (reader.told, reader.last_told) = (None, None);
         let mut old = std::mem::take(&mut reader.readings);
         let rebalance = &mut reader.rebalance;
+        let owner = rebalance.owner(member);
+        let group = self.groups.entry(group).or_default();
+        let between = rebalance.goes_by + 1..generation;
         rebalance.goes_by = generation;
         rebalance.synced_ms = Some(now);
         rebalance.lost_ms = None;
@@ -332,6 +349,10 @@ impl Checker<'_> {
         for part in parts {
             let reading = match old.remove(part).filter(|_| rebalance.cooperative) {
                 old if rebalance.unsure => Reading::anywhere(old),
+                // A static member may have been silent for a generation.
+                Some(_) if group.was_others(*part, owner, between.clone()) => {
+                    Reading::new(Place::Unknown, Why::Committed)
+                }
                 Some(reading) => {
                     kept.insert(*part);
                     reading
@@ -347,8 +368,6 @@ impl Checker<'_> {
         rebalance.joining = !old.is_empty();
         rebalance.leaving = old;
         rebalance.gave_up_ms = None;
-        let owner = rebalance.owner(member);
-        let group = self.groups.entry(group).or_default();
         group.begun_ms.entry(generation).or_insert(now);
         for part in parts {
             let first = *group.owners.entry((generation, *part)).or_insert(owner);

@@ -55,15 +55,6 @@ impl Offers {
         }
     }
 
-    /// Whether static members of a group that offers this get on with each other: a cooperative one that is back between
-    /// the two rebalances has others wait (see the checker).
-    pub(super) fn goes_with_static_members(&self) -> bool {
-        !matches!(
-            self,
-            Self::Cooperative | Self::Changing(_) | Self::Mixed { cooperative: true }
-        )
-    }
-
     /// Whether the next member joins by the consumer protocol.
     pub(super) fn next_is_consumer(&self, rng: &mut Rng) -> bool {
         match self {

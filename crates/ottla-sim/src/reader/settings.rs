@@ -28,14 +28,13 @@ pub(crate) struct Mode {
 impl Mode {
     pub(crate) fn group(group: u8, rng: &mut Rng) -> Self {
         let offers = Offers::draw(rng);
-        let is_static = offers.goes_with_static_members() && rng.bool();
         Self {
             group,
             with_group: true,
             subscribes: true,
             reset: reset(rng),
             offers,
-            is_static,
+            is_static: rng.bool(),
         }
     }
 

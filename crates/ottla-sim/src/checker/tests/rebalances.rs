@@ -527,3 +527,54 @@ fn who_gave_up_what_is_for_others_and_does_not_join_again_is_caught() {
     confirmed(taken_away(), 30_000).keeps_all();
     confirmed(gave_up().claims(2, &[Q]), 30_000).keeps_all();
 }
+
+/// Member 1, cooperative, has both partitions since generation 1; in generation 2 another one is given the first of them; and
+/// member 1 joins generation 3 with what it had.
+fn silent_for_a_generation(instance: Option<u32>, listens: bool, others: Part) -> Story {
+    let terms = Terms {
+        cooperative: true,
+        instance,
+        listens,
+        ..Terms::default()
+    };
+    let story = Story(Vec::new())
+        .subscribed(1, terms)
+        .begins()
+        .then(joined(1, 1, Claims::default()))
+        .given_both(1, true);
+    let story = match listens {
+        true => story.hears(News::Assigned, &[P, Q]),
+        false => story,
+    };
+    story
+        .learns()
+        .gets(1, 1, 0..3)
+        .done(1)
+        .subscribed(2, Terms::default())
+        .then(synced(2, 2, vec![others], true))
+        .asks_to_join(&[P, Q])
+        .joined(3)
+}
+
+#[test]
+fn a_static_member_does_not_go_on_behind_those_who_had_its_partitions_meanwhile() {
+    let story = |others| silent_for_a_generation(Some(4), false, others).given_both(3, true);
+    story(P).gets(1, 3, [3]).breaks(Rule::StartsAtCommitted);
+    story(P).learns().gets(1, 3, [0]).keeps_all();
+    story(Q).gets(1, 3, [3]).keeps_all();
+}
+
+#[test]
+fn a_static_member_learns_from_the_generation_that_it_has_lost_what_it_had() {
+    let lost = News::Lost { stayed_away: false };
+    let story = |instance| silent_for_a_generation(instance, true, P);
+    let loses = || story(Some(4)).hears(lost, &[P, Q]);
+    loses().asks_to_join(&[]).joined(4).keeps_all();
+    loses().hears(lost, &[P]).breaks(Rule::ToldApart);
+    // The place of others is not kept.
+    story(None).hears(lost, &[P, Q]).breaks(Rule::ToldApart);
+    // It was in every one of them.
+    let next = listening().then(joined(1, 1, Claims::default()));
+    let next = next.asks_to_join(&[P, Q]).joined(2);
+    next.hears(lost, &[P, Q]).breaks(Rule::ToldApart);
+}
