@@ -12,10 +12,10 @@ mod support;
 use std::{sync::LazyLock, time::Duration};
 
 use ottla_consumer::{
-    AcknowledgeType, ConsumerConfig, Error, Offset, ShareAcknowledgementMode, ShareConsumer,
-    ShareConsumerConfig,
+    AcknowledgeType, Consumer, ConsumerConfig, Error, Offset, ShareAcknowledgementMode,
+    ShareConsumer, ShareConsumerConfig,
 };
-use ottla_net::testing::{SeenSpan, SpanLog};
+use ottla_net::testing::{ScriptedCluster, SeenSpan, SpanLog};
 use ottla_wire::{
     ErrorCode,
     messages::{join_group::JoinGroupResponse, offset_commit::OffsetCommitRequest},
@@ -38,7 +38,7 @@ fn spans(group: &str, name: &str) -> Vec<SeenSpan> {
 }
 
 /// Brokers that know this group, too.
-fn start_for(group: &str) -> (ottla_net::testing::ScriptedCluster, support::Shared) {
+fn start_for(group: &str) -> (ScriptedCluster, support::Shared) {
     LazyLock::force(&SPANS);
     let (cluster, world) = start(1, 2);
     cluster.set_coordinator(group, Ok(1));
@@ -51,6 +51,21 @@ fn config_of(group: &str) -> ConsumerConfig {
         enable_auto_commit: false,
         ..group_config()
     }
+}
+
+/// Without a subscription; it has read what there is.
+async fn reader_of_three(
+    cluster: &ScriptedCluster,
+    world: &support::Shared,
+    group: &str,
+) -> Consumer {
+    append(world, 0, 3);
+    let consumer = consumer(cluster, config_of(group));
+    consumer
+        .assign([(tp(0), Offset::Beginning), (tp(1), Offset::Beginning)])
+        .unwrap();
+    assert_eq!(read(&consumer, 3).await.len(), 3);
+    consumer
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,12 +131,7 @@ async fn batches_are_traced_as_they_are_taken() {
 async fn fetches_are_traced_with_what_they_brought() {
     let group = "fetches";
     let (cluster, world) = start_for(group);
-    append(&world, 0, 3);
-    let consumer = consumer(&cluster, config_of(group));
-    consumer
-        .assign([(tp(0), Offset::Beginning), (tp(1), Offset::Beginning)])
-        .unwrap();
-    assert_eq!(read(&consumer, 3).await.len(), 3);
+    let _consumer = reader_of_three(&cluster, &world, group).await;
     cluster.broker(1).fall_silent();
     tokio::time::sleep(2 * PATIENCE).await;
     let fetches = spans(group, "fetch");
@@ -143,12 +153,7 @@ async fn fetches_are_traced_with_what_they_brought() {
 async fn commits_are_traced_to_their_outcome() {
     let group = "commits";
     let (cluster, world) = start_for(group);
-    append(&world, 0, 3);
-    let consumer = consumer(&cluster, config_of(group));
-    consumer
-        .assign([(tp(0), Offset::Beginning), (tp(1), Offset::Beginning)])
-        .unwrap();
-    assert_eq!(read(&consumer, 3).await.len(), 3);
+    let consumer = reader_of_three(&cluster, &world, group).await;
     let caller = tracing::info_span!(target: "test", "caller");
     let outcome = caller.in_scope(|| consumer.commit_async().unwrap());
     assert!(!spans(group, "commit")[0].closed);
