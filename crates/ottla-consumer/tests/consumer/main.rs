@@ -7,6 +7,7 @@ mod committing;
 mod groups;
 mod hostile;
 mod hostile_places;
+mod metadata;
 mod oversized;
 mod positions;
 mod reading;

@@ -56,6 +56,52 @@ async fn the_end_of_a_partition_is_told_each_time_it_is_reached() {
     }
 }
 
+/// `enable.partition.eof`, of streams of single partitions: each hears of the end of its own.
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_told_of_its_partition_s_end_each_time_it_is_reached() {
+    let (cluster, world) = start(1, 2);
+    append(&world, 0, 2);
+    let config = ConsumerConfig {
+        enable_partition_eof: true,
+        ..config()
+    };
+    let consumer = consumer(&cluster, config);
+    consumer
+        .assign([(tp(0), Offset::Beginning), (tp(1), Offset::Beginning)])
+        .unwrap();
+    let mut partitions = consumer.split().unwrap();
+    let mut streams = std::collections::BTreeMap::new();
+    for _ in 0..2 {
+        let stream = partitions.next_partition().await.unwrap();
+        streams.insert(stream.partition(), stream);
+    }
+    let mut next = async |partition: i32| {
+        let stream = streams.get_mut(&partition).unwrap();
+        let next = tokio::time::timeout(Duration::from_secs(9), stream.recv()).await;
+        next.ok().map(|next| match next {
+            Ok(record) => Ok(record.unwrap().offset()),
+            Err(Error::PartitionEof {
+                partition: of,
+                offset,
+            }) => {
+                assert_eq!(of, tp(partition));
+                Err(offset)
+            }
+            Err(error) => panic!("{error}"),
+        })
+    };
+    assert_eq!(next(1).await, Some(Err(0)));
+    assert_eq!(next(0).await, Some(Ok(0)));
+    assert_eq!(next(0).await, Some(Ok(1)));
+    assert_eq!(next(0).await, Some(Err(2)));
+    assert_eq!(next(0).await, None, "once");
+    assert_eq!(next(1).await, None, "once");
+    append(&world, 0, 1);
+    assert_eq!(next(0).await, Some(Ok(2)));
+    assert_eq!(next(0).await, Some(Err(3)));
+    assert_eq!(next(1).await, None, "nothing new there");
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_what_is_stored_is_committed_by_itself() {
     let (cluster, world) = start(1, 1);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::*;
-use ottla_consumer::{ConsumerConfig, Error, Offset, OffsetReset};
+use ottla_consumer::{ConsumerConfig, Error, Offset, OffsetReset, TimestampType};
 use ottla_net::testing::Reply;
 use ottla_wire::{
     ApiKey, ErrorCode,
@@ -415,4 +415,45 @@ async fn old_brokers_are_asked_by_name() {
     assert_eq!(read(&consumer, 3).await.len(), 3);
     let versions = cluster.broker(1).log();
     assert!(versions.contains(&(ApiKey::Fetch, 11)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_tell_whose_their_timestamp_is() {
+    let (cluster, world) = start(1, 1);
+    append(&world, 0, 1);
+    append(&world, 0, 1);
+    {
+        // The second batch has the time of the broker's appending: bit 3 of its attributes, and the largest timestamp is
+        // that of all its records.
+        let mut world = world.lock().unwrap();
+        let batch = &mut world.logs.get_mut(&0).unwrap()[1].2;
+        let mut bytes = batch.to_vec();
+        bytes[22] |= 8;
+        bytes[35..43].copy_from_slice(&99_i64.to_be_bytes());
+        *batch = bytes.into();
+    }
+    let config = ConsumerConfig {
+        // It is not stamped anew.
+        check_crcs: false,
+        ..config()
+    };
+    let expected = [
+        (7, TimestampType::CreateTime),
+        (99, TimestampType::LogAppendTime),
+    ];
+    let consumer = consumer(&cluster, config);
+    consumer.assign([(tp(0), Offset::Beginning)]).unwrap();
+    for expected in expected {
+        let record = consumer.recv().await.unwrap();
+        assert_eq!((record.timestamp(), record.timestamp_type()), expected);
+    }
+    consumer.seek(&tp(0), Offset::Beginning).unwrap();
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        for batch in consumer.poll(Duration::from_secs(5)).await.unwrap() {
+            let records = batch.into_iter().map(|record| record.unwrap());
+            told.extend(records.map(|record| (record.timestamp(), record.timestamp_type())));
+        }
+    }
+    assert_eq!(told, expected);
 }
