@@ -116,6 +116,7 @@ impl World {
         let kafka = TestCluster::builder()
             .nodes(2)
             .topic("t", 2)
+            .topic("other", 1)
             .in_memory()
             .unwrap();
         let client = kafka.client_builder().producer(tweak).build().unwrap();
