@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use ottla::ErrorCode;
 use ottla::admin::{AlterConfig, Resource};
-use ottla::blocking::{Client, Consumer, Error, ExactlyOnce, RebalanceListener, RunError};
+use ottla::blocking::{
+    Client, Consumer, Error, ExactlyOnce, RebalanceListener, RunError, TransactionalProducer,
+};
 use ottla::consumer::{
     CommitOutcome, ConsumerConfig, Error as ConsumerError, IsolationLevel,
     ShareAcknowledgementMode, ShareConsumerConfig, StreamEnd,
@@ -249,21 +251,15 @@ fn each_partition_is_read_by_a_thread_of_its_own() {
     again.close(PATIENCE).unwrap();
 }
 
-#[test]
-fn a_thread_copies_in_transactions() {
-    let broker = broker("from", 1);
-    let client = broker.client();
+/// Twenty numbered records in `from`, a member that commits nothing by itself and reads them, and a transactional producer.
+fn copying(client: &Client) -> (Consumer, TransactionalProducer) {
     let producer = client.producer().unwrap();
     for n in 0..20 {
         let text = n.to_string();
-        drop(
-            producer
-                .send(ProducerRecord::to("from").value(&text))
-                .unwrap(),
-        );
+        let record = ProducerRecord::to("from").value(&text);
+        producer.send(record).unwrap().wait().unwrap();
     }
     producer.close(PATIENCE).unwrap();
-
     let consumer = client
         .consumer_with(ConsumerConfig {
             enable_auto_commit: false,
@@ -271,12 +267,39 @@ fn a_thread_copies_in_transactions() {
         })
         .unwrap();
     consumer.subscribe(["from"]).unwrap();
-    let mut copier = client
+    let copier = client
         .transactional_producer_with(ProducerConfig {
             transactional_id: Some("copier".into()),
             ..client.producer_config()
         })
         .unwrap();
+    (consumer, copier)
+}
+
+/// That `to` has each of the twenty once, in order, for who reads what is committed.
+fn all_are_copied(client: &Client) {
+    let reader = client
+        .consumer_with(ConsumerConfig {
+            group_id: Some("readers".into()),
+            isolation_level: IsolationLevel::ReadCommitted,
+            ..client.consumer_config()
+        })
+        .unwrap();
+    reader.subscribe(["to"]).unwrap();
+    for n in 0..20 {
+        let record = reader.recv().unwrap();
+        assert_eq!(record.value(), Some(n.to_string().as_bytes()));
+    }
+    let more = reader.recv_for(Duration::from_millis(200)).unwrap();
+    assert!(more.is_none(), "{more:?}");
+    reader.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_thread_copies_in_transactions() {
+    let broker = broker("from", 1);
+    let client = broker.client();
+    let (consumer, mut copier) = copying(&client);
     assert_eq!(copier.transactional_id(), "copier");
     // Every other transaction is aborted, one by dropping it, and its records are copied again.
     let mut next = 0;
@@ -310,56 +333,18 @@ fn a_thread_copies_in_transactions() {
     let committed = consumer.committed(std::slice::from_ref(&at)).unwrap();
     assert_eq!(committed[&at].as_ref().unwrap().offset, 20);
     consumer.close(PATIENCE).unwrap();
-
-    let reader = client
-        .consumer_with(ConsumerConfig {
-            group_id: Some("readers".into()),
-            isolation_level: IsolationLevel::ReadCommitted,
-            ..client.consumer_config()
-        })
-        .unwrap();
-    reader.subscribe(["to"]).unwrap();
-    for n in 0..20 {
-        let record = reader.recv().unwrap();
-        assert_eq!(record.value(), Some(n.to_string().as_bytes()));
-    }
-    assert!(
-        reader
-            .recv_for(Duration::from_millis(200))
-            .unwrap()
-            .is_none()
-    );
-    reader.close(PATIENCE).unwrap();
+    all_are_copied(&client);
 }
 
 #[test]
 fn a_thread_copies_exactly_once() {
     let broker = broker("from", 1);
     let client = broker.client();
-    let producer = client.producer().unwrap();
-    for n in 0..20 {
-        let text = n.to_string();
-        let record = ProducerRecord::to("from").value(&text);
-        producer.send(record).unwrap().wait().unwrap();
-    }
-    producer.close(PATIENCE).unwrap();
-    let consumer = client
-        .consumer_with(ConsumerConfig {
-            enable_auto_commit: false,
-            ..client.consumer_config()
-        })
-        .unwrap();
-    consumer.subscribe(["from"]).unwrap();
+    let (consumer, copier) = copying(&client);
     let mut partitions = consumer.split().unwrap();
     let stream = partitions.next_partition().unwrap();
     assert_eq!(stream.topic(), "from");
     assert!(stream.group_metadata().is_some());
-    let copier = client
-        .transactional_producer_with(ProducerConfig {
-            transactional_id: Some("copier".into()),
-            ..client.producer_config()
-        })
-        .unwrap();
     let mut session = ExactlyOnce::new(stream, copier).unwrap();
     assert_eq!(session.topic_partition().partition, 0);
     // The first transaction is dropped, and its batch comes again.
@@ -382,24 +367,7 @@ fn a_thread_copies_exactly_once() {
     assert_eq!(session.end(), None);
     session.close(PATIENCE).unwrap();
     consumer.close(PATIENCE).unwrap();
-
-    let reader = client
-        .consumer_with(ConsumerConfig {
-            isolation_level: IsolationLevel::ReadCommitted,
-            group_id: None,
-            enable_auto_commit: false,
-            ..client.consumer_config()
-        })
-        .unwrap();
-    reader.assign([(("to", 0), Offset::Beginning)]).unwrap();
-    let copies = reader.records().take(20);
-    let copies: Vec<_> = copies
-        .map(|copy| copy.unwrap().value().map(<[u8]>::to_vec))
-        .collect();
-    let expected: Vec<_> = (0..20).map(|n| Some(n.to_string().into_bytes())).collect();
-    assert_eq!(copies, expected);
-    let more = reader.recv_for(Duration::from_millis(300)).unwrap();
-    assert!(more.is_none(), "{more:?}");
+    all_are_copied(&client);
 }
 
 #[test]

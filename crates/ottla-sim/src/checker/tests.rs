@@ -48,6 +48,17 @@ fn told_as(id: &str, generation: i32, heeded: bool) -> What {
     }
 }
 
+/// Member 1 hands the first record out, and says that it is in this generation.
+fn got(generation: i32) -> What {
+    What::Delivered {
+        member: 1,
+        generation,
+        part: P,
+        offset: 0,
+        id: id(0),
+    }
+}
+
 /// What a test makes up, a millisecond per event.
 struct Story(Vec<Event>);
 
@@ -433,13 +444,6 @@ fn a_member_that_was_told_and_goes_on_is_caught() {
 fn in_the_instant_in_which_it_is_told_a_member_may_hand_out() {
     let story = |heeded| Story::member(Some(0)).then(told(1, heeded));
     // It knows already that it has no generation any more, or does not know yet.
-    let got = |generation| What::Delivered {
-        member: 1,
-        generation,
-        part: P,
-        offset: 0,
-        id: id(0),
-    };
     story(true).at_once(got(1)).keeps_all();
     for heeded in [true, false] {
         story(heeded).at_once(got(-1)).keeps_all();

@@ -116,11 +116,8 @@ impl PartitionStream {
     /// [`Error::Timeout`] if none come within `timeout`; otherwise as [`next_batch`](Self::next_batch).
     pub fn next_batch_for(&mut self, timeout: Duration) -> Result<Option<RecordBatch>, Error> {
         let (inner, runtime) = self.held.parts();
-        let next = async { tokio::time::timeout(timeout, inner.next_batch()).await };
-        match runtime.wait("blocking::PartitionStream::next_batch_for", next)? {
-            Ok(batch) => Ok(batch?),
-            Err(_) => Err(Error::Timeout { waited: timeout }),
-        }
+        let call = "blocking::PartitionStream::next_batch_for";
+        in_time(runtime, call, timeout, inner.next_batch())
     }
 
     /// The next record, or `None` when the stream has ended.
@@ -129,11 +126,8 @@ impl PartitionStream {
     /// [`Error::Timeout`] if none comes within `timeout`; otherwise as [`recv`](Self::recv).
     pub fn recv_for(&mut self, timeout: Duration) -> Result<Option<Record>, Error> {
         let (inner, runtime) = self.held.parts();
-        let next = async { tokio::time::timeout(timeout, inner.recv()).await };
-        match runtime.wait("blocking::PartitionStream::recv_for", next)? {
-            Ok(record) => Ok(record?),
-            Err(_) => Err(Error::Timeout { waited: timeout }),
-        }
+        let call = "blocking::PartitionStream::recv_for";
+        in_time(runtime, call, timeout, inner.recv())
     }
 
     /// Why the stream has ended, or is about to.
@@ -234,6 +228,20 @@ impl PartitionStream {
         let (inner, runtime) = self.held.into_parts();
         let _here = runtime.enter();
         inner.finish();
+    }
+}
+
+/// Waits for what comes next, `timeout` at most.
+fn in_time<T>(
+    runtime: &Runtime,
+    call: &'static str,
+    timeout: Duration,
+    next: impl Future<Output = Result<T, ConsumerError>>,
+) -> Result<T, Error> {
+    let next = async { tokio::time::timeout(timeout, next).await };
+    match runtime.wait(call, next)? {
+        Ok(next) => Ok(next?),
+        Err(_) => Err(Error::Timeout { waited: timeout }),
     }
 }
 
