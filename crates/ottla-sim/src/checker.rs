@@ -286,6 +286,7 @@ impl<'a> Checker<'a> {
                     return Ok(());
                 };
                 for (part, offset) in offsets {
+                    self.commits_where_it_was_sent(*member, *part, *offset);
                     self.committed_is_done(group, *part, *offset)?;
                 }
                 let of_group = self.offsets.entry(group).or_default();

@@ -133,7 +133,8 @@ impl Checker<'_> {
         let begins = id.is_empty();
         let given_one = rebalance.begun && rebalance.id.is_empty();
         let brings = rebalance.synced_ms.is_none() && !claims.parts.is_empty();
-        if brings || !begins && !given_one && rebalance.id != id {
+        let over = rebalance.former.contains(id);
+        if brings || over || !begins && !given_one && rebalance.id != id {
             // It was late to leave, and speaks of a place that the member, or who it was before, has lost since. Where members
             // of both protocols meet, it is let in all the same.
             rebalance.former.insert(id.to_owned());

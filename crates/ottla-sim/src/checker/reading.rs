@@ -201,6 +201,24 @@ impl Checker<'_> {
         reading
     }
 
+    /// Automatic commit may write where a reader was sent, once the brokers have said where that is, before it has told of its
+    /// position.
+    pub(super) fn commits_where_it_was_sent(&mut self, member: Member, part: Part, offset: i64) {
+        let Some(reader) = self.members.get_mut(&member) else {
+            return;
+        };
+        let left = reader.rebalance.given_up(part);
+        let reading = reader.readings.get_mut(&part).or(left);
+        let sent = reading.filter(|reading| reading.why == Why::Sought && !exact(reading.place));
+        let place = sent.map(|reading| (reading.from, low(reading.place)));
+        if let (Some((Some(from), low)), Some(group)) = (place, reader.group)
+            && offset >= low
+        {
+            let offsets = self.offsets.entry(group).or_default();
+            offsets.skip(part, from, offset);
+        }
+    }
+
     fn reading(&self, part: Part, start: Start) -> Reading {
         let place = match start {
             Start::At(offset) => Place::at(offset),

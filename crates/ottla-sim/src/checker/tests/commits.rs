@@ -26,6 +26,24 @@ fn the_listener_of_a_consumer_that_was_dropped_commits_where_it_was_sent_to() {
     commits(Story::member(Some(0)).gets(1, 1, 0..3)).breaks(Rule::CommittedIsDone);
 }
 
+/// Without having told where that is: automatic commit asks nobody.
+#[test]
+fn where_a_reader_was_sent_may_be_committed_before_it_says_that_it_is_there() {
+    let commits = |story: Story, offset| {
+        story.then(What::CommitSent {
+            member: 1,
+            id: String::new(),
+            number: 80,
+            offsets: vec![(P, offset)],
+        })
+    };
+    let story = || Story::member(Some(0)).gets(1, 1, 0..2).done(1);
+    commits(story().seeks(Start::End(5)), 6).keeps_all();
+    // It is not sent so far, or to nowhere.
+    commits(story().seeks(Start::End(5)), 4).breaks(Rule::CommittedIsDone);
+    commits(story(), 5).breaks(Rule::CommittedIsDone);
+}
+
 #[test]
 fn what_was_committed_before_a_jump_may_be_sent_after_it() {
     let at = |offset| What::Position {

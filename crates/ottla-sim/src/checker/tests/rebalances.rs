@@ -207,13 +207,14 @@ fn where_what_is_taken_away_was_sent_before_may_be_committed() {
     };
     let story = || story().synced(2, vec![Q], true);
     story().then(commits(7)).commits(1, 72, 7).keeps_all();
-    let sent = What::CommitSent {
+    let sent = |offset| What::CommitSent {
         member: 1,
         id: String::new(),
         number: 72,
-        offsets: vec![(P, 7)],
+        offsets: vec![(P, offset)],
     };
-    story().then(sent).breaks(Rule::CommittedIsDone);
+    story().then(sent(7)).keeps_all();
+    story().then(sent(4)).breaks(Rule::CommittedIsDone);
 }
 
 #[test]
@@ -306,6 +307,19 @@ fn an_answer_to_who_it_was_before_gives_no_name() {
     let begun = || Story(Vec::new()).subscribed(1, terms);
     let joined_before = begun().begins().then(joined("one", 1));
     goes_on(joined_before.then(joins("one", 0, &[])).begins());
+    // The question of its former self leaves only when it has asked as another one.
+    let lost = begun()
+        .begins()
+        .then(joined("one", 2))
+        .given_both(2, true)
+        .learns();
+    let asked = lost.begins().then(joins("one", 2, &[P]));
+    asked
+        .then(joined("two", 3))
+        .given_both(3, true)
+        .learns()
+        .gets(1, 3, 0..3)
+        .keeps_all();
     // Its question left late, and is answered where members of both protocols meet.
     goes_on(begun().then(joins("one", 1, &[P])).begins());
 }
@@ -457,13 +471,6 @@ fn a_static_member_that_asked_twice_is_known_by_its_second_answer() {
         generation: 1,
         id: id.to_owned(),
         claims: Claims::default(),
-    };
-    let got = |generation| What::Delivered {
-        member: 1,
-        generation,
-        part: P,
-        offset: 0,
-        id: id(0),
     };
     let story = |told| {
         Story(Vec::new())
