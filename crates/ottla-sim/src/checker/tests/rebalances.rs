@@ -313,7 +313,7 @@ fn an_answer_to_who_it_was_before_gives_no_name() {
         .then(joined("one", 2))
         .given_both(2, true)
         .learns();
-    let asked = lost.begins().then(joins("one", 2, &[P]));
+    let asked = lost.then(joins("", -1, &[])).then(joins("one", 2, &[P]));
     asked
         .then(joined("two", 3))
         .given_both(3, true)
