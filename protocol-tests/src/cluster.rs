@@ -259,7 +259,7 @@ impl KafkaCluster {
 
     /// Stops node `id` in its tracks: its connections stay open and nothing answers on them.
     pub fn pause(&self, id: NodeId) {
-        self.node(id).signal(Signal::STOP);
+        self.node(id).pause();
     }
 
     /// Lets a paused node go on.

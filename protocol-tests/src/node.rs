@@ -132,6 +132,12 @@ impl Node {
         }
     }
 
+    pub(crate) fn pause(&mut self) {
+        if let Some(process) = self.process.as_mut() {
+            process.pause();
+        }
+    }
+
     pub(crate) fn signal(&mut self, signal: Signal) {
         if let Some(process) = self.process.as_mut() {
             process.signal(signal);

@@ -1,17 +1,22 @@
 //! A process with a group of its own: killed on drop, watched over, its output collected.
 
 use std::{
+    fs,
     io::{Read, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc,
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{Error, watchdog::Watchdog};
+
+/// How long a process may take to stand still.
+const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running child process. Dropping it kills its whole process group.
 #[derive(Debug)]
@@ -111,7 +116,7 @@ impl Process {
             let input = input.to_vec();
             // Its own thread, for a child that prints before it has read everything would
             // otherwise deadlock with us. A child that ends early closes the pipe: no error.
-            std::thread::spawn(move || drop(pipe.write_all(&input)));
+            thread::spawn(move || drop(pipe.write_all(&input)));
         }
         process.collect(limit)
     }
@@ -207,7 +212,7 @@ impl Process {
             if status.is_some() || Instant::now() >= deadline {
                 return status;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -215,6 +220,27 @@ impl Process {
     pub fn signal(&mut self, signal: Signal) {
         if self.exit_status().is_none() {
             let _ = kill_process_group(Pid::from_child(&self.child), signal);
+        }
+    }
+
+    /// Stops the process, and waits until none of its threads runs any more: one that is at an answer sends that first, and the
+    /// kernel takes its time. Without /proc to look in, that is not waited for.
+    pub(crate) fn pause(&mut self) {
+        self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.child.id());
+        let runs = |thread: &Path| {
+            let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+            // Behind the name, which may have anything in it.
+            let state = stat.rsplit_once(") ").map(|(_, state)| state);
+            state.is_some_and(|state| !state.starts_with(['T', 't', 'Z', 'X']))
+        };
+        let deadline = Instant::now() + PAUSE_LIMIT;
+        while Instant::now() < deadline {
+            let threads = fs::read_dir(&threads).into_iter().flatten().flatten();
+            if !threads.into_iter().any(|thread| runs(&thread.path())) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -240,7 +266,7 @@ impl Drop for Process {
 }
 
 fn read_all(mut pipe: impl Read + Send + 'static, done: mpsc::Sender<()>) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         let mut all = Vec::new();
         let _ = pipe.read_to_end(&mut all);
         drop(done);
