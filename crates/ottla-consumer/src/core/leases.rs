@@ -187,7 +187,7 @@ impl<D> Core<D> {
                     seen: 0,
                     waker: None,
                     reading: None,
-                    errors: VecDeque::new(),
+                    errors: std::mem::take(&mut partition.untold).into(),
                     signal: Arc::default(),
                 },
             );
@@ -296,6 +296,7 @@ impl<D> Core<D> {
         };
         if let Some(partition) = lease.slot.and_then(|slot| self.at_mut(slot)) {
             partition.lease = None;
+            partition.untold.extend(lease.errors);
         }
         self.effects.leases = true;
         self.offer_leases(now);
@@ -516,7 +517,8 @@ impl<D> Core<D> {
             }
             return lease.nudge(&mut self.effects.wakers);
         }
-        if let Some(lease) = split.leases.remove(&id)
+        let lease = split.leases.remove(&id);
+        if let Some(lease) = &lease
             && end == StreamEnd::Lost
         {
             split.neglected.get_or_insert(lease.progress);
@@ -524,6 +526,8 @@ impl<D> Core<D> {
         split.offered.retain(|offered| *offered != id);
         if let Some(partition) = self.at_mut(slot) {
             partition.lease = None;
+            let errors = lease.into_iter().flat_map(|lease| lease.errors);
+            partition.untold.extend(errors);
         }
     }
 
@@ -562,6 +566,9 @@ impl<D> Core<D> {
                 partition.in_ready = false;
                 partition.lease = None;
                 partition.lease_over = false;
+                for error in std::mem::take(&mut partition.untold) {
+                    self.report(error);
+                }
                 self.note_ready(slot);
             }
         }

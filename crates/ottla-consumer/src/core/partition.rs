@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 use ottla_wire::Uuid;
 
 use super::{LeaseId, Token};
-use crate::{Offset, Str, TopicPartition};
+use crate::{Error, Offset, Str, TopicPartition};
 
 /// A place in a log, and the leader epoch of the record before it (KIP-320).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,8 @@ pub(crate) struct Partition<D> {
     pub(crate) lease: Option<LeaseId>,
     /// It is to be given up: nobody else may have it.
     pub(crate) lease_over: bool,
+    /// What its latest reader was not told before it let go: the next one is.
+    pub(crate) untold: Vec<Error>,
     /// Whether its broker is, or will be, asked for more of it.
     pub(crate) wanted: bool,
     /// The next offset to hand out. Meaningless while `phase` is `Locating`.
@@ -189,6 +191,7 @@ impl<D> Partition<D> {
             held: None,
             lease: None,
             lease_over: false,
+            untold: Vec::new(),
             wanted: false,
             consumed: Position::at(0),
             processed: None,

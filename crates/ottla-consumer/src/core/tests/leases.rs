@@ -317,6 +317,30 @@ fn what_concerns_a_partition_is_told_to_its_reader() {
     assert!(core.take_lease(None, now).is_err());
 }
 
+/// It would stand still for ever.
+#[test]
+fn what_a_reader_dies_untold_of_is_told_to_the_next_one() {
+    let (mut core, mut readers, now) = split(1);
+    let no_offset = || Error::NoOffset { partition: tp(0) };
+    core.report(no_offset());
+    readers.remove(0).drop(&mut core, now);
+    let next = take(&mut core, now).unwrap();
+    let told = |core: &mut Core<Data>| core.next_of_lease(next.leased.id, None, None, now);
+    assert!(matches!(
+        told(&mut core),
+        LeaseHandout::Error(Error::NoOffset { .. })
+    ));
+    assert!(matches!(told(&mut core), LeaseHandout::Nothing));
+    core.report(no_offset());
+    // Nobody takes the one after that; it is told to the consumer when that is whole again.
+    core.drop_lease(next.leased.id, now);
+    core.end_split();
+    assert!(!core.is_split());
+    let told = core.next_handout();
+    assert!(matches!(told, Handout::Error(Error::NoOffset { .. })));
+    assert!(matches!(core.next_handout(), Handout::Nothing));
+}
+
 #[test]
 fn the_consumer_is_whole_again_when_all_readers_are_gone() {
     let (mut core, mut readers, now) = split(2);
